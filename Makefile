@@ -1,0 +1,43 @@
+# Needs python3 (3.11 or later), pip and make. `make` alone lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?= gate=arctan tau.pos=10
+
+.DEFAULT_GOAL := help
+.PHONY: help train test check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+train: $(VENV)/run ## train the embedded model (ARGS="gate=erf tau=t5 ..." for another run)
+	$(BIN)/python -m gatepo.train $(ARGS)
+
+test: $(VENV)/test check ## lint, types and tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/test ## lint and types only
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(VENV)/bench ## time against TRL, writes bench.json
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache
+
+$(VENV)/created:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# One stamp per set of packages; a changed pin installs anew.
+$(VENV)/run: $(VENV)/created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/test: $(VENV)/created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@ $(VENV)/run
+
+$(VENV)/bench: $(VENV)/created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@ $(VENV)/run

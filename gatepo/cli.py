@@ -1,0 +1,80 @@
+"""What every entry point shares: where the YAML lies, experiments and sweeps as groups, errors as one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from gatepo import config
+from gatepo.errors import TrainingStopped, UserError
+
+_PACKAGE = Path(__file__).parent
+_FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC)
+
+
+def yaml_dir(name: str) -> Path:
+    """The folder ``conf``, ``experiments`` or ``sweeps``: inside an installed package, beside it in a checkout."""
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def register() -> None:
+    """Offer the schemas, and each file of ``experiments/`` and ``sweeps/`` as ``+experiment=`` and ``+sweep=``."""
+    config.register()
+    for folder, group in (("experiments", "experiment"), ("sweeps", "sweep")):
+        root = yaml_dir(folder)
+        for file in sorted(root.rglob("*.yaml")):
+            where = file.relative_to(root)
+            ConfigStore.instance().store(
+                group="/".join((group, *where.parent.parts)),
+                name=where.stem,
+                node=yaml.safe_load(file.read_text(encoding="utf-8")),
+                package="_global_",
+                provider=folder,
+            )
+
+
+def run(name: str, task: Callable[[DictConfig], Any]) -> None:
+    """Compose ``conf/NAME.yaml`` with the command line and run ``task`` on it; exit 2 after a user's error."""
+    register()
+    # Hydra would print its errors over several lines, and end with advice that helps nobody here.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    with errors_as_one_line():
+        hydra.main(version_base="1.3", config_path=str(yaml_dir("conf").resolve()), config_name=name)(task)()
+
+
+class errors_as_one_line:  # noqa: N801 - reads as a phrase in a with statement
+    """Turn what a user can mend into one line on standard error and exit code 2; anything else keeps its traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        line = None if error is None else one_line(error)
+        if line is not None:
+            print(f"gatepo: {line}", file=sys.stderr)
+            sys.exit(2)
+
+
+def one_line(error: BaseException) -> str | None:
+    """The error as one line, or None where it is not a user's to mend."""
+    if isinstance(error, UserError | TrainingStopped):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        cause = error.__cause__ or error
+        texts = [" ".join(str(e).split()) for e in ((error, cause) if cause is not error else (error,))]
+        return "; ".join(dict.fromkeys(text for text in texts if text)) + "; see --help for groups and keys"
+    if isinstance(error, OSError) and error.errno in _FOLDER_ERRORS:
+        return f"cannot write {error.filename} ({error.strerror}); set the run's folder with hydra.run.dir=FOLDER"
+    return None

@@ -1,0 +1,1 @@
+"""Questions and answers: sources, their mixture, and the prompt template."""

@@ -1,0 +1,103 @@
+"""The training algorithm. It knows protocols only; what they are made of is decided in :mod:`gatepo.build`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from gatepo.engine.base import PolicyEngine
+from gatepo.metrics import mismatch_metrics, readable_samples, rollout_metrics
+from gatepo.objective.advantage import Advantage
+from gatepo.objective.aggregation import Totals
+from gatepo.objective.surrogate import Objective
+from gatepo.objective.telemetry import token_metrics
+from gatepo.rollout.base import RolloutEngine
+from gatepo.state import Flight, RunState
+from gatepo.stopwatch import Stopwatch
+from gatepo.types import Group, Prompt, Reward, Sampling, make_batch
+
+
+class RewardFunction(Protocol):
+    """Scores every completion of every group."""
+
+    def __call__(self, groups: list[Group]) -> list[list[Reward]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """The parts and the numbers that the loop turns into training."""
+
+    updates: int  # of the whole run
+    prompts: int  # per rollout batch and update
+    iterations: int  # mu, passes over one rollout batch
+    sampling: Sampling
+    take_prompts: Callable[[int, int], list[Prompt]]  # (position, count)
+    rollout: RolloutEngine
+    reward: RewardFunction
+    advantage: Advantage
+    objective: Objective
+    engine: PolicyEngine
+    pad_id: int
+    device: torch.device
+
+
+Hook = Callable[[RunState, dict[str, float]], None]
+
+
+def train(algorithm: Algorithm, state: RunState, hooks: list[Hook]) -> None:
+    """Sample, score, improve, until all updates are done; each hook sees the state and the metrics of every update."""
+    watch = Stopwatch()
+    while state.update < algorithm.updates:
+        if state.flight is None:
+            state.flight = collect(algorithm, state, watch)
+        metrics = improve(algorithm, state, state.flight, watch) | watch.lap()
+        if state.flight.iteration == algorithm.iterations:
+            state.flight = None
+        for hook in hooks:
+            hook(state, metrics)
+
+
+def collect(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> Flight:
+    """Draw G completions of each prompt from the current policy (pi_old), score them, and take advantages."""
+    with watch.part("sync"):
+        algorithm.rollout.wake()
+        algorithm.rollout.load_weights(algorithm.engine.weights(), version=state.update)
+    with watch.part("rollout"):
+        prompts = algorithm.take_prompts(state.position, algorithm.prompts)
+        groups = algorithm.rollout.generate(prompts, algorithm.sampling, state.seed)
+        algorithm.rollout.sleep()
+    with watch.part("reward"):
+        rewards = algorithm.reward(groups)
+    reward_PG = torch.tensor([[reward.total for reward in row] for row in rewards])
+    batch = make_batch(groups, algorithm.advantage(reward_PG), algorithm.pad_id, algorithm.device)
+    state.position += len(prompts)
+    state.rollouts += 1
+    state.num_tokens += int(batch.attention_NT.sum())
+    return Flight(
+        batch=batch, metrics=rollout_metrics(groups, rewards, reward_PG), samples=readable_samples(groups[0], rewards[0])
+    )
+
+
+def improve(algorithm: Algorithm, state: RunState, flight: Flight, watch: Stopwatch) -> dict[str, float]:
+    """One update on the rollout batch in flight (eq. 2), and what it did."""
+    with watch.part("train"):
+        totals = Totals(completions=len(flight.batch), tokens=int(flight.batch.completion_NT.sum()))
+        step = algorithm.engine.update(flight.batch, flight.anchor_NT, totals, algorithm.objective)
+    if flight.anchor_NT is None:
+        flight.anchor_NT = step.logp_NT  # nothing was updated since sampling: these are log pi_old
+        flight.metrics |= mismatch_metrics(flight.batch, step.logp_NT)
+    flight.iteration += 1
+    state.update += 1
+    return {
+        "loss": step.loss,
+        "grad_norm": step.grad_norm,
+        "learning_rate": step.learning_rate,
+        "num_tokens": state.num_tokens,
+        **flight.metrics,
+        **token_metrics(step.record, flight.batch.group_N, flight.iteration, algorithm.objective.ratio.clamp),
+        "tau/pos": algorithm.objective.tau.pos,
+        "tau/neg": algorithm.objective.tau.neg,
+    }

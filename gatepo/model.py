@@ -1,0 +1,84 @@
+"""Loading a causal language model and its tokenizer, and taking it apart into body and head."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from gatepo import tiny
+from gatepo.errors import UserError
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer at ``path`` (a folder, a hub name, or ``tiny``), with a padding token in any case."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(tiny.locate(path))
+    except (OSError, ValueError) as error:
+        raise _no_model(path, error) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"model.path={path}: its tokenizer has no end token; set eos_token in its tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # padding is masked everywhere, so which token it is does not matter
+    return tokenizer
+
+
+def load_model(path: str, device: torch.device, attention: str | None) -> PreTrainedModel:
+    """The model at ``path`` with fp32 weights, in eval mode: dropout would make the ratio noisy at r = 1.
+
+    Args:
+      path: a folder, a hub name, or ``tiny``.
+      device: where the weights go.
+      attention: transformers' ``attn_implementation``; None lets it choose.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            tiny.locate(path), dtype=torch.float32, attn_implementation=attention
+        )
+    except (OSError, ValueError) as error:
+        raise _no_model(path, error) from error
+    model.to(device).eval()
+    _check_head(model)
+    return model
+
+
+def context_length(path: str) -> int | None:
+    """The most tokens the model at ``path`` can read, or None where its configuration does not say."""
+    try:
+        config = AutoConfig.from_pretrained(tiny.locate(path))
+    except (OSError, ValueError) as error:
+        raise _no_model(path, error) from error
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Compute the body in ``dtype`` while the weights stay fp32; a no-op for fp32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
+    """The part that gives hidden states, and the linear map from them to logits."""
+    return model.get_decoder(), model.get_output_embeddings()
+
+
+def _check_head(model: PreTrainedModel) -> None:
+    """Refuse a model whose logits are more than head(body(x)), such as scaled or soft-capped ones."""
+    body, head = body_and_head(model)
+    ids = torch.arange(2, device=model.device)[None]
+    with torch.no_grad():
+        whole: Tensor = model(input_ids=ids).logits
+        parts: Tensor = head(body(input_ids=ids).last_hidden_state)
+    if not torch.allclose(whole, parts, rtol=1e-4, atol=1e-4):
+        raise UserError(
+            f"model.path={model.name_or_path}: {type(model).__name__} changes its logits behind the head (scaling or "
+            "soft-capping), which the log-probabilities here do not include; choose a model without it"
+        )
+
+
+def _no_model(path: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())
+    what = "has no model that transformers can load" if Path(path).is_dir() else "is neither a folder nor on the hub"
+    return UserError(f"model.path={path} {what}; give a folder with config.json and weights, or a hub name ({reason[:200]})")

@@ -1,0 +1,80 @@
+"""The surrogate loss: ratio, gate, tau and aggregation put together (eq. 2).
+
+Axes: N completions, T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gatepo.objective.aggregation import Aggregation, Totals
+from gatepo.objective.gates import Gate
+from gatepo.objective.ratio import Ratio
+from gatepo.objective.tau import Tau, tau_by_sign
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """One choice on each axis; together they are a method."""
+
+    gate: Gate
+    tau: Tau
+    ratio: Ratio
+    aggregation: Aggregation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """What each completion token contributed, detached; raw material of the telemetry. All [N, T] but the advantage."""
+
+    log_ratio_NT: Tensor
+    slope_NT: Tensor
+    entropy_NT: Tensor
+    mask_NT: Tensor
+    advantage_N: Tensor
+
+
+def policy_loss(
+    objective: Objective,
+    *,
+    logp_NT: Tensor,
+    anchor_NT: Tensor,
+    entropy_NT: Tensor,
+    advantage_N: Tensor,
+    mask_NT: Tensor,
+    totals: Totals,
+) -> tuple[Tensor, TokenRecord]:
+    """This micro-batch's share of -J(theta) (eq. 2), and the record of its tokens.
+
+    The gate is logged as f(r) - f(1) + 1, so that all families pass through (1, 1) as in Figure 1 and their losses can
+    be compared; eq. 3 alone has f(1) = 2 / tau. The gradient is the same.
+
+    Args:
+      logp_NT: log pi_theta of the sampled tokens, nats; the gradient flows through it.
+      anchor_NT: log pi_old of the same tokens, nats, no gradient.
+      entropy_NT: policy entropy at each token, nats, no gradient; only recorded.
+      advantage_N: one advantage per completion.
+      mask_NT: True on completion tokens.
+      totals: the whole update's denominators.
+    Returns: the scalar loss and a :class:`TokenRecord`.
+    """
+    log_ratio_NT = objective.ratio(logp_NT, anchor_NT, mask_NT)
+    ratio_NT = log_ratio_NT.exp()
+    tau_N1 = tau_by_sign(advantage_N, objective.tau)[:, None]
+    positive_N1 = (advantage_N > 0)[:, None]
+    at_one_N1 = objective.gate.value(torch.ones_like(tau_N1), tau_N1, positive_N1)
+    value_NT = objective.gate.value(ratio_NT, tau_N1, positive_N1) - at_one_N1 + 1
+    loss = -objective.aggregation(value_NT * advantage_N[:, None], mask_NT, totals)
+    with torch.no_grad():
+        slope_NT = objective.gate.slope(ratio_NT, tau_N1, positive_N1)
+    record = TokenRecord(
+        log_ratio_NT=log_ratio_NT.detach(),
+        slope_NT=slope_NT,
+        entropy_NT=entropy_NT,
+        mask_NT=mask_NT,
+        advantage_N=advantage_N,
+    )
+    return loss, record

@@ -1,0 +1,88 @@
+"""A run as its files tell it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from gatepo.errors import UserError
+
+LAST_BATCHES = 20  # a run's "last" figures are means over so many rollout batches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The config and the metrics of one run; ``summary`` is empty until it has finished."""
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: list[dict[str, float]]  # one row per update
+    summary: dict[str, Any]
+
+    @property
+    def iterations(self) -> int:
+        """mu, passes over one rollout batch."""
+        return int(self.config["batch"]["iterations"])
+
+    @property
+    def eur_key(self) -> str:
+        """EUR of the last iteration; that of the first is 1 and says nothing."""
+        return f"eur/iteration_{self.iterations}"
+
+    def series(self, key: str) -> tuple[list[int], list[float]]:
+        """(updates, values) of a metric, where it was logged."""
+        rows = [row for row in self.metrics if key in row]
+        return [int(row["update"]) for row in rows], [row[key] for row in rows]
+
+    def first_and_last(self, key: str) -> dict[str, float]:
+        """The metric's first value, and its mean over the last 20 rollout batches."""
+        _, values = self.series(key)
+        per_batch = len(values) / (len(self.metrics) / self.iterations)
+        return {"first": values[0], "last": fmean(values[-max(1, round(LAST_BATCHES * per_batch)) :])}
+
+
+def read_run(folder: Path) -> Run:
+    """The run in ``folder``.
+
+    Raises:
+      UserError: the folder holds no run, or one without a single update.
+    """
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{folder} is not the folder of a run ({error.strerror}: {error.filename})") from error
+    if not lines:
+        raise UserError(f"{folder}: metrics.jsonl has no line; the run has not finished an update")
+    summary = folder / "summary.json"
+    return Run(
+        folder=folder,
+        config=config,
+        metrics=[json.loads(line) for line in lines],
+        summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {},
+    )
+
+
+def find_runs(root: Path) -> list[Run]:
+    """Every run in or below ``root``, by folder."""
+    return [read_run(file.parent) for file in sorted(root.rglob("metrics.jsonl")) if file.stat().st_size]
+
+
+def label(run: Run, runs: list[Run]) -> str:
+    """What tells this run from the others: its settings that are not the same in all of them."""
+    flat = [_flatten(other.config) for other in runs]
+    own = _flatten(run.config)
+    differing = [key for key in own if any(other.get(key) != own[key] for other in flat)]
+    return ", ".join(f"{key.removesuffix('.name')}={own[key]}" for key in differing) or run.folder.name
+
+
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,1 @@
+"""The reward of eq. 9 and what it is made of."""

@@ -1,0 +1,179 @@
+"""One training run from a validated config to a folder that tells everything about it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+import yaml
+
+from gatepo import build
+from gatepo.config import TrainConfig, plain
+from gatepo.errors import UserError
+from gatepo.evaluation import Evaluator
+from gatepo.loop import Algorithm, Hook, train
+from gatepo.report.figures import draw
+from gatepo.report.runs import read_run
+from gatepo.state import RunState
+from gatepo.tracking.base import Tracker
+from gatepo.tracking.files import FileTracker, JsonLines
+from gatepo.tracking.progress import ProgressTracker
+from gatepo.tracking.wandb import WandbTracker
+
+log = logging.getLogger(__name__)
+
+
+def run(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """Train, and leave in ``folder``: config.yaml, metrics.jsonl, completions.jsonl, model/, figures, summary.json.
+
+    ``summary.json`` is written last: a folder that has one holds a finished run. Returns its content.
+
+    Raises:
+      UserError: something in the config cannot work; nothing that looks like a finished run is left.
+      TrainingStopped: the loss or the gradient is not finite.
+    """
+    _make_deterministic(config)
+    _claim(folder, config)
+    model, tokenizer = build.load(config)
+    algorithm = build.algorithm(config, model, tokenizer)
+    sampling = replace(algorithm.sampling, num_generations=1, temperature=config.evaluate.temperature)
+    evaluate = Evaluator(
+        sets=build.evaluation_prompts(config, tokenizer),
+        sampling=sampling,
+        reward=algorithm.reward,
+        rollout=algorithm.rollout,
+        seed=config.seed,
+    )
+    state = RunState(seed=config.seed)
+    before = evaluate()
+    started = perf_counter()
+    _train(config, folder, algorithm, evaluate, state)
+    seconds = perf_counter() - started
+    algorithm.rollout.load_weights(algorithm.engine.weights(), version=state.update)
+    after = evaluate()
+    algorithm.reward.close()
+    algorithm.rollout.close()
+
+    _export(algorithm, tokenizer, folder / "model")
+    return _finish(folder, seconds, {name: {"before": before[name], "after": after[name]} for name in after})
+
+
+def describe(summary: dict[str, Any], folder: Path) -> str:
+    """The end of a run, for a person."""
+    lines = [f"{summary['updates']} updates in {summary['seconds']:.0f} s"]
+    for name in ("reward", "entropy", "eur"):
+        lines.append(f"{name:<8} {summary[name]['first']:.3f} at the start, {summary[name]['last']:.3f} at the end")
+    for name, accuracy in summary["evaluation"].items():
+        lines.append(f"accuracy on {name:<12} {100 * accuracy['before']:5.1f}% before, {100 * accuracy['after']:5.1f}% after")
+    lines.append(f"figures  {folder / 'reward.png'}, {folder / 'entropy_eur.png'}")
+    lines.append(f"model    {folder / 'model'}")
+    return "\n".join(lines)
+
+
+def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Evaluator, state: RunState) -> None:
+    trackers = _trackers(config, folder, state)
+    samples = JsonLines(folder / "completions.jsonl")
+    hooks: list[Hook] = [_sample_writer(samples)]
+    if config.evaluate.every:
+        hooks.append(_evaluation(evaluate, algorithm, config.evaluate.every))
+    hooks += [_forward(tracker) for tracker in trackers]
+    try:
+        train(algorithm, state, hooks)
+    finally:
+        samples.close()
+        for tracker in trackers:
+            tracker.close()
+    truncated = getattr(algorithm.take_prompts, "template").truncated  # noqa: B009
+    if truncated:
+        log.warning(
+            "%d of %d prompts were longer than sampling.max_prompt_length=%d and lost their beginning",
+            truncated,
+            state.position,
+            config.sampling.max_prompt_length,
+        )
+
+
+def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracker]:
+    trackers: list[Tracker] = [FileTracker(folder / "metrics.jsonl")]
+    if config.tracker.name == "wandb":
+        trackers.append(WandbTracker(folder, config.tracker.project, config.tracker.mode, plain(config)))
+    elif config.tracker.name != "none":
+        raise UserError(f"tracker must be one of none, wandb, got {config.tracker.name}")
+    return [*trackers, ProgressTracker(config.updates, config.batch.iterations, state.update)]
+
+
+def _forward(tracker: Tracker) -> Hook:
+    return lambda state, metrics: tracker.log(state.update, metrics)
+
+
+def _sample_writer(file: JsonLines) -> Hook:
+    """One group of each rollout batch, to be read by a person."""
+
+    def write(state: RunState, metrics: dict[str, float]) -> None:
+        if state.flight is not None and state.flight.iteration == 1:
+            for sample in state.flight.samples:
+                file.write({"update": state.update, **sample})
+
+    return write
+
+
+def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
+    """Adds ``evaluation/NAME`` to the metrics of every ``every``-th update."""
+
+    def hook(state: RunState, metrics: dict[str, float]) -> None:
+        if state.update % every == 0:
+            algorithm.rollout.load_weights(algorithm.engine.weights(), version=state.update)
+            metrics |= {f"evaluation/{name}": accuracy for name, accuracy in evaluate().items()}
+
+    return hook
+
+
+def _make_deterministic(config: TrainConfig) -> None:
+    """The same seed gives the same metrics to the bit, on the same machine and thread count."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
+def _claim(folder: Path, config: TrainConfig) -> None:
+    """Write the resolved config into a folder that holds no run yet."""
+    taken = [name for name in ("metrics.jsonl", "summary.json") if (folder / name).exists()]
+    if taken:
+        raise UserError(f"hydra.run.dir={folder} must be a folder without a run, got one with {taken[0]}; choose another")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False), encoding="utf-8")
+
+
+def _export(algorithm: Algorithm, tokenizer: Any, path: Path) -> None:
+    """Model and tokenizer in transformers' format, under their name only once they are whole."""
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    algorithm.engine.export(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(path)
+
+
+def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
+    done = read_run(folder)
+    draw([done], folder)
+    summary = {
+        "updates": len(done.metrics),
+        "seconds": seconds,
+        "reward": done.first_and_last("reward"),
+        "entropy": done.first_and_last("entropy"),
+        "eur": done.first_and_last(done.eur_key),
+        "evaluation": evaluation,
+    }
+    partial = folder / "summary.json.partial"
+    partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    partial.rename(folder / "summary.json")
+    return summary

@@ -1,0 +1,37 @@
+"""What a run needs to go on after an interruption, in one place.
+
+No random number generator is part of it: every draw (prompt order, completions) is a function of the seed and a
+position, so the positions are the state. Weights, optimizer and schedule live in the engine, which saves and loads
+them itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gatepo.types import Batch
+
+
+@dataclass(slots=True, kw_only=True)
+class Flight:
+    """A rollout batch that is being trained on."""
+
+    batch: Batch
+    metrics: dict[str, float]  # of its rewards and completions
+    samples: list[dict[str, object]]  # to be read by a person
+    anchor_NT: Tensor | None = None  # log pi_old, known from the first iteration on
+    iteration: int = 0  # passes that are done
+
+
+@dataclass(slots=True, kw_only=True)
+class RunState:
+    """Positions of a run. Fresh when all are at their defaults."""
+
+    seed: int
+    update: int = 0  # optimizer steps done; also the lines of metrics.jsonl
+    rollouts: int = 0  # rollout batches drawn
+    position: int = 0  # prompts taken from the stream
+    num_tokens: int = 0  # prompt and completion tokens seen
+    flight: Flight | None = None  # None between rollout batches

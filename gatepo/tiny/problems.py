@@ -1,0 +1,134 @@
+"""Generated arithmetic: problems, worked solutions, and the slips that pretraining teaches on purpose.
+
+Two sources stand in for the paper's training mix: ``words`` (arithmetic told as a story, like GSM8K) and
+``expressions`` (bare arithmetic, like DeepMath). Both come in three levels: level k needs k steps, and
+the numbers grow with the level. Everything here is a pure function of the ``random.Random`` it is given.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LEVELS = (1, 2, 3)
+LARGEST = {1: 40, 2: 50, 3: 60}  # operands, by level
+BOUND = 300  # no intermediate result is larger in absolute value
+
+NAMES = ("Tom", "Ana", "Ben", "Eva", "Max", "Lia", "Sam", "Zoe")
+ITEMS = ("apples", "books", "coins", "shells", "stamps", "marbles", "pens", "cards")
+GAINS = ("{name} buys {n} more.", "{name} finds {n} more.", "{name} gets {n} from {other}.")
+LOSSES = ("{name} gives {n} to {other}.", "{name} loses {n}.", "{name} sells {n}.")
+TIMES = {2: "Then the number doubles.", 3: "Then the number triples."}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One operation of a worked solution: ``left operator right = result``."""
+
+    left: int
+    operator: str
+    right: int
+
+    @property
+    def result(self) -> int:
+        return {"+": self.left + self.right, "-": self.left - self.right, "*": self.left * self.right}[self.operator]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A question with the steps that solve it; ``answer`` is the last step's result."""
+
+    source: str
+    level: int
+    question: str
+    steps: tuple[Step, ...]
+
+    @property
+    def answer(self) -> int:
+        return self.steps[-1].result
+
+
+def words(rng: random.Random, level: int) -> Problem:
+    """A story with ``level`` events that change one quantity, never below zero."""
+    name, other = rng.sample(NAMES, 2)
+    item = rng.choice(ITEMS)
+    start = value = rng.randint(2, LARGEST[level])
+    steps, sentences = [], [f"{name} has {start} {item}."]
+    for _ in range(level):
+        operator = rng.choice("++--*" if value * 3 <= BOUND else "+--")
+        if operator == "*":
+            n = rng.choice(sorted(TIMES))
+            sentences.append(TIMES[n])
+        else:
+            n = rng.randint(1, LARGEST[level] if operator == "+" else max(1, min(value, LARGEST[level])))
+            sentences.append(rng.choice(GAINS if operator == "+" else LOSSES).format(name=name, other=other, n=n))
+        steps.append(Step(left=value, operator=operator, right=n))
+        value = steps[-1].result
+        if value < 0:  # a loss from zero: tell another story
+            return words(rng, level)
+    sentences.append(f"How many {item} does {name} have now?")
+    return Problem(source="words", level=level, question=" ".join(sentences), steps=tuple(steps))
+
+
+def expressions(rng: random.Random, level: int) -> Problem:
+    """An expression with ``level`` operators, evaluated from the left; results may be negative."""
+    value = rng.randint(2, LARGEST[level])
+    steps, text = [], str(value)
+    for index in range(level):
+        operator = rng.choice("+-*" if abs(value) * 9 <= BOUND else "+-")
+        n = rng.randint(2, 9) if operator == "*" else rng.randint(1, LARGEST[level])
+        if operator == "*" and index > 0 and steps[-1].operator != "*":
+            text = f"({text})"
+        text = f"{text} {operator} {n}"
+        steps.append(Step(left=value, operator=operator, right=n))
+        value = steps[-1].result
+    return Problem(source="expressions", level=level, question=f"Compute {text}.", steps=tuple(steps))
+
+
+SOURCES: dict[str, Callable[[random.Random, int], Problem]] = {"words": words, "expressions": expressions}
+
+
+# --- worked solutions -------------------------------------------------------------------------------------------
+
+OPENINGS = ("", "", "Let me see. ", "Step by step. ", "We start. ", "I will work it out. ")
+FIRST = ("", "First ")
+LATER = ("", "Then ", "Now ", "So ", "Next ")
+SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
+
+# How a step is written, and how often it is written wrong: haste slips more than care, so that reinforcement
+# learning has a habit to learn and not only noise to remove.
+STYLES: tuple[tuple[Callable[[Step, int], str], float], ...] = (
+    (lambda s, r: f"{s.left}{s.operator}{s.right}={r}.", 0.30),
+    (lambda s, r: f"{s.left} {SPOKEN[s.operator]} {s.right} is {r}.", 0.20),
+    (lambda s, r: f"we take {s.left} {SPOKEN[s.operator]} {s.right} and get {r}.", 0.10),
+)
+
+# How the parts are put together: (share of the pretraining text, template). Only the first is the full format of
+# eq. 10; the others lack some tag, as a model does that was never asked for them.
+SHAPES: tuple[tuple[float, str], ...] = (
+    (0.16, "<think>{work}</think><answer>{answer}</answer>"),
+    (0.24, "{work} The answer is {answer}."),
+    (0.20, "<think>{work}</think>The answer is {answer}."),
+    (0.14, "<think>{work}<answer>{answer}</answer>"),
+    (0.14, "{work}<answer>{answer}</answer>"),
+    (0.12, "<think>{work}</think><answer>{answer}"),
+)
+
+
+def slip(rng: random.Random, result: int) -> int:
+    """A wrong result of the kind people write: off by one, by a few, or by ten."""
+    return result + rng.choice((-10, -2, -1, 1, 2, 10))
+
+
+def solution(rng: random.Random, problem: Problem) -> str:
+    """A completion for pretraining: worked steps with deliberate slips, in a shape that may lack tags."""
+    parts, value = [], problem.steps[0].left
+    for index, step in enumerate(problem.steps):
+        style, slip_rate = rng.choice(STYLES)
+        step = Step(left=value, operator=step.operator, right=step.right)  # a slip is carried on, as it would be
+        value = slip(rng, step.result) if rng.random() < slip_rate else step.result
+        connective = rng.choice(LATER if index else FIRST)
+        parts.append(connective + style(step, value))
+    (shape,) = rng.choices([s for _, s in SHAPES], [w for w, _ in SHAPES])
+    return shape.format(work=rng.choice(OPENINGS) + " ".join(parts), answer=value)

@@ -1,0 +1,1 @@
+"""What follows a run: files, progress bar, W&B."""

@@ -1,0 +1,124 @@
+"""What the parts hand to each other.
+
+Axes: P prompts, G completions of one prompt, N = P * G completions, T tokens (prompt and completion together in a
+``Batch``, completion alone elsewhere).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gatepo.objective.surrogate import TokenRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A question that is ready to be answered."""
+
+    index: int  # position in the order of the run; seeds its completions
+    source: str
+    question: str
+    answer: str  # the gold answer
+    token_ids: tuple[int, ...]  # templated, tokenized, truncated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One sampled answer."""
+
+    token_ids: tuple[int, ...]  # with the end token, if it was reached
+    text: str  # decoded without the end token
+    finished: bool  # ended by itself, not by the length limit
+    policy_version: int  # updates that the sampling policy had seen
+    sampler_logp: tuple[float, ...]  # log-probability of each token by the sampler, nats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The G completions of one prompt."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How completions are drawn. Training samples from the full distribution: truncating it would bias the ratio."""
+
+    temperature: float
+    max_completion_length: int  # tokens
+    num_generations: int  # G
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reward:
+    """The weighted sum of the parts (eq. 9), and the parts before weighting."""
+
+    total: float
+    parts: dict[str, float]
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A rollout batch as tensors, padded on the right."""
+
+    ids_NT: Tensor  # prompt and completion
+    completion_NT: Tensor  # bool: True on completion tokens
+    attention_NT: Tensor  # bool: True on prompt and completion
+    advantage_N: Tensor
+    group_N: Tensor  # which prompt
+    sampler_logp_NT: Tensor  # nats, 0 outside completions
+
+    def __len__(self) -> int:
+        return len(self.ids_NT)
+
+    def rows(self, index_N: Tensor) -> Batch:
+        """The named completions, cut to the longest of them."""
+        width = int(self.attention_NT[index_N].sum(dim=1).max())
+        return Batch(
+            ids_NT=self.ids_NT[index_N, :width],
+            completion_NT=self.completion_NT[index_N, :width],
+            attention_NT=self.attention_NT[index_N, :width],
+            advantage_N=self.advantage_N[index_N],
+            group_N=self.group_N[index_N],
+            sampler_logp_NT=self.sampler_logp_NT[index_N, :width],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMetrics:
+    """What one update reports."""
+
+    loss: float
+    grad_norm: float  # before clipping
+    learning_rate: float  # that this update used
+    record: TokenRecord  # of every completion, in the batch's order
+    logp_NT: Tensor  # log pi of the completion tokens before the step, [N, T - 1], nats
+
+
+def make_batch(groups: list[Group], advantage_PG: Tensor, pad_id: int, device: torch.device) -> Batch:
+    """Groups and their advantages [P, G] as one padded batch."""
+    rows = [(p, group.prompt, c) for p, group in enumerate(groups) for c in group.completions]
+    width = max(len(prompt.token_ids) + len(c.token_ids) for _, prompt, c in rows)
+    ids_NT = torch.full((len(rows), width), pad_id)
+    completion_NT = torch.zeros_like(ids_NT, dtype=torch.bool)
+    attention_NT = torch.zeros_like(completion_NT)
+    sampler_logp_NT = torch.zeros(ids_NT.shape)
+    for n, (_, prompt, c) in enumerate(rows):
+        start, end = len(prompt.token_ids), len(prompt.token_ids) + len(c.token_ids)
+        ids_NT[n, :end] = torch.tensor(prompt.token_ids + c.token_ids)
+        completion_NT[n, start:end] = True
+        attention_NT[n, :end] = True
+        sampler_logp_NT[n, start:end] = torch.tensor(c.sampler_logp)
+    return Batch(
+        ids_NT=ids_NT.to(device),
+        completion_NT=completion_NT.to(device),
+        attention_NT=attention_NT.to(device),
+        advantage_N=advantage_PG.flatten().float().to(device),
+        group_N=torch.tensor([p for p, _, _ in rows], device=device),
+        sampler_logp_NT=sampler_logp_NT.to(device),
+    )

@@ -1,0 +1,37 @@
+"""What the tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for the network
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+REPO = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real rows (GATEPO_DATA); tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("GATEPO_DATA", REPO.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set GATEPO_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """The embedded model, for reading only."""
+    import torch
+
+    from gatepo.model import load_model
+
+    return load_model("tiny", torch.device("cpu"), None)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    from gatepo.model import load_tokenizer
+
+    return load_tokenizer("tiny")

@@ -1,0 +1,222 @@
+"""Ratio, tau, advantage, aggregation, surrogate loss and EUR."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from gatepo.objective import gates
+from gatepo.objective.advantage import GroupZScore
+from gatepo.objective.aggregation import SequenceMean, Totals
+from gatepo.objective.ratio import TokenRatio
+from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
+from gatepo.objective.tau import ConstantTau, tau_by_sign
+from gatepo.objective.telemetry import effective_update_ratio, join, token_metrics
+
+
+def objective(gate: str, **options: float) -> Objective:
+    return Objective(
+        gate=gates.get(gate, **options), tau=ConstantTau(), ratio=TokenRatio(), aggregation=SequenceMean()
+    )
+
+
+class Case:
+    """Random completions of different lengths; padding holds garbage."""
+
+    def __init__(self, N: int = 8, T: int = 11, garbage: float = math.nan) -> None:
+        generator = torch.Generator().manual_seed(3)
+        length_N1 = torch.randint(1, T + 1, (N, 1), generator=generator)
+        self.mask_NT = torch.arange(T)[None] < length_N1
+        self.anchor_NT = torch.where(self.mask_NT, -torch.rand(N, T, generator=generator), garbage)
+        self.shift_NT = 0.3 * torch.randn(N, T, generator=generator)
+        self.advantage_N = torch.randn(N, generator=generator)
+        self.group_N = torch.arange(N) // 4
+        self.totals = Totals(completions=N, tokens=int(self.mask_NT.sum()))
+
+    def loss(self, which: Objective, shift: float = 1.0) -> tuple[Tensor, Tensor, TokenRecord]:
+        """(loss, its gradient by the log-probabilities, record)."""
+        logp_NT = (self.anchor_NT + shift * self.shift_NT).requires_grad_()
+        loss, record = self._policy_loss(which, logp_NT, slice(None))
+        (gradient_NT,) = torch.autograd.grad(loss, logp_NT)
+        return loss.detach(), gradient_NT, record
+
+    def _policy_loss(self, which: Objective, logp_NT: Tensor, rows: slice) -> tuple[Tensor, TokenRecord]:
+        return policy_loss(
+            which,
+            logp_NT=logp_NT[rows],
+            anchor_NT=self.anchor_NT[rows],
+            entropy_NT=torch.zeros_like(self.anchor_NT[rows]),
+            advantage_N=self.advantage_N[rows],
+            mask_NT=self.mask_NT[rows],
+            totals=self.totals,
+        )
+
+
+def test_ratio_is_masked_before_it_is_clamped() -> None:
+    logp = torch.tensor([[0.0, 100.0, -100.0, math.nan, math.inf]])
+    mask = torch.tensor([[True, True, True, False, False]])
+    assert TokenRatio()(logp, torch.zeros(1, 5), mask).tolist() == [[0.0, 20.0, -20.0, 0.0, 0.0]]
+
+
+def test_tau_follows_the_sign_and_zero_counts_as_negative() -> None:
+    """Eq. 3."""
+    assert tau_by_sign(torch.tensor([2.0, 0.0, -1.0]), ConstantTau(pos=10, neg=12)).tolist() == [10, 12, 12]
+
+
+def test_zscore_worked_by_hand() -> None:
+    # mean 1, deviations -1 0 1, sample standard deviation 1: A = -1, 0, 1 over 1 + 1e-4
+    got = GroupZScore()(torch.tensor([[0.0, 1.0, 2.0], [5.0, 5.0, 5.0]]))
+    torch.testing.assert_close(got, torch.tensor([[-1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]) / 1.0001)
+
+
+def test_zscore_with_the_population_deviation() -> None:
+    # deviations -1 0 1, population standard deviation sqrt(2/3)
+    got = GroupZScore(eps=0.0, ddof=0)(torch.tensor([[0.0, 1.0, 2.0]]))
+    torch.testing.assert_close(got, torch.tensor([[-1.0, 0.0, 1.0]]) * math.sqrt(1.5))
+
+
+def test_sequence_mean_worked_by_hand() -> None:
+    # completion 1: (1 + 2) / 2; completion 2: 6; over 4 completions of the whole update: 7.5 / 4
+    terms = torch.tensor([[1.0, 2.0, 9.0], [6.0, 9.0, 9.0]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    assert SequenceMean()(terms, mask, Totals(completions=4, tokens=99)).item() == pytest.approx(7.5 / 4)
+
+
+@pytest.mark.parametrize("name", gates.names())
+def test_gradient_is_the_coefficient_of_equation_4(name: str) -> None:
+    case, which = Case(), objective(name)
+    _, gradient_NT, record = case.loss(which)
+    ratio_NT = record.log_ratio_NT.exp()
+    length_N1 = case.mask_NT.sum(dim=1, keepdim=True)
+    expected_NT = -case.advantage_N[:, None] * ratio_NT * record.slope_NT * case.mask_NT / length_N1 / len(ratio_NT)
+    torch.testing.assert_close(gradient_NT, expected_NT, rtol=2e-4, atol=1e-7)
+
+
+def test_at_the_sampling_policy_all_gates_agree_and_eur_is_one() -> None:
+    case = Case()
+    losses, gradients, eurs = [], [], []
+    for name in gates.names():
+        loss, gradient_NT, record = case.loss(objective(name), shift=0.0)
+        losses.append(loss)
+        gradients.append(gradient_NT)
+        eurs.append(effective_update_ratio(record.slope_NT, case.mask_NT, case.group_N).item())
+    assert eurs == [1.0] * len(eurs)
+    for loss, gradient_NT in zip(losses, gradients, strict=True):
+        torch.testing.assert_close(gradient_NT, gradients[0])
+        torch.testing.assert_close(loss, losses[0])  # the sigmoid too: it is logged through (1, 1)
+
+
+def test_away_from_the_sampling_policy_gates_differ() -> None:
+    case = Case()
+    gradients = [case.loss(objective(name))[1] for name in gates.names()]
+    for i, gradient_NT in enumerate(gradients):
+        for other_NT in gradients[:i]:
+            assert (gradient_NT - other_NT).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", gates.names())
+def test_garbage_in_the_padding_changes_nothing(name: str) -> None:
+    loss, gradient_NT, record = Case(garbage=math.nan).loss(objective(name))
+    for garbage in (0.0, 1e30, -math.inf):
+        other_loss, other_gradient_NT, other_record = Case(garbage=garbage).loss(objective(name))
+        assert torch.equal(loss, other_loss)
+        assert torch.equal(gradient_NT, other_gradient_NT)
+        assert torch.equal(record.slope_NT, other_record.slope_NT)
+
+
+def test_shares_of_micro_batches_sum_to_the_whole() -> None:
+    case, which = Case(garbage=0.0), objective("arctan")
+    whole, whole_gradient_NT, _ = case.loss(which)
+    for size in (1, 3, 5):
+        logp_NT = (case.anchor_NT + case.shift_NT).requires_grad_()
+        shares = [case._policy_loss(which, logp_NT, slice(i, i + size))[0] for i in range(0, 8, size)]
+        total = torch.stack(shares).sum()
+        (gradient_NT,) = torch.autograd.grad(total, logp_NT)
+        torch.testing.assert_close(total, whole)
+        torch.testing.assert_close(gradient_NT, whole_gradient_NT)
+
+
+def test_zero_advantage_gives_no_gradient_but_counts_in_eur() -> None:
+    case = Case()
+    case.advantage_N = torch.zeros(8)
+    _, gradient_NT, record = case.loss(objective("erf"))
+    assert not gradient_NT.any()
+    assert 0 < effective_update_ratio(record.slope_NT, case.mask_NT, case.group_N) < 1
+
+
+def test_eur_worked_by_hand() -> None:
+    # eq. 12: prompt 0 has completions of 2 and 1 tokens: (1 + 0.5 + 0) / 3 = 0.5; prompt 1: (1 + 1) / 2 = 1;
+    # mean over prompts 0.75. The token mean would be 3.5 / 5 = 0.7, the mean over completions 0.6875.
+    slope_NT = torch.tensor([[1.0, 0.5, 9.0], [0.0, 9.0, 9.0], [1.0, 9.0, 9.0], [1.0, 9.0, 9.0]])
+    mask_NT = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]], dtype=torch.bool)
+    assert effective_update_ratio(slope_NT, mask_NT, torch.tensor([0, 0, 1, 1])).item() == pytest.approx(0.75)
+    assert effective_update_ratio(slope_NT, mask_NT, torch.tensor([7, 7, 3, 3])).item() == pytest.approx(0.75)
+
+
+def test_eur_leaves_out_prompts_without_tokens() -> None:
+    slope_NT, mask_NT = torch.tensor([[0.5], [0.1]]), torch.tensor([[True], [False]])
+    assert effective_update_ratio(slope_NT, mask_NT, torch.tensor([0, 1])).item() == pytest.approx(0.5)
+
+
+def test_eur_of_clip_is_one_minus_the_clip_ratio() -> None:
+    case = Case()
+    _, _, record = case.loss(objective("clip"), shift=2.0)
+    ratio_NT, positive_N1 = record.log_ratio_NT.exp(), (case.advantage_N > 0)[:, None]
+    clipped_NT = torch.where(positive_N1, ratio_NT > 1.2, ratio_NT < 0.8) & case.mask_NT
+    one_group = torch.zeros(8, dtype=torch.long)
+    clip_ratio = clipped_NT.sum() / case.mask_NT.sum()
+    assert 0 < clip_ratio < 1
+    eur = effective_update_ratio(record.slope_NT, case.mask_NT, one_group)
+    assert eur.item() == pytest.approx(1 - clip_ratio.item(), abs=1e-6)
+    assert token_metrics(record, one_group, 2, 20.0)["clip_ratio/region_mean"] == pytest.approx(clip_ratio.item())
+
+
+def test_eur_falls_as_tau_rises() -> None:
+    case, eurs = Case(), []
+    for pos, neg in ((1, 1.05), (5, 6), (10, 12), (13, 15)):
+        which = Objective(
+            gate=gates.get("erf"),
+            tau=ConstantTau(pos=pos, neg=neg),
+            ratio=TokenRatio(),
+            aggregation=SequenceMean(),
+        )
+        _, _, record = case.loss(which)
+        eurs.append(effective_update_ratio(record.slope_NT, case.mask_NT, case.group_N).item())
+    assert eurs == sorted(eurs, reverse=True)
+    assert eurs[0] - eurs[-1] > 0.2
+
+
+def test_token_metrics_tell_signs_and_clamping_apart() -> None:
+    mask_NT = torch.ones(2, 2, dtype=torch.bool)
+    record = TokenRecord(
+        log_ratio_NT=torch.tensor([[0.0, 20.0], [0.0, 0.0]]),
+        slope_NT=torch.tensor([[1.0, 0.0], [0.6, 1.0]]),
+        entropy_NT=torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+        mask_NT=mask_NT,
+        advantage_N=torch.tensor([1.0, -1.0]),
+    )
+    got = token_metrics(record, torch.tensor([0, 0]), 2, 20.0)
+    assert got["eur/positive"] == pytest.approx(0.5)
+    assert got["eur/negative"] == pytest.approx(0.8)
+    assert got["eur/iteration_2"] == got["eur"] == pytest.approx(0.65)
+    assert got["entropy"] == pytest.approx(2.5)
+    assert got["ratio/clamped_frac"] == pytest.approx(0.25)
+    assert (got["clip_ratio/low_mean"], got["clip_ratio/high_mean"]) == (0, 0.25)
+
+
+def test_records_of_different_widths_are_joined_in_order() -> None:
+    def record(width: int, fill: float) -> TokenRecord:
+        block = torch.full((1, width), fill)
+        return TokenRecord(
+            log_ratio_NT=block,
+            slope_NT=block,
+            entropy_NT=block,
+            mask_NT=block.bool(),
+            advantage_N=torch.tensor([fill]),
+        )
+
+    both = join([record(1, 1.0), record(3, 2.0)])
+    assert both.slope_NT.tolist() == [[1, 0, 0], [2, 2, 2]]
+    assert both.mask_NT.sum().item() == 4
+    assert both.advantage_N.tolist() == [1, 2]
