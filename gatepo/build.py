@@ -9,11 +9,12 @@ from __future__ import annotations
 import glob
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gatepo.config import DataConfig, SourceConfig, TrainConfig
+from gatepo import tiny
 from gatepo.data import sources
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
@@ -29,6 +30,7 @@ from gatepo.objective.surrogate import Objective
 from gatepo.objective.tau import ConstantTau
 from gatepo.rewards.reward import AnswerAndFormat
 from gatepo.rollout.transformers import TransformersRollout
+from gatepo.schema import DataConfig, SourceConfig, TrainConfig
 from gatepo.types import Prompt, Sampling
 
 RATIOS = {"token": TokenRatio}
@@ -40,7 +42,7 @@ ROLLOUTS = {"transformers": TransformersRollout}
 ENGINES = {"torch": TorchEngine}
 
 
-def pick(table: dict, key: str, name: str):
+def pick(table: dict[str, Any], key: str, name: str) -> Any:
     """The entry called ``name``, or an error that lists the known ones."""
     if name not in table:
         raise UserError(f"{key} must be one of {', '.join(table)}, got {name}")
@@ -151,9 +153,7 @@ class PromptStream:
 
 def prompt_template(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
     """The model's chat template with the data's system prompt."""
-    return PromptTemplate(
-        tokenizer=tokenizer, system=config.data.system, max_length=config.sampling.max_prompt_length
-    )
+    return PromptTemplate(tokenizer=tokenizer, system=config.data.system, max_length=config.sampling.max_prompt_length)
 
 
 def evaluation_prompts(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Prompt]]:
@@ -164,12 +164,13 @@ def evaluation_prompts(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) 
 
 
 def source(data: DataConfig, name: str, entry: SourceConfig, siblings: int) -> sources.Source:
-    """Where a source is read from: its own path, else data.path, else the hub."""
+    """Where a source is read from: its own path, else data.path, else the hub (or the package itself)."""
     options = {k: v for k, v in asdict(entry).items() if k not in ("weight", "path", "file")}
     if entry.path is not None:
         return sources.Source(name=name, paths=(entry.path,), **options)
     if data.path is None:
-        return sources.Source(name=name, paths=None, **options)
+        embedded = str(entry.hub).startswith(tiny.PREFIX)
+        return sources.Source(name=name, paths=(str(entry.hub),) if embedded else None, **options)
     folder = Path(data.path)
     if not folder.is_dir():
         if siblings != 1:
@@ -181,7 +182,8 @@ def source(data: DataConfig, name: str, entry: SourceConfig, siblings: int) -> s
     found = tuple(sorted(glob.glob(str(folder / (entry.file or f"{name}*.jsonl")))))
     if not found:
         raise UserError(
-            f"data.path={data.path} must hold {entry.file} for the source {name}; give data.sources.{name}.path=FILE.jsonl"
+            f"data.path={data.path} must hold {entry.file} for the source {name}; "
+            f"give data.sources.{name}.path=FILE.jsonl"
         )
     return sources.Source(name=name, paths=found, **options)
 
@@ -191,6 +193,6 @@ def _check_lengths(config: TrainConfig) -> None:
     asked = config.sampling.max_prompt_length + config.sampling.max_completion_length
     if context is not None and asked > context:
         raise UserError(
-            f"sampling.max_prompt_length + sampling.max_completion_length must be at most the model's context of {context} "
-            f"tokens, got {asked}; lower one of them"
+            f"sampling.max_prompt_length + sampling.max_completion_length must be at most the model's "
+            f"context of {context} tokens, got {asked}; lower one of them"
         )

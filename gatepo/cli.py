@@ -54,7 +54,7 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
         hydra.main(version_base="1.3", config_path=str(yaml_dir("conf").resolve()), config_name=name)(task)()
 
 
-class errors_as_one_line:  # noqa: N801 - reads as a phrase in a with statement
+class errors_as_one_line:
     """Turn what a user can mend into one line on standard error and exit code 2; anything else keeps its traceback."""
 
     def __enter__(self) -> None:

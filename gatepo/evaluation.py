@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
 
-from gatepo.rewards.reward import AnswerAndFormat
+from gatepo.rewards.base import RewardFunction
 from gatepo.rollout.base import RolloutEngine
 from gatepo.types import Prompt, Sampling
 
@@ -19,7 +19,7 @@ class Evaluator:
 
     sets: dict[str, list[Prompt]]
     sampling: Sampling  # with num_generations = 1
-    reward: AnswerAndFormat
+    reward: RewardFunction
     rollout: RolloutEngine
     seed: int
 

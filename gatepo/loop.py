@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
@@ -14,16 +13,11 @@ from gatepo.objective.advantage import Advantage
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
 from gatepo.objective.telemetry import token_metrics
+from gatepo.rewards.base import RewardFunction
 from gatepo.rollout.base import RolloutEngine
 from gatepo.state import Flight, RunState
 from gatepo.stopwatch import Stopwatch
-from gatepo.types import Group, Prompt, Reward, Sampling, make_batch
-
-
-class RewardFunction(Protocol):
-    """Scores every completion of every group."""
-
-    def __call__(self, groups: list[Group]) -> list[list[Reward]]: ...
+from gatepo.types import Prompt, Sampling, make_batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +71,9 @@ def collect(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> Flight:
     state.rollouts += 1
     state.num_tokens += int(batch.attention_NT.sum())
     return Flight(
-        batch=batch, metrics=rollout_metrics(groups, rewards, reward_PG), samples=readable_samples(groups[0], rewards[0])
+        batch=batch,
+        metrics=rollout_metrics(groups, rewards, reward_PG),
+        samples=readable_samples(groups[0], rewards[0]),
     )
 
 

@@ -24,6 +24,7 @@ def rollout_metrics(groups: list[Group], rewards: list[list[Reward]], reward_PG:
         "frac_reward_zero_std": (std_P == 0).float().mean().item(),
         **{f"rewards/{part}/mean": fmean(r.parts[part] for r in scored) for part in scored[0].parts},
         "reward/timeout_frac": fmean(r.timed_out for r in scored),
+        "prompts/truncated_ratio": fmean(group.prompt.truncated for group in groups),
         "completions/mean_length": fmean(lengths),
         "completions/min_length": min(lengths),
         "completions/max_length": max(lengths),
@@ -53,7 +54,7 @@ def readable_samples(group: Group, rewards: list[Reward]) -> list[dict[str, obje
             "completion": completion.text,
             "finished": completion.finished,
             "reward": reward.total,
-            **reward.parts,
+            "rewards": reward.parts,
         }
         for completion, reward in zip(group.completions, rewards, strict=True)
     ]

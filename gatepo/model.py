@@ -20,7 +20,9 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     except (OSError, ValueError) as error:
         raise _no_model(path, error) from error
     if tokenizer.eos_token_id is None:
-        raise UserError(f"model.path={path}: its tokenizer has no end token; set eos_token in its tokenizer_config.json")
+        raise UserError(
+            f"model.path={path}: its tokenizer has no end token; set eos_token in its tokenizer_config.json"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked everywhere, so which token it is does not matter
     return tokenizer
@@ -81,4 +83,6 @@ def _check_head(model: PreTrainedModel) -> None:
 def _no_model(path: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())
     what = "has no model that transformers can load" if Path(path).is_dir() else "is neither a folder nor on the hub"
-    return UserError(f"model.path={path} {what}; give a folder with config.json and weights, or a hub name ({reason[:200]})")
+    return UserError(
+        f"model.path={path} {what}; give a folder with config.json and weights, or a hub name ({reason[:200]})"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 from dataclasses import replace
@@ -15,19 +14,18 @@ import torch
 import yaml
 
 from gatepo import build
-from gatepo.config import TrainConfig, plain
+from gatepo.config import plain
 from gatepo.errors import UserError
 from gatepo.evaluation import Evaluator
 from gatepo.loop import Algorithm, Hook, train
 from gatepo.report.figures import draw
 from gatepo.report.runs import read_run
+from gatepo.schema import TrainConfig
 from gatepo.state import RunState
 from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, JsonLines
 from gatepo.tracking.progress import ProgressTracker
 from gatepo.tracking.wandb import WandbTracker
-
-log = logging.getLogger(__name__)
 
 
 def run(config: TrainConfig, folder: Path) -> dict[str, Any]:
@@ -71,7 +69,9 @@ def describe(summary: dict[str, Any], folder: Path) -> str:
     for name in ("reward", "entropy", "eur"):
         lines.append(f"{name:<8} {summary[name]['first']:.3f} at the start, {summary[name]['last']:.3f} at the end")
     for name, accuracy in summary["evaluation"].items():
-        lines.append(f"accuracy on {name:<12} {100 * accuracy['before']:5.1f}% before, {100 * accuracy['after']:5.1f}% after")
+        lines.append(
+            f"accuracy on {name:<12} {100 * accuracy['before']:5.1f}% before, {100 * accuracy['after']:5.1f}% after"
+        )
     lines.append(f"figures  {folder / 'reward.png'}, {folder / 'entropy_eur.png'}")
     lines.append(f"model    {folder / 'model'}")
     return "\n".join(lines)
@@ -90,14 +90,6 @@ def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Ev
         samples.close()
         for tracker in trackers:
             tracker.close()
-    truncated = getattr(algorithm.take_prompts, "template").truncated  # noqa: B009
-    if truncated:
-        log.warning(
-            "%d of %d prompts were longer than sampling.max_prompt_length=%d and lost their beginning",
-            truncated,
-            state.position,
-            config.sampling.max_prompt_length,
-        )
 
 
 def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracker]:
@@ -148,7 +140,9 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     """Write the resolved config into a folder that holds no run yet."""
     taken = [name for name in ("metrics.jsonl", "summary.json") if (folder / name).exists()]
     if taken:
-        raise UserError(f"hydra.run.dir={folder} must be a folder without a run, got one with {taken[0]}; choose another")
+        raise UserError(
+            f"hydra.run.dir={folder} must be a folder without a run, got one with {taken[0]}; choose another"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False), encoding="utf-8")
 

@@ -16,6 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gatepo import cli, config
+from gatepo.errors import UserError
+from gatepo.schema import TrainConfig
 
 
 def task(composed: DictConfig) -> None:
@@ -31,13 +33,13 @@ def task(composed: DictConfig) -> None:
         work(settings, folder)
 
 
-def _run_in_process_of_its_own(settings: config.TrainConfig, folder: Path) -> None:
+def _run_in_process_of_its_own(settings: TrainConfig, folder: Path) -> None:
     job = folder / "job.yaml"
     job.write_text(yaml.safe_dump(config.plain(settings), sort_keys=False), encoding="utf-8")
     code = subprocess.run([sys.executable, "-m", "gatepo.worker", str(job), str(folder)], check=False).returncode
     job.unlink()
     if code != 0:
-        raise config.UserError(f"the job in {folder} ended with exit code {code}; its message is above")
+        raise UserError(f"the job in {folder} ended with exit code {code}; its message is above")
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ class Prompt:
     source: str
     question: str
     answer: str  # the gold answer
-    token_ids: tuple[int, ...]  # templated, tokenized, truncated
+    token_ids: tuple[int, ...]  # templated, tokenized, cut to the longest allowed
+    truncated: bool = False  # whether it was cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

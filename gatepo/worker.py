@@ -7,9 +7,10 @@ from pathlib import Path
 
 from gatepo import cli, config
 from gatepo.run import describe, run
+from gatepo.schema import TrainConfig
 
 
-def work(settings: config.TrainConfig, folder: Path) -> None:
+def work(settings: TrainConfig, folder: Path) -> None:
     """Train and say how it went."""
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     print(describe(run(settings, shown), shown), flush=True)

@@ -16,9 +16,7 @@ from gatepo.objective.telemetry import effective_update_ratio, join, token_metri
 
 
 def objective(gate: str, **options: float) -> Objective:
-    return Objective(
-        gate=gates.get(gate, **options), tau=ConstantTau(), ratio=TokenRatio(), aggregation=SequenceMean()
-    )
+    return Objective(gate=gates.get(gate, **options), tau=ConstantTau(), ratio=TokenRatio(), aggregation=SequenceMean())
 
 
 class Case:
@@ -205,7 +203,7 @@ def test_token_metrics_tell_signs_and_clamping_apart() -> None:
     assert (got["clip_ratio/low_mean"], got["clip_ratio/high_mean"]) == (0, 0.25)
 
 
-def test_records_of_different_widths_are_joined_in_order() -> None:
+def test_records_of_different_widths_are_joined_in_the_updates_order() -> None:
     def record(width: int, fill: float) -> TokenRecord:
         block = torch.full((1, width), fill)
         return TokenRecord(
@@ -216,7 +214,7 @@ def test_records_of_different_widths_are_joined_in_order() -> None:
             advantage_N=torch.tensor([fill]),
         )
 
-    both = join([record(1, 1.0), record(3, 2.0)])
-    assert both.slope_NT.tolist() == [[1, 0, 0], [2, 2, 2]]
+    both = join([record(1, 1.0), record(3, 2.0)], torch.tensor([1, 0]))
+    assert both.slope_NT.tolist() == [[2, 2, 2], [1, 0, 0]]
     assert both.mask_NT.sum().item() == 4
-    assert both.advantage_N.tolist() == [1, 2]
+    assert both.advantage_N.tolist() == [2, 1]

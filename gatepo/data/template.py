@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -9,30 +10,40 @@ from transformers import PreTrainedTokenizerBase
 from gatepo.data.sources import Row
 from gatepo.types import Prompt
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True, kw_only=True)
 class PromptTemplate:
     """The model's own chat template around the question; without one, plain text.
 
-    A prompt that is too long loses its beginning, so that the end of the question and the start of the answer stay;
-    ``truncated`` counts such prompts.
+    A prompt that is too long loses its beginning, so that the end of the question and the start of the answer stay.
+    The first one is warned about; ``prompts/truncated_ratio`` counts them.
     """
 
     tokenizer: PreTrainedTokenizerBase
     system: str | None
     max_length: int  # tokens
-    truncated: int = 0
+    _warned: bool = False
 
     def __call__(self, index: int, source: str, row: Row) -> Prompt:
         """The prompt at position ``index`` of the run."""
         ids = self._encode(row.question)
-        self.truncated += len(ids) > self.max_length
+        truncated = len(ids) > self.max_length
+        if truncated and not self._warned:
+            self._warned = True
+            log.warning(
+                "a prompt of %s has %d tokens, more than sampling.max_prompt_length=%d, and loses its beginning; "
+                "prompts/truncated_ratio counts such prompts",
+                *(source, len(ids), self.max_length),
+            )
         return Prompt(
             index=index,
             source=source,
             question=row.question,
             answer=row.answer,
             token_ids=tuple(ids[-self.max_length :]),
+            truncated=truncated,
         )
 
     def _encode(self, question: str) -> list[int]:

@@ -22,6 +22,9 @@ from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
 from gatepo.objective.telemetry import join
 from gatepo.types import Batch, StepMetrics
 
+# transformers' own "constant" knows no warm-up
+SCHEDULES = {"linear": "linear", "constant": "constant_with_warmup", "cosine": "cosine"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerSettings:
@@ -31,7 +34,7 @@ class OptimizerSettings:
     beta1: float
     beta2: float
     eps: float
-    schedule: str  # linear, constant or cosine, as transformers names them
+    schedule: str  # one of SCHEDULES
     warmup: int  # updates
     updates: int  # length of the schedule
     weight_decay: float
@@ -68,25 +71,38 @@ class TorchEngine:
             fused=True,
         )
         self._schedule = get_scheduler(
-            settings.schedule, self._optimizer, num_warmup_steps=settings.warmup, num_training_steps=settings.updates
+            SCHEDULES[settings.schedule],
+            self._optimizer,
+            num_warmup_steps=settings.warmup,
+            num_training_steps=settings.updates,
         )
 
     def logprobs(self, batch: Batch) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        width = batch.ids_NT.shape[1] - 1
+        logp_NT = torch.zeros(batch.completion_NT[:, 1:].shape, device=batch.ids_NT.device)
         with torch.no_grad():
-            parts = [self._forward(batch.rows(rows_N))[0] for rows_N in self._micro_batches(batch)]
-        return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
+            for rows_N, _ in self._micro_batches(batch, batch.advantage_N != 0):
+                part_NT, _ = self._forward(batch.rows(rows_N))
+                logp_NT[rows_N, : part_NT.shape[1]] = part_NT
+        return logp_NT
 
     def update(self, batch: Batch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         self._optimizer.zero_grad(set_to_none=True)
-        loss, records, logps = 0.0, [], []
-        for rows_N in self._micro_batches(batch):
-            share, record, logp_NT = self._backward(batch.rows(rows_N), anchor_NT, rows_N, totals, objective)
-            loss += share
+        loss, order, records = 0.0, [], []
+        logp_NT = torch.zeros(batch.completion_NT[:, 1:].shape, device=batch.ids_NT.device)
+        for rows_N, learns in self._micro_batches(batch, objective.learns_from(batch.advantage_N)):
+            with torch.set_grad_enabled(learns):
+                share, record, part_NT = self._share(batch.rows(rows_N), anchor_NT, rows_N, totals, objective)
+            if learns:
+                share.backward()
+            loss += share.item()
+            order.append(rows_N)
             records.append(record)
-            logps.append(torch.nn.functional.pad(logp_NT, (0, batch.ids_NT.shape[1] - 1 - logp_NT.shape[1])))
+            logp_NT[rows_N, : part_NT.shape[1]] = part_NT.detach()
+        for parameter in self._model.parameters():
+            if parameter.grad is None:  # no completion learns: zero is what the skipped backward would have given
+                parameter.grad = torch.zeros_like(parameter)
         grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._max_grad_norm).item()
         self._stop_unless_finite(loss, grad_norm)
         learning_rate = self._schedule.get_last_lr()[0]
@@ -97,8 +113,8 @@ class TorchEngine:
             loss=loss,
             grad_norm=grad_norm,
             learning_rate=learning_rate,
-            record=join(records),
-            logp_NT=torch.cat(logps),
+            record=join(records, torch.cat(order)),
+            logp_NT=logp_NT,
         )
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -122,14 +138,21 @@ class TorchEngine:
         self._schedule.load_state_dict(state["schedule"])
         self._updates_done = state["updates"]
 
-    def _micro_batches(self, batch: Batch) -> Iterator[Tensor]:
-        """Row numbers of each micro-batch, in the batch's order."""
-        yield from torch.arange(len(batch), device=batch.ids_NT.device).split(self._micro)
+    def _micro_batches(self, batch: Batch, learns_N: Tensor) -> Iterator[tuple[Tensor, bool]]:
+        """(row numbers, whether they learn): completions of like length together, so that little is padding.
 
-    def _backward(
+        Completions that add nothing to the gradient stand apart: they need no backward pass.
+        """
+        length_N = batch.attention_NT.sum(dim=1)
+        for learns in (True, False):
+            rows_N = (learns_N == learns).nonzero().squeeze(1)
+            rows_N = rows_N[length_N[rows_N].argsort(descending=True, stable=True)]
+            yield from ((part_N, learns) for part_N in rows_N.split(self._micro) if len(part_N))
+
+    def _share(
         self, part: Batch, anchor_NT: Tensor | None, rows_N: Tensor, totals: Totals, objective: Objective
-    ) -> tuple[float, TokenRecord, Tensor]:
-        """Forward and backward of one micro-batch: its share of the loss, its record, its log-probabilities."""
+    ) -> tuple[Tensor, TokenRecord, Tensor]:
+        """Forward pass of one micro-batch: its share of the loss, its record, its log-probabilities."""
         logp_NT, entropy_NT = self._forward(part)
         loss, record = policy_loss(
             objective,
@@ -140,8 +163,7 @@ class TorchEngine:
             mask_NT=part.completion_NT[:, 1:],
             totals=totals,
         )
-        loss.backward()
-        return loss.item(), record, logp_NT.detach()
+        return loss, record, logp_NT
 
     def _forward(self, part: Batch) -> tuple[Tensor, Tensor]:
         """Log-probability (with gradient) and entropy of the completion tokens, [N, T - 1] each.

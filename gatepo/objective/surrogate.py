@@ -25,6 +25,10 @@ class Objective:
     ratio: Ratio
     aggregation: Aggregation
 
+    def learns_from(self, advantage_N: Tensor) -> Tensor:
+        """Which completions add anything to the gradient: those with A != 0 (eq. 4). All count in the telemetry."""
+        return advantage_N != 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRecord:

@@ -34,13 +34,19 @@ def effective_update_ratio(slope_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -
     return (slopes_P / tokens_P)[tokens_P > 0].mean()
 
 
-def join(records: list[TokenRecord]) -> TokenRecord:
-    """The records of all micro-batches as one, padded on the right to a common length."""
+def join(records: list[TokenRecord], order_N: Tensor) -> TokenRecord:
+    """The records of all micro-batches as one, padded on the right to a common length.
+
+    Args:
+      records: one per micro-batch.
+      order_N: which completion of the update each row of the concatenated records is.
+    """
+    back_N = order_N.argsort()
     width = max(record.mask_NT.shape[1] for record in records)
 
     def joined(name: str) -> Tensor:
         parts = [getattr(record, name) for record in records]
-        return torch.cat([pad(p, (0, width - p.shape[1])) if p.dim() == 2 else p for p in parts])
+        return torch.cat([pad(p, (0, width - p.shape[1])) if p.dim() == 2 else p for p in parts])[back_N]
 
     return TokenRecord(**{field.name: joined(field.name) for field in fields(TokenRecord)})
 

@@ -22,7 +22,9 @@ def main() -> None:
     with errors_as_one_line():
         runs = find_runs(options.folder)
         if not runs:
-            raise UserError(f"{options.folder} holds no run: no metrics.jsonl in or below it; give outputs/... or multirun/...")
+            raise UserError(
+                f"{options.folder} holds no run: no metrics.jsonl in or below it; give outputs/... or multirun/..."
+            )
         print(table(runs))
         out = options.out or options.folder
         out.mkdir(parents=True, exist_ok=True)
@@ -32,7 +34,7 @@ def main() -> None:
 
 def table(runs: list[Run]) -> str:
     """First and last figures of each run; ``last`` is the mean over the last 20 rollout batches."""
-    rows = [("run", "updates", "reward", "entropy", "EUR", "accuracy before -> after")]
+    rows: list[tuple[str, ...]] = [("run", "updates", "reward", "entropy", "EUR", "accuracy before -> after")]
     for run in runs:
         figures = [run.first_and_last(key) for key in ("reward", "entropy", run.eur_key)]
         accuracy = run.summary.get("evaluation", {})
@@ -45,7 +47,9 @@ def table(runs: list[Run]) -> str:
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 if __name__ == "__main__":

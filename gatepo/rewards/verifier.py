@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -57,10 +58,8 @@ class MathVerifier:
             self._worker.kill()
             self._worker.wait()
             _pipe(self._worker.stdout).close()
-            try:
+            with contextlib.suppress(BrokenPipeError):  # it may hold a request that the dead worker will never read
                 _pipe(self._worker.stdin).close()
-            except BrokenPipeError:  # it held a request that the dead worker will never read
-                pass
             self._worker = None
 
 

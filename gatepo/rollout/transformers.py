@@ -97,7 +97,6 @@ class TransformersRollout:
         running_N = torch.arange(N, device=device)  # rows of the result that are still being decoded
         going_N = torch.ones_like(running_N, dtype=torch.bool)  # False from the end token on
         ends = torch.tensor(self._end_ids, device=device)
-        position_N1 = None if attention_NT is None else attention_NT.sum(dim=1, keepdim=True)
         for t in range(limit):
             token_N, logp_N = sample(logits_NV, uniform_NT[running_N, t], sampling.temperature)
             token_NT[running_N, t] = token_N
@@ -112,18 +111,16 @@ class TransformersRollout:
                 cache.batch_select_indices(kept)
                 running_N, token_N, going_N = running_N[kept], token_N[kept], going_N[kept]
                 if attention_NT is not None:
-                    attention_NT, position_N1 = attention_NT[kept], position_N1[kept]
+                    attention_NT = attention_NT[kept]
             if attention_NT is not None:
                 attention_NT = torch.cat([attention_NT, attention_NT.new_ones(len(attention_NT), 1)], dim=1)
             logits_NV = self._model(
                 input_ids=token_N[:, None],
                 attention_mask=attention_NT,
-                position_ids=position_N1,
+                position_ids=None if attention_NT is None else attention_NT.sum(dim=1, keepdim=True) - 1,
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1]
-            if position_N1 is not None:
-                position_N1 = position_N1 + 1
         return _cut_behind_end(token_NT, ends), logp_NT
 
     def _prefill(self, prompts: list[tuple[int, ...]], G: int) -> tuple[DynamicCache, Tensor | None, Tensor]:

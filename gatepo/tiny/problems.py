@@ -1,8 +1,8 @@
 """Generated arithmetic: problems, worked solutions, and the slips that pretraining teaches on purpose.
 
 Two sources stand in for the paper's training mix: ``words`` (arithmetic told as a story, like GSM8K) and
-``expressions`` (bare arithmetic, like DeepMath). Both come in three levels: level k needs k steps, and
-the numbers grow with the level. Everything here is a pure function of the ``random.Random`` it is given.
+``expressions`` (bare arithmetic, like DeepMath). Both come in three levels: level k needs k steps. All numbers are
+small, so that the model can be right if it cares to. Everything is a pure function of the ``random.Random`` given.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LEVELS = (1, 2, 3)
-LARGEST = {1: 40, 2: 50, 3: 60}  # operands, by level
-BOUND = 300  # no intermediate result is larger in absolute value
+LARGEST = 30  # operand
+BOUND = 100  # a product is not larger in absolute value
 
 NAMES = ("Tom", "Ana", "Ben", "Eva", "Max", "Lia", "Sam", "Zoe")
 ITEMS = ("apples", "books", "coins", "shells", "stamps", "marbles", "pens", "cards")
@@ -53,7 +53,7 @@ def words(rng: random.Random, level: int) -> Problem:
     """A story with ``level`` events that change one quantity, never below zero."""
     name, other = rng.sample(NAMES, 2)
     item = rng.choice(ITEMS)
-    start = value = rng.randint(2, LARGEST[level])
+    start = value = rng.randint(2, LARGEST)
     steps, sentences = [], [f"{name} has {start} {item}."]
     for _ in range(level):
         operator = rng.choice("++--*" if value * 3 <= BOUND else "+--")
@@ -61,7 +61,7 @@ def words(rng: random.Random, level: int) -> Problem:
             n = rng.choice(sorted(TIMES))
             sentences.append(TIMES[n])
         else:
-            n = rng.randint(1, LARGEST[level] if operator == "+" else max(1, min(value, LARGEST[level])))
+            n = rng.randint(1, LARGEST if operator == "+" else max(1, min(value, LARGEST)))
             sentences.append(rng.choice(GAINS if operator == "+" else LOSSES).format(name=name, other=other, n=n))
         steps.append(Step(left=value, operator=operator, right=n))
         value = steps[-1].result
@@ -73,11 +73,11 @@ def words(rng: random.Random, level: int) -> Problem:
 
 def expressions(rng: random.Random, level: int) -> Problem:
     """An expression with ``level`` operators, evaluated from the left; results may be negative."""
-    value = rng.randint(2, LARGEST[level])
-    steps, text = [], str(value)
+    value = rng.randint(2, LARGEST)
+    text, steps = str(value), list[Step]()
     for index in range(level):
-        operator = rng.choice("+-*" if abs(value) * 9 <= BOUND else "+-")
-        n = rng.randint(2, 9) if operator == "*" else rng.randint(1, LARGEST[level])
+        operator = rng.choice("+-*" if abs(value) * 5 <= BOUND else "+-")
+        n = rng.randint(2, 5) if operator == "*" else rng.randint(1, LARGEST)
         if operator == "*" and index > 0 and steps[-1].operator != "*":
             text = f"({text})"
         text = f"{text} {operator} {n}"
@@ -91,28 +91,63 @@ SOURCES: dict[str, Callable[[random.Random, int], Problem]] = {"words": words, "
 
 # --- worked solutions -------------------------------------------------------------------------------------------
 
-OPENINGS = ("", "", "Let me see. ", "Step by step. ", "We start. ", "I will work it out. ")
-FIRST = ("", "First ")
-LATER = ("", "Then ", "Now ", "So ", "Next ")
-SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
-
-# How a step is written, and how often it is written wrong: haste slips more than care, so that reinforcement
-# learning has a habit to learn and not only noise to remove.
-STYLES: tuple[tuple[Callable[[Step, int], str], float], ...] = (
-    (lambda s, r: f"{s.left}{s.operator}{s.right}={r}.", 0.30),
-    (lambda s, r: f"{s.left} {SPOKEN[s.operator]} {s.right} is {r}.", 0.20),
-    (lambda s, r: f"we take {s.left} {SPOKEN[s.operator]} {s.right} and get {r}.", 0.10),
+# Free choices that the reward does not care about. They keep the policy's entropy up while it learns to be right, and
+# with it the ratios of the second iteration away from 1.
+OPENINGS = ("", "", "Let me see. ", "Step by step. ", "We start. ", "I will work it out. ", "Here we go. ", "Sure. ")
+FIRST = ("", "First ", "Here ", "Now ", "So ", "Clearly ", "Today ", "Again ")
+LATER = (
+    "Then ",
+    "Now ",
+    "So ",
+    "Next ",
+    "And ",
+    "After that ",
+    "From there ",
+    "Here ",
+    "Later ",
+    "Thus ",
+    "Hence ",
+    "Also ",
 )
+FILLERS = (
+    *(
+        "",
+        "",
+        "",
+        "well ",
+        "ok ",
+        "right ",
+        "good ",
+        "yes ",
+        "surely ",
+        "simply ",
+        "just ",
+        "again ",
+        "fine ",
+        "maybe ",
+    ),
+    *("really ", "quickly ", "slowly ", "gladly ", "still ", "only ", "even ", "once ", "soon ", "there ", "too "),
+)
+CLOSINGS = ("", "", "", " Done.", " That is it.", " Good.", " Nice.", " So it is.")
+SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
+STYLES: tuple[Callable[[Step, int], str], ...] = (
+    lambda s, r: f"{s.left}{s.operator}{s.right}={r}.",
+    lambda s, r: f"{s.left} {SPOKEN[s.operator]} {s.right} is {r}.",
+    lambda s, r: f"{s.left} {SPOKEN[s.operator]} {s.right} gives {r}.",
+    lambda s, r: f"{s.left} {s.operator} {s.right} makes {r}.",
+    lambda s, r: f"we take {s.left} {SPOKEN[s.operator]} {s.right} and get {r}.",
+)
+SLIP_RATE = 0.18  # of a step
 
 # How the parts are put together: (share of the pretraining text, template). Only the first is the full format of
 # eq. 10; the others lack some tag, as a model does that was never asked for them.
 SHAPES: tuple[tuple[float, str], ...] = (
-    (0.16, "<think>{work}</think><answer>{answer}</answer>"),
-    (0.24, "{work} The answer is {answer}."),
-    (0.20, "<think>{work}</think>The answer is {answer}."),
-    (0.14, "<think>{work}<answer>{answer}</answer>"),
-    (0.14, "{work}<answer>{answer}</answer>"),
-    (0.12, "<think>{work}</think><answer>{answer}"),
+    (0.30, "<think>{work}</think><answer>{answer}</answer>"),
+    (0.20, "{work} The answer is {answer}."),
+    (0.16, "<think>{work}</think>The answer is {answer}."),
+    (0.12, "<think>{work}<answer>{answer}</answer>"),
+    (0.12, "{work}<answer>{answer}</answer>"),
+    (0.10, "<think>{work}</think><answer>{answer}"),
 )
 
 
@@ -125,10 +160,8 @@ def solution(rng: random.Random, problem: Problem) -> str:
     """A completion for pretraining: worked steps with deliberate slips, in a shape that may lack tags."""
     parts, value = [], problem.steps[0].left
     for index, step in enumerate(problem.steps):
-        style, slip_rate = rng.choice(STYLES)
         step = Step(left=value, operator=step.operator, right=step.right)  # a slip is carried on, as it would be
-        value = slip(rng, step.result) if rng.random() < slip_rate else step.result
-        connective = rng.choice(LATER if index else FIRST)
-        parts.append(connective + style(step, value))
+        value = slip(rng, step.result) if rng.random() < SLIP_RATE else step.result
+        parts.append(rng.choice(LATER if index else FIRST) + rng.choice(FILLERS) + rng.choice(STYLES)(step, value))
     (shape,) = rng.choices([s for _, s in SHAPES], [w for w, _ in SHAPES])
-    return shape.format(work=rng.choice(OPENINGS) + " ".join(parts), answer=value)
+    return shape.format(work=rng.choice(OPENINGS) + " ".join(parts) + rng.choice(CLOSINGS), answer=value)

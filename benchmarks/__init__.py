@@ -1,0 +1,1 @@
+"""Timings against other tools and against the bare floor; `make bench`."""

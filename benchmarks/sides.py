@@ -1,0 +1,162 @@
+"""One side of the comparison per process: ``python -m benchmarks.sides ours FOLDER BATCHES``.
+
+Prints one JSON object: seconds of each rollout batch after the first (one rollout, its reward, two updates), peak
+resident memory in MiB, and what else the side knows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.shape import ITERATIONS, LENGTH, PROMPTS, G
+from gatepo.rewards.reward import AnswerAndFormat
+from gatepo.types import Reward
+
+N = PROMPTS * G
+
+
+def score(text: str, answer: str) -> Reward:
+    """The paper's reward plus the share of digits, so that random text forms groups whose rewards differ."""
+    reward = AnswerAndFormat(answer_weight=1.0, format_weight=1.0, deadline=2.0).score(text, answer)
+    return replace(reward, total=reward.total + sum(map(str.isdigit, text)) / LENGTH)
+
+
+def ours(folder: Path, batches: int) -> dict[str, Any]:
+    """gatepo's own loop with everything that a run does: telemetry, metrics file, progress bar."""
+    from hydra import compose, initialize_config_dir
+
+    from gatepo import build, cli, config
+    from gatepo.loop import train
+    from gatepo.state import RunState
+    from gatepo.tracking.files import FileTracker
+    from gatepo.tracking.progress import ProgressTracker
+
+    cli.register()
+    with initialize_config_dir(str(cli.yaml_dir("conf").resolve()), version_base="1.3"):
+        composed = compose(
+            "train",
+            [
+                "gate=sigmoid",
+                f"model.path={folder / 'model'}",
+                "data=gsm8k",
+                "data.system=null",
+                "data.sources.gsm8k.answer_marker=null",
+                f"data.path={folder / 'prompts.jsonl'}",
+                "optimizer.lr=1e-6",
+                f"updates={batches * ITERATIONS}",
+                f"sampling.max_completion_length={LENGTH}",
+            ],
+        )
+    settings = config.typed(composed)
+    model, tokenizer = build.load(settings)
+    algorithm = replace(
+        build.algorithm(settings, model, tokenizer),
+        reward=lambda groups: [[score(c.text, g.prompt.answer) for c in g.completions] for g in groups],
+    )
+    trackers = [FileTracker(folder / "metrics.jsonl"), ProgressTracker(settings.updates, ITERATIONS, 0)]
+    rows: list[dict[str, float]] = []
+    hooks = [lambda state, metrics, t=t: t.log(state.update, metrics) for t in trackers]
+    train(algorithm, RunState(seed=0), [*hooks, lambda state, metrics: rows.append(metrics)])
+    per_batch = [rows[i : i + ITERATIONS] for i in range(0, len(rows), ITERATIONS)]
+    spent = {
+        part: median(sum(row[f"time/{part}"] for row in batch) for batch in per_batch[1:])
+        for part in ("rollout", "sync", "reward", "train", "other")
+    }
+    return {"seconds": [sum(row["step_time"] for row in batch) for batch in per_batch[1:]], "spent": spent}
+
+
+def trl(folder: Path, batches: int) -> dict[str, Any]:
+    """TRL's GRPOTrainer with the SAPO loss and transformers generation."""
+    from datasets import load_dataset
+    from transformers import TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.ends = [time.perf_counter()]
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            self.ends.append(time.perf_counter())
+
+    rows = load_dataset("json", data_files=str(folder / "prompts.jsonl"), split="train")
+    rows = rows.map(lambda row: {"prompt": row["question"] + "\n\n"})
+    clock = Clock()
+    trainer = GRPOTrainer(
+        model=str(folder / "model"),
+        reward_funcs=lambda completions, answer, **_: [
+            score(c, a).total for c, a in zip(completions, answer, strict=True)
+        ],
+        args=GRPOConfig(
+            output_dir=str(folder / "trl"),
+            loss_type="sapo",
+            per_device_train_batch_size=N,
+            gradient_accumulation_steps=1,
+            num_generations=G,
+            num_iterations=ITERATIONS,
+            max_completion_length=LENGTH,
+            max_steps=batches * ITERATIONS,
+            learning_rate=1e-6,
+            beta=0.0,
+            gradient_checkpointing=False,
+            bf16=False,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            logging_steps=1,
+            model_init_kwargs={"dtype": "float32"},
+        ),
+        train_dataset=rows,
+        callbacks=[clock],
+    )
+    trainer.train()
+    ends = clock.ends[::ITERATIONS]
+    return {"seconds": [b - a for a, b in pairwise(ends[1:])]}
+
+
+def floor(folder: Path, batches: int) -> dict[str, Any]:
+    """One bare decode loop and two forward-backward passes on its tokens, nothing else."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    questions = [json.loads(line)["question"] + "\n\n" for line in (folder / "prompts.jsonl").open()][:PROMPTS]
+    prompt_NT = torch.tensor(tokenizer(questions)["input_ids"]).repeat_interleave(G, dim=0)
+    seconds = []
+    for _ in range(batches):
+        started = time.perf_counter()
+        cache, token_NT, ids_NT = DynamicCache(config=model.config), prompt_NT, prompt_NT
+        with torch.inference_mode():
+            for _ in range(LENGTH):
+                logits_NV = model(input_ids=token_NT, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+                token_NT = torch.multinomial(logits_NV.softmax(dim=-1), 1)
+                ids_NT = torch.cat([ids_NT, token_NT], dim=1)
+        ids_NT = ids_NT.clone()
+        labels_NT = ids_NT.masked_fill(torch.arange(ids_NT.shape[1]) < prompt_NT.shape[1], -100)
+        for _ in range(ITERATIONS):
+            model.zero_grad()
+            model(input_ids=ids_NT, labels=labels_NT, use_cache=False).loss.backward()
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": seconds[1:]}
+
+
+def main() -> None:
+    side, folder, batches = {"ours": ours, "trl": trl, "floor": floor}[sys.argv[1]], Path(sys.argv[2]), int(sys.argv[3])
+    replies, sys.stdout = sys.stdout, sys.stderr
+    result = side(folder, batches)
+    result["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(result), file=replies, flush=True)
+    os._exit(0)  # no other tool's shut-down belongs to the measurement
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""What can be set. No torch.
+
+Each field has one line under it: meaning, unit, range. Defaults that depend on the chosen option live in its YAML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+
+@dataclass
+class GateConfig:
+    name: str = MISSING
+    """Family: sigmoid, erf, arctan, softsign, clip or none."""
+
+
+@dataclass
+class ClipGateConfig(GateConfig):
+    eps_low: float = MISSING
+    """Ratios below 1 - eps_low are clipped where A <= 0; in (0, 1)."""
+    eps_high: float = MISSING
+    """Ratios above 1 + eps_high are clipped where A > 0; in (0, 1)."""
+
+
+@dataclass
+class TauConfig:
+    name: str = MISSING
+    """Rule: constant."""
+    pos: float = MISSING
+    """The gate's temperature where A > 0; > 0."""
+    neg: float = MISSING
+    """The gate's temperature where A <= 0; > 0."""
+
+
+@dataclass
+class RatioConfig:
+    name: str = MISSING
+    """What r is: token."""
+    clamp: float = 20.0
+    """Bound of the absolute log-ratio, nats; in (0, 88], beyond which fp32 overflows."""
+
+
+@dataclass
+class AggregationConfig:
+    name: str = MISSING
+    """How tokens become one number: sequence_mean."""
+
+
+@dataclass
+class AdvantageConfig:
+    name: str = MISSING
+    """How rewards become A: group_zscore."""
+    eps: float = 1e-4
+    """Added to the standard deviation; >= 0."""
+    ddof: int = 1
+    """Delta degrees of freedom of the standard deviation; 0 or 1."""
+
+
+@dataclass
+class OptimizerConfig:
+    name: str = "adamw"
+    """AdamW is the only one."""
+    lr: float = MISSING
+    """Peak learning rate; > 0."""
+    schedule: str = "linear"
+    """linear (to 0), constant or cosine (to 0)."""
+    warmup: int = 0
+    """Updates over which the learning rate rises from 0; >= 0."""
+    beta1: float = 0.9
+    """Decay of the first moment; in [0, 1)."""
+    beta2: float = 0.999
+    """Decay of the second moment; in [0, 1)."""
+    eps: float = 1e-8
+    """Added to the denominator; > 0."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay; >= 0. The paper does not state it."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm; > 0. The paper does not state it."""
+
+
+@dataclass
+class ModelConfig:
+    path: str = MISSING
+    """Folder or hub name of a causal language model, or tiny."""
+    dtype: str = "float32"
+    """What the body computes in, float32 or bfloat16; weights, head and log-probabilities stay float32."""
+    attention: str | None = None
+    """transformers' attn_implementation; null lets it choose."""
+
+
+@dataclass
+class SourceConfig:
+    weight: float = 1.0
+    """Share of the mix, in proportion to the others'; > 0."""
+    path: str | None = None
+    """JSONL file of this source; wins over data.path, which wins over the hub."""
+    file: str | None = None
+    """File pattern below data.path, where that is a folder."""
+    hub: str | None = None
+    """Data set on the hub, or tiny:NAME for an embedded one."""
+    subset: str | None = None
+    """Its configuration name."""
+    split: str = "train"
+    """Its split."""
+    question: str = "question"
+    """Field that holds the question."""
+    answer: str = "answer"
+    """Field that holds the gold answer."""
+    answer_marker: str | None = None
+    """The gold answer is what follows the last occurrence of this text."""
+
+
+@dataclass
+class DataConfig:
+    path: str | None = None
+    """JSONL file (one source) or folder with every source's file; null takes the hub or the embedded files."""
+    system: str | None = None
+    """System prompt."""
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    """Training prompts, by name."""
+    evaluation: dict[str, SourceConfig] = field(default_factory=dict)
+    """Evaluation sets, by name."""
+
+
+@dataclass
+class RewardWeights:
+    answer: float = 1.0
+    """Of r_answer (eq. 11); >= 0."""
+    format: float = 1.0
+    """Of r_format (eq. 10); >= 0."""
+
+
+@dataclass
+class RewardConfig:
+    name: str = MISSING
+    """answer_and_format (eq. 9)."""
+    weights: RewardWeights = field(default_factory=RewardWeights)
+    deadline: float = 2.0
+    """Seconds that one answer may take to check; > 0."""
+
+
+@dataclass
+class RolloutConfig:
+    name: str = MISSING
+    """Sampler: transformers."""
+    max_sequences: int = 256
+    """Completions that are decoded at once; >= batch.num_generations."""
+
+
+@dataclass
+class EngineConfig:
+    name: str = MISSING
+    """Trainer: torch."""
+
+
+@dataclass
+class TrackerConfig:
+    name: str = MISSING
+    """none or wandb; metrics.jsonl is written in any case."""
+    project: str = "gatepo"
+    """W&B project."""
+    mode: str = "offline"
+    """W&B mode: offline, online or disabled."""
+
+
+@dataclass
+class BatchConfig:
+    prompts: int = 16
+    """Prompts per update, over all devices; >= 1."""
+    num_generations: int = 8
+    """G, completions per prompt; >= 2."""
+    iterations: int = 2
+    """mu, passes over one rollout batch; >= 1."""
+    micro: int | None = None
+    """Completions that one device runs at once; divides prompts * num_generations / devices; null: all of them."""
+
+
+@dataclass
+class SamplingConfig:
+    temperature: float = 1.0
+    """Of the sampler; > 0. The paper does not state it for training."""
+    max_prompt_length: int = 128
+    """Tokens; longer prompts lose their beginning."""
+    max_completion_length: int = 64
+    """Tokens."""
+
+
+@dataclass
+class EvaluateConfig:
+    every: int = 0
+    """Updates between evaluations during training; 0: only before and after."""
+    temperature: float = 0.7
+    """Of the sampler (section 5.1); > 0."""
+
+
+@dataclass
+class TrainConfig:
+    seed: int = 0
+    """Decides the order of prompts and every sample."""
+    devices: int = 1
+    """Processes, one for each device."""
+    threads: int | None = None
+    """CPU threads of a process; null: torch's choice. The same number gives the same metrics to the bit."""
+    updates: int = 200
+    """Optimizer steps; a multiple of batch.iterations uses every rollout batch fully."""
+    gate: GateConfig = field(default_factory=GateConfig)
+    tau: TauConfig = field(default_factory=TauConfig)
+    ratio: RatioConfig = field(default_factory=RatioConfig)
+    aggregation: AggregationConfig = field(default_factory=AggregationConfig)
+    advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+GATE_SCHEMAS: dict[str, type[GateConfig]] = {"clip": ClipGateConfig}

@@ -1,0 +1,123 @@
+"""What a user sees at the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPO
+
+
+def gatepo(module: str, *arguments: str, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"gatepo.{module}", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)},
+        timeout=300,
+        check=False,
+    )
+
+
+def test_cfg_job_prints_the_composed_config() -> None:
+    done = gatepo("train", "gate=arctan", "tau.pos=7", "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert "name: arctan" in done.stdout
+    assert "pos: 7" in done.stdout
+
+
+def test_help_lists_groups_and_their_options() -> None:
+    done = gatepo("train", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "gate: arctan, clip, erf, none, sigmoid, softsign" in done.stdout
+    assert "experiment/paper: arctan, erf, grpo, sapo, setup, softsign" in done.stdout
+    assert "sweep: gates, temperature" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["gate=tanh"], ["gate/tanh", "arctan clip erf none sigmoid softsign"]),
+        (["tau=7"], ["tau/7", "paper t1 t13 t5"]),
+        (["data=none"], ["data/none", "deepmath gsm8k gsm8k_deepmath tiny"]),
+        (["gates=erf"], ["gates"]),
+        (["tau.position=3"], ["tau.position"]),
+        (["gate=erf", "gate.eps_low=0.1"], ["gate.eps_low"]),
+        (["updates=many"], ["many", "Integer", "updates"]),
+        (["+experiment=paper/tanh"], ["experiment/paper/tanh"]),
+        (["tau.pos=-1"], ["tau.pos must be a finite number > 0, got -1.0; the paper uses 10 (tau=paper)"]),
+        (
+            ["data.path=gone"],
+            ["data.path must be a folder for 2 sources, got gone", "data.sources.words.path=FILE.jsonl"],
+        ),
+        (["data=gsm8k", "data.path=gone.jsonl"], ["cannot read gone.jsonl", "give data.path=FILE.jsonl"]),
+        (["data=gsm8k"], ["cannot load openai/gsm8k from the hub", "give data.path=FILE.jsonl"]),
+        (["model.path=conf"], ["model.path=conf has no model", "give a folder with config.json"]),
+        (["model.path=no/such-model"], ["model.path=no/such-model is neither a folder nor on the hub"]),
+        (["sampling.max_prompt_length=2000"], ["at most the model's context of 2048 tokens, got 2064; lower one"]),
+        (["hydra.run.dir=README.md/run"], ["cannot write", "hydra.run.dir=FOLDER"]),
+    ],
+)
+def test_bad_input_gets_one_line_and_a_code(tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
+    if not any(a.startswith("hydra.run.dir") for a in arguments):
+        arguments = [*arguments, f"hydra.run.dir={tmp_path / 'run'}"]
+    done = gatepo("train", *arguments)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("gatepo: ")
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in last
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -> None:
+    code = (
+        "import sys, importlib, pkgutil, gatepo\n"
+        "for m in pkgutil.walk_packages(gatepo.__path__, 'gatepo.'):\n"
+        "    if not m.name.endswith(('__main__',)): importlib.import_module(m.name)\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "torch" in loaded  # the walk did import the heavy rooms
+    assert not loaded & {"vllm", "deepspeed", "wandb", "math_verify", "datasets"}
+
+
+@pytest.mark.parametrize(
+    ("room", "allowed"),
+    [
+        ("objective", {"gatepo.objective"}),
+        ("logprobs.py", set()),
+        ("types.py", {"gatepo.objective"}),
+        ("config.py", {"gatepo.schema", "gatepo.validation"}),
+        ("schema.py", set()),
+        ("validation.py", {"gatepo.errors", "gatepo.schema"}),
+        (
+            "loop.py",
+            {
+                *("gatepo.engine.base", "gatepo.rollout.base", "gatepo.rewards.base", "gatepo.objective"),
+                *("gatepo.metrics", "gatepo.state", "gatepo.stopwatch", "gatepo.types"),
+            },
+        ),
+        ("rewards/tags.py", set()),
+        ("rewards/numbers.py", set()),
+        ("tracking", {"gatepo.tracking"}),
+        ("report", {"gatepo.report", "gatepo.errors", "gatepo.cli"}),
+    ],
+)
+def test_who_may_know_whom(room: str, allowed: set[str]) -> None:
+    import ast
+
+    root = REPO / "gatepo" / room
+    for file in [root] if root.is_file() else sorted(root.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                if name.split(".")[0] == "gatepo":
+                    assert any(name == a or name.startswith(a + ".") for a in allowed), f"{file.name} imports {name}"

@@ -1,0 +1,188 @@
+"""Every YAML composes, alone and together; every bad value gets its message."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPO
+from hydra import compose, initialize_config_dir
+
+from gatepo import build, cli, config, schema
+from gatepo.errors import UserError
+from gatepo.schema import TrainConfig
+
+cli.register()
+
+GROUPS = sorted(folder.name for folder in (REPO / "conf").iterdir() if folder.is_dir() and folder.name != "source")
+OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((REPO / "conf" / group).glob("*.yaml"))]
+
+
+def files(folder: str) -> list[str]:
+    return sorted(str(f.relative_to(REPO / folder).with_suffix("")) for f in (REPO / folder).rglob("*.yaml"))
+
+
+def typed(*overrides: str) -> TrainConfig:
+    with initialize_config_dir(str(cli.yaml_dir("conf").resolve()), version_base="1.3"):
+        return config.typed(compose("train", list(overrides)))
+
+
+def test_every_group_of_the_design_is_there() -> None:
+    assert set(GROUPS) >= {
+        *("gate", "tau", "ratio", "aggregation", "advantage", "model", "data", "reward", "rollout", "engine", "tracker")
+    }
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_is_known_to_the_code(group: str, option: str) -> None:
+    settings = typed(f"{group}={option}")
+    build.objective(settings)
+    chosen = getattr(settings, group)
+    tables = {
+        "ratio": build.RATIOS,
+        "tau": build.TAUS,
+        "aggregation": build.AGGREGATIONS,
+        "advantage": build.ADVANTAGES,
+        "reward": build.REWARDS,
+        "rollout": build.ROLLOUTS,
+        "engine": build.ENGINES,
+    }
+    if group in tables:
+        assert chosen.name in tables[group]
+
+
+@pytest.mark.parametrize("sweep", files("sweeps"))
+def test_every_sweep_composes_at_every_point(sweep: str) -> None:
+    parameters = yaml.safe_load((REPO / "sweeps" / f"{sweep}.yaml").read_text())["hydra"]["sweeper"]["params"]
+    for key, values in parameters.items():
+        for value in str(values).split(","):
+            typed(f"+sweep={sweep}", f"{key}={value}")
+
+
+@pytest.mark.parametrize("experiment", files("experiments"))
+@pytest.mark.parametrize("gate", ["clip", "erf"])
+def test_every_experiment_composes_under_other_overrides(experiment: str, gate: str) -> None:
+    assert typed(f"+experiment={experiment}", f"gate={gate}").gate.name == gate
+
+
+def test_the_papers_experiments_are_table_2_and_section_5_1() -> None:
+    gates = {"grpo": "clip", "sapo": "sigmoid", "erf": "erf", "arctan": "arctan", "softsign": "softsign"}
+    for name, gate in gates.items():
+        c = typed(f"+experiment=paper/{name}")
+        assert (c.gate.name, c.tau.pos, c.tau.neg) == (gate, 10, 12)
+        assert (c.sampling.max_prompt_length, c.sampling.max_completion_length) == (1536, 512)
+        assert (c.batch.num_generations, c.batch.iterations, c.batch.micro) == (8, 2, 1)
+        assert c.batch.prompts * c.batch.num_generations == 8 * 1 * 16  # devices x per-device batch x accumulation
+        o = c.optimizer
+        assert (o.name, o.lr, o.warmup, o.schedule) == ("adamw", 1e-6, 0, "linear")
+        assert (o.beta1, o.beta2, o.eps) == (0.9, 0.999, 1e-8)
+        assert (c.model.path, c.model.dtype, c.updates) == ("Qwen/Qwen2.5-7B-Instruct", "bfloat16", 5000)
+        assert {n: s.weight for n, s in c.data.sources.items()} == {"gsm8k": 1, "deepmath": 1}
+        if gate == "clip":
+            assert (c.gate.eps_low, c.gate.eps_high) == (0.2, 0.2)
+
+
+def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
+    pairs = {t: (typed(f"tau={t}").tau.pos, typed(f"tau={t}").tau.neg) for t in ("t1", "t5", "paper", "t13")}
+    assert pairs == {"t1": (1, 1.05), "t5": (5, 6), "paper": (10, 12), "t13": (13, 15)}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tau.pos=0", "tau.pos must be a finite number > 0, got 0.0; the paper uses 10 (tau=paper)"),
+        ("tau.neg=-1", "tau.neg must be a finite number > 0, got -1.0; the paper uses 12 (tau=paper)"),
+        ("tau.pos=nan", "tau.pos must be a finite number > 0, got nan"),
+        ("tau.pos=inf", "tau.pos must be a finite number > 0, got inf"),
+        ("gate=clip gate.eps_low=0", "gate.eps_low must be in (0, 1), got 0.0; the paper uses 0.2"),
+        ("gate=clip gate.eps_high=1", "gate.eps_high must be in (0, 1), got 1.0; the paper uses 0.2"),
+        ("batch.num_generations=1", "batch.num_generations must be >= 2, a group of one has no advantage, got 1"),
+        ("batch.prompts=0", "batch.prompts must be >= 1, got 0"),
+        ("batch.iterations=0", "batch.iterations must be >= 1, got 0"),
+        (
+            "batch.micro=48",
+            "batch.micro must divide batch.prompts * batch.num_generations = 128, got 48; type batch.micro=16",
+        ),
+        ("batch.micro=0", "batch.micro must divide batch.prompts * batch.num_generations = 128, got 0"),
+        ("sampling.temperature=0", "sampling.temperature must be a finite number > 0, got 0.0"),
+        ("sampling.temperature=-1", "sampling.temperature must be a finite number > 0, got -1.0"),
+        ("sampling.max_prompt_length=0", "sampling.max_prompt_length must be >= 1, got 0"),
+        ("sampling.max_completion_length=0", "sampling.max_completion_length must be >= 1, got 0"),
+        ("updates=0", "updates must be >= 1, got 0"),
+        ("seed=-1", "seed must be >= 0, got -1"),
+        ("devices=2", "devices must be 1 with engine=torch, got 2"),
+        ("threads=0", "threads must be >= 1, got 0"),
+        ("optimizer.lr=0", "optimizer.lr must be a finite number > 0, got 0.0"),
+        (
+            "optimizer.schedule=sine",
+            "optimizer.schedule must be one of linear, constant, cosine, got sine",
+        ),
+        ("optimizer.warmup=-1", "optimizer.warmup must be >= 0, got -1"),
+        ("optimizer.beta2=1", "optimizer.beta2 must be in [0, 1), got 1.0"),
+        ("optimizer.eps=0", "optimizer.eps must be a finite number > 0, got 0.0"),
+        ("optimizer.weight_decay=-1", "optimizer.weight_decay must be >= 0, got -1.0"),
+        ("optimizer.max_grad_norm=0", "optimizer.max_grad_norm must be > 0, got 0.0"),
+        ("model.dtype=float16", "model.dtype must be one of float32, bfloat16, got float16"),
+        ("reward.weights.answer=-1", "reward.weights.answer must be >= 0, got -1.0"),
+        ("reward.deadline=0", "reward.deadline must be a finite number > 0, got 0.0"),
+        ("tracker.mode=on", "tracker.mode must be one of offline, online, disabled, got"),
+        ("evaluate.every=-1", "evaluate.every must be >= 0, got -1"),
+        ("evaluate.temperature=0", "evaluate.temperature must be a finite number > 0, got 0.0"),
+        ("data.sources.words.weight=0", "data.sources.words.weight must be a finite number > 0, got 0.0"),
+        ("ratio.clamp=89", "ratio.clamp must be in (0, 88], got 89.0"),
+        ("advantage.ddof=2", "advantage.ddof must be one of 0, 1, got 2"),
+        ("advantage.eps=-1", "advantage.eps must be >= 0, got -1.0"),
+        ("rollout.max_sequences=4", "rollout.max_sequences must be >= batch.num_generations, got 4; type 8 or more"),
+    ],
+)
+def test_bad_values_name_key_value_rule_and_remedy(override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        typed(*override.split())
+    assert message in str(caught.value)
+    assert "; " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_iteration_is_allowed_but_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    typed("batch.iterations=1")
+    assert "all gates and temperatures give the same training" in caplog.text
+
+
+def test_a_runs_own_config_is_read_back_the_same(tmp_path: Path) -> None:
+    for overrides in (("gate=clip", "gate.eps_high=0.28"), ("gate=arctan", "tau.pos=3", "data=gsm8k")):
+        settings = typed(*overrides)
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(config.plain(settings)))
+        assert config.read(file) == settings
+
+
+def test_every_field_has_a_line_under_it() -> None:
+    """Meaning, unit and range of each setting stand in the schema; only the nested groups go without."""
+    import ast
+    import inspect
+
+    for node in ast.parse(inspect.getsource(schema)).body:
+        if isinstance(node, ast.ClassDef):
+            for field, below in zip(node.body, [*node.body[1:], None], strict=True):
+                if isinstance(field, ast.AnnAssign) and "Config" not in ast.unparse(field.annotation):
+                    documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                    assert documented or field.target.id == "weights", f"{node.name}.{field.target.id}"
+
+
+def test_where_data_is_read_from(tmp_path: Path) -> None:
+    (tmp_path / "gsm8k").mkdir()
+    (tmp_path / "gsm8k" / "train.jsonl").touch()
+    one = typed("data=gsm8k").data
+    entry = one.sources["gsm8k"]
+    assert build.source(one, "gsm8k", entry, 1).paths is None  # the hub
+    one.path = str(tmp_path)
+    assert build.source(one, "gsm8k", entry, 1).paths == (str(tmp_path / "gsm8k" / "train.jsonl"),)
+    one.path = str(tmp_path / "any.jsonl")
+    assert build.source(one, "gsm8k", entry, 1).paths == (str(tmp_path / "any.jsonl"),)
+    two = typed("data=gsm8k_deepmath", f"data.path={tmp_path}").data
+    with pytest.raises(UserError, match=r"must hold deepmath/\*\.jsonl for the source deepmath"):
+        build.source(two, "deepmath", two.sources["deepmath"], 2)
+    two.path = str(tmp_path / "any.jsonl")
+    with pytest.raises(UserError, match=r"data\.path must be a folder for 2 sources, got"):
+        build.source(two, "gsm8k", two.sources["gsm8k"], 2)
+    entry.path = "mine.jsonl"
+    assert build.source(one, "gsm8k", entry, 1).paths == ("mine.jsonl",)

@@ -1,0 +1,159 @@
+"""Sources, their mixture and the prompt template, on made and on real rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gatepo.data.sources import Row, Source, read
+from gatepo.data.stream import MixedStream
+from gatepo.data.template import PromptTemplate
+from gatepo.errors import UserError
+
+
+def source(path: Path | None, **options) -> Source:
+    defaults = {
+        "name": "made",
+        "paths": None if path is None else (str(path),),
+        "hub": None,
+        "subset": None,
+        "split": "train",
+        "question": "question",
+        "answer": "answer",
+        "answer_marker": None,
+    }
+    return Source(**(defaults | options))
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_rows_are_read_and_null_answers_left_out(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl",
+        json.dumps({"question": "1+1?\u2028", "answer": 2}, ensure_ascii=False),
+        "",
+        json.dumps({"question": "none", "answer": None}),
+        json.dumps({"question": "q", "answer": "x #### 1 #### 7 "}),
+    )
+    assert read(source(path))[0] == Row(question="1+1?\u2028", answer="2")
+    assert [row.answer for row in read(source(path))] == ["2", "x #### 1 #### 7"]
+    with pytest.raises(UserError, match=r"a\.jsonl:1: 'answer' must hold '####'"):
+        read(source(path, answer_marker="####"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((), "has no rows"),
+        (('{"question": "q", "answer": "1"}', '{"question": '), r"bad\.jsonl:2: must be one JSON object a line"),
+        (("[1, 2]",), r"bad\.jsonl:1: must have the field 'question', got list"),
+        (('{"question": "q"}',), r"bad\.jsonl:1: must have the field 'answer', got question"),
+    ],
+)
+def test_bad_files_are_named_with_their_line(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(source(write(tmp_path / "bad.jsonl", *lines)))
+
+
+def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read .*gone\.jsonl \(No such file or directory\); give data\.path"):
+        read(source(tmp_path / "gone.jsonl"))
+    (tmp_path / "latin.jsonl").write_bytes(b'{"question": "\xe9"}')
+    with pytest.raises(UserError, match="must be UTF-8"):
+        read(source(tmp_path / "latin.jsonl"))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the data set library's own
+def test_a_data_set_is_loaded_by_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in the hub's layout goes through the same call as a name on the hub."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write(
+        folder / "train.jsonl", '{"question": "1+1?", "answer": "so #### 2"}', '{"question": "2", "answer": "#### 3"}'
+    )
+    rows = read(source(None, hub=str(folder), answer_marker="####"))
+    assert rows == [Row(question="1+1?", answer="2"), Row(question="2", answer="3")]
+    with pytest.raises(UserError, match=r"cannot load no/such-set from the hub .*; give data\.path=FILE\.jsonl"):
+        read(source(None, hub="no/such-set"))
+
+
+def mixed(seed: int = 0) -> MixedStream:
+    rows = {n: [Row(question=f"{n}{i}", answer="") for i in range(k)] for n, k in (("a", 5), ("b", 7))}
+    return MixedStream(rows, {"a": 1.0, "b": 3.0}, seed)
+
+
+def test_every_stretch_of_the_mix_has_its_proportions() -> None:
+    names = [name for name, _ in mixed().take(0, 400)]
+    for start in range(0, 400, 4):
+        assert names[start : start + 4].count("a") == 1
+
+
+def test_every_epoch_of_a_source_holds_each_row_once_in_a_new_order() -> None:
+    rows = [row.question for name, row in mixed().take(0, 100) if name == "b"]
+    assert sorted(rows[:7]) == sorted(rows[7:14]) == [f"b{i}" for i in range(7)]
+    assert rows[:7] != rows[7:14]
+
+
+def test_a_position_holds_the_same_row_however_it_is_reached() -> None:
+    straight = mixed().take(0, 50)
+    stream = mixed()
+    assert stream.take(30, 10) == straight[30:40]
+    assert stream.take(3, 4) == straight[3:7]
+    assert stream.take(7, 4) == straight[7:11]
+    assert mixed(seed=1).take(0, 50) != straight
+
+
+def template(tokenizer, **options) -> PromptTemplate:
+    return PromptTemplate(**({"tokenizer": tokenizer, "system": None, "max_length": 128} | options))
+
+
+def test_the_models_chat_template_is_used(tiny_tokenizer) -> None:
+    prompt = template(tiny_tokenizer, system="Be brief.")(3, "words", Row(question="1+1?", answer="2"))
+    assert tiny_tokenizer.decode(prompt.token_ids) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert (prompt.index, prompt.source, prompt.answer) == (3, "words", "2")
+
+
+def test_a_model_without_a_chat_template_gets_plain_text(tiny_tokenizer) -> None:
+    import copy
+
+    plain = copy.deepcopy(tiny_tokenizer)
+    plain.chat_template = None
+    prompt = template(plain, system="Be brief.")(0, "words", Row(question="1+1?", answer="2"))
+    assert plain.decode(prompt.token_ids) == "Be brief.\n\n1+1?\n\n"
+
+
+def test_long_prompts_lose_their_beginning_and_the_first_is_warned_about(tiny_tokenizer, caplog) -> None:
+    cut = template(tiny_tokenizer, max_length=10)
+    whole = template(tiny_tokenizer, max_length=1000)
+    row = Row(question="one two three " * 20, answer="")
+    short, long = cut(0, "s", row), whole(0, "s", row)
+    assert short.token_ids == long.token_ids[-10:]
+    assert (short.truncated, long.truncated) == (True, False)
+    cut(1, "s", row)
+    assert caplog.text.count("more than sampling.max_prompt_length=10") == 1
+
+
+@pytest.mark.parametrize("text", ["plain", "naïve café", "日本語 🙂", "\x00\ufeff\u202e", "<think>a</think>", " \n\t "])
+def test_the_embedded_tokenizer_encodes_any_text(tiny_tokenizer, text: str) -> None:
+    assert tiny_tokenizer.decode(tiny_tokenizer(text)["input_ids"]) == text
+
+
+def test_the_embedded_tokenizer_keeps_the_tags_when_special_tokens_are_dropped(tiny_tokenizer) -> None:
+    ids = tiny_tokenizer("<think>1</think><answer>2</answer><|im_end|>")["input_ids"]
+    assert tiny_tokenizer.decode(ids, skip_special_tokens=True) == "<think>1</think><answer>2</answer>"
+    assert len(ids) == 7
+
+
+def test_real_rows_become_prompts(real_data: Path, tiny_tokenizer) -> None:
+    gsm8k = read(source(real_data / "gsm8k" / "train.jsonl", answer_marker="####"))
+    deepmath = read(source(real_data / "deepmath" / "sample.jsonl", answer="final_answer"))
+    assert (len(gsm8k), len(deepmath)) == (7473, 64)
+    assert gsm8k[0].answer == "72"
+    make = template(tiny_tokenizer, max_length=64)
+    assert {len(make(0, "s", row).token_ids) for row in gsm8k[:50] + deepmath} == {64}
