@@ -25,8 +25,7 @@ def measure(side: str, folder: Path, batches: int) -> dict[str, Any]:
     """One round of one side."""
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks.sides", side, str(folder), str(batches)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
         check=False,

@@ -75,6 +75,16 @@ def one_line(error: BaseException) -> str | None:
         cause = error.__cause__ or error
         texts = [" ".join(str(e).split()) for e in ((error, cause) if cause is not error else (error,))]
         return "; ".join(dict.fromkeys(text for text in texts if text)) + "; see --help for groups and keys"
+    if isinstance(error, ValueError) and _raised_in_hydra(error):  # a group's choice that is not a name, say
+        return f"{' '.join(str(error).split())}; see --help for groups and keys"
     if isinstance(error, OSError) and error.errno in _FOLDER_ERRORS:
         return f"cannot write {error.filename} ({error.strerror}); set the run's folder with hydra.run.dir=FOLDER"
     return None
+
+
+def _raised_in_hydra(error: BaseException) -> bool:
+    """Whether Hydra itself raised the error, and not code that it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("hydra.")
