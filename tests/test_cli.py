@@ -58,7 +58,7 @@ def test_help_lists_groups_and_their_options() -> None:
         (["model.path=conf"], ["model.path=conf has no model", "give a folder with config.json"]),
         (["model.path=no/such-model"], ["model.path=no/such-model is neither a folder nor on the hub"]),
         (["sampling.max_prompt_length=2000"], ["at most the model's context of 2048 tokens, got 2064; lower one"]),
-        (["hydra.run.dir=README.md/run"], ["cannot write", "hydra.run.dir=FOLDER"]),
+        (["hydra.run.dir=LICENSE/run"], ["cannot write", "hydra.run.dir=FOLDER"]),
     ],
 )
 def test_bad_input_gets_one_line_and_a_code(tmp_path: Path, arguments: list[str], parts: list[str]) -> None:

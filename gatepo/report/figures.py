@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 
 import matplotlib
 
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 
 from gatepo.report.runs import Run, label
 
-WINDOW = 10  # points of the running mean
+REACH = 5  # points on each side that the running mean takes in
 
 
 def draw(runs: list[Run], folder: Path) -> list[Path]:
@@ -48,4 +49,6 @@ def _save(figure: plt.Figure, axes: Axes, runs: list[Run], path: Path) -> None:
 
 
 def _running_mean(values: list[float]) -> list[float]:
-    return [sum(values[max(0, i + 1 - WINDOW) : i + 1]) / min(WINDOW, i + 1) for i in range(len(values))]
+    """Centred, so that it does not lag; the window shrinks towards both ends."""
+    reach = [min(REACH, i, len(values) - 1 - i) for i in range(len(values))]
+    return [fmean(values[i - r : i + r + 1]) for i, r in enumerate(reach)]
