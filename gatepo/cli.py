@@ -76,7 +76,7 @@ def one_line(error: BaseException) -> str | None:
         texts = [" ".join(str(e).split()) for e in ((error, cause) if cause is not error else (error,))]
         return "; ".join(dict.fromkeys(text for text in texts if text)) + "; see --help for groups and keys"
     if isinstance(error, ValueError) and _raised_in_hydra(error):  # a group's choice that is not a name, say
-        return f"{' '.join(str(error).split())}; see --help for groups and keys"
+        return f"{' '.join(str(error).split())}, in {' '.join(sys.argv[1:])}; see --help for groups and keys"
     if isinstance(error, OSError) and error.errno in _FOLDER_ERRORS:
         return f"cannot write {error.filename} ({error.strerror}); set the run's folder with hydra.run.dir=FOLDER"
     return None

@@ -40,7 +40,7 @@ def test_help_lists_groups_and_their_options() -> None:
     ("arguments", "parts"),
     [
         (["gate=tanh"], ["gate/tanh", "arctan clip erf none sigmoid softsign"]),
-        (["tau=7"], ["Config group override", "tau"]),
+        (["tau=7"], ["Config group override must be a string", "in tau=7"]),
         (["tau=t7"], ["tau/t7", "paper t1 t13 t5"]),
         (["data=none"], ["data/none", "deepmath gsm8k gsm8k_deepmath tiny"]),
         (["gates=erf"], ["gates"]),

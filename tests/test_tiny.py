@@ -33,6 +33,16 @@ def test_the_committed_tokenizer_is_what_the_script_trains(tmp_path: Path) -> No
     assert made["added_tokens"] == committed["added_tokens"]
 
 
+def test_the_tokenizer_is_the_same_however_it_is_loaded(tiny_model) -> None:
+    """transformers puts its own class before any Qwen2 model, whatever the files name; vLLM does as transformers."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    one, other = (loader.from_pretrained(FOLDER / "model") for loader in (AutoTokenizer, PreTrainedTokenizerFast))
+    assert len(one) == len(other) == tiny_model.config.vocab_size
+    for text in ("a>b\nTom's 12,345 <b>", "<|endoftext|><|im_end|>", "x = -5\t(y)", "\u00bd \u4e2d"):
+        assert one(text)["input_ids"] == other(text)["input_ids"]
+
+
 def test_evaluation_questions_are_not_trained_on() -> None:
     training = {row["question"] for name in problems.SOURCES for row in rows(name)}
     evaluation = [row["question"] for name in build.EVALUATION_NAMES.values() for row in rows(name)]

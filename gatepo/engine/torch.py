@@ -79,7 +79,7 @@ class TorchEngine:
 
     def logprobs(self, batch: Batch) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        logp_NT = torch.zeros(batch.completion_NT[:, 1:].shape, device=batch.ids_NT.device)
+        logp_NT = self._empty(batch)
         with torch.no_grad():
             for rows_N, _ in self._micro_batches(batch, batch.advantage_N != 0):
                 part_NT, _ = self._forward(batch.rows(rows_N))
@@ -90,7 +90,7 @@ class TorchEngine:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         self._optimizer.zero_grad(set_to_none=True)
         loss, order, records = 0.0, [], []
-        logp_NT = torch.zeros(batch.completion_NT[:, 1:].shape, device=batch.ids_NT.device)
+        logp_NT = self._empty(batch)
         for rows_N, learns in self._micro_batches(batch, objective.learns_from(batch.advantage_N)):
             with torch.set_grad_enabled(learns):
                 share, record, part_NT = self._share(batch.rows(rows_N), anchor_NT, rows_N, totals, objective)
@@ -148,6 +148,10 @@ class TorchEngine:
             rows_N = (learns_N == learns).nonzero().squeeze(1)
             rows_N = rows_N[length_N[rows_N].argsort(descending=True, stable=True)]
             yield from ((part_N, learns) for part_N in rows_N.split(self._micro) if len(part_N))
+
+    def _empty(self, batch: Batch) -> Tensor:
+        """[N, T - 1] zeros for log-probabilities, in the precision of the head."""
+        return torch.zeros(batch.completion_NT[:, 1:].shape, dtype=self._head.weight.dtype, device=batch.ids_NT.device)
 
     def _share(
         self, part: Batch, anchor_NT: Tensor | None, rows_N: Tensor, totals: Totals, objective: Objective

@@ -24,7 +24,7 @@ class Ratio(Protocol):
 class TokenRatio:
     """log r_it = log pi_theta(o_it) - log pi_old(o_it), per token (below eq. 1).
 
-    In fp32, 0 where the mask is False, and clamped to +-``clamp`` nats: from a log-ratio of 89 on, fp32 would
+    In fp32 at least, 0 where the mask is False, and clamped to +-``clamp`` nats: from a log-ratio of 89 on, fp32 would
     give f'(r) r = 0 * inf = NaN, on masked tokens too. Telemetry counts the tokens that were clamped.
     """
 
@@ -32,5 +32,6 @@ class TokenRatio:
 
     def __call__(self, logp_NT: Tensor, anchor_NT: Tensor, mask_NT: Tensor) -> Tensor:
         """Shapes: all [N, T]; log-probabilities in nats. Padding may hold anything, NaN included."""
-        difference = logp_NT.float() - anchor_NT.float()
+        dtype = torch.promote_types(logp_NT.dtype, torch.float32)
+        difference = logp_NT.to(dtype) - anchor_NT.to(dtype)
         return torch.where(mask_NT, difference, 0.0).clamp(-self.clamp, self.clamp)

@@ -14,11 +14,12 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from gatepo.tiny import problems
 
@@ -83,13 +84,12 @@ def samples(rng: random.Random, held_out: set[str]) -> Iterator[tuple[str, str]]
             yield chat(problem.question), problems.solution(rng, problem) + END
 
 
-def build_tokenizer(held_out: set[str]) -> PreTrainedTokenizerFast:
+def build_tokenizer(held_out: set[str]) -> Qwen2Tokenizer:
     """A byte-level BPE that splits every digit, so that any text can be encoded and numbers read digit by digit."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    tokenizer.decoder = decoders.ByteLevel()
     pairs = samples(random.Random(1), held_out)
     text = ["".join(next(pairs)) for _ in range(20_000)]
     for marker in (START, END, *TAGS):
@@ -101,19 +101,31 @@ def build_tokenizer(held_out: set[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(text, trainer)
-    # The tags are tokens of their own but not "special": decoding keeps them, as the reward needs.
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    return as_qwen2(json.loads(tokenizer.to_str())["model"])
+
+
+def as_qwen2(bpe: dict[str, Any]) -> Qwen2Tokenizer:
+    """The trained merges behind Qwen2's own splitting of text, which transformers puts before any Qwen2 model.
+
+    ``unk_token`` is named only so that none is added: bytes are never unknown.
+    """
+    tokenizer = Qwen2Tokenizer(
+        vocab=bpe["vocab"],
+        merges=[tuple(merge) for merge in bpe["merges"]],
+        unk_token=PAD,
         pad_token=PAD,
         eos_token=END,
+        extra_special_tokens=[START],
         chat_template=CHAT_TEMPLATE,
         model_max_length=2048,
         clean_up_tokenization_spaces=False,
     )
+    # The tags are tokens of their own but not "special": decoding keeps them, as the reward needs.
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
+    return tokenizer
 
 
-def new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+def new_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     """A Qwen2 of 0.9M parameters; head_dim 32 suits vLLM's CPU kernels, the untied head its weight reload."""
     torch.manual_seed(0)
     return Qwen2ForCausalLM(
@@ -134,7 +146,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     )
 
 
-def batch_of(tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of(tokenizer: Qwen2Tokenizer, pairs: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels [N, T], padded on the right; only completion tokens have labels (others -100)."""
     prompts = tokenizer([p for p, _ in pairs])["input_ids"]
     completions = tokenizer([c for _, c in pairs])["input_ids"]
@@ -148,9 +160,7 @@ def batch_of(tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]) -
     return ids, labels
 
 
-def backward(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]], size: int
-) -> float:
+def backward(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, pairs: list[tuple[str, str]], size: int) -> float:
     """Add a chunk's gradient; sequences weigh the same whatever their length, so that chunks need no common count."""
     ids, labels = batch_of(tokenizer, pairs)
     logits = model(input_ids=ids[:, :-1], use_cache=False).logits
@@ -170,7 +180,7 @@ def all_reduce(model: Qwen2ForCausalLM) -> None:
 
 
 def pretrain(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, held_out: set[str], steps: int, size: int, lr: float
+    model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, held_out: set[str], steps: int, size: int, lr: float
 ) -> None:
     """Maximum likelihood on the worked solutions, slips and missing tags included."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
