@@ -73,13 +73,13 @@ def test_steps_lead_to_the_answer(source: str) -> None:
 
 
 def test_the_pretraining_text_has_slips_and_missing_tags_but_not_only() -> None:
-    """What reinforcement learning starts from: about 0.8 of 2, right answers and full formats among it."""
+    """What reinforcement learning starts from: about 0.65 of 2, right answers and full formats among it."""
     rng, reward = random.Random(0), AnswerAndFormat(answer_weight=1.0, format_weight=1.0, deadline=2.0)
     scores = []
     for _ in range(3000):
         problem = problems.SOURCES[rng.choice(list(problems.SOURCES))](rng, rng.choice(problems.LEVELS))
-        scores.append(reward.score(problems.solution(rng, problem), str(problem.answer)))
-    assert 0.6 < sum(s.total for s in scores) / len(scores) < 0.9
+        scores.append(reward.score(problems.solution(rng, problem, problems.START), str(problem.answer)))
+    assert 0.5 < sum(s.total for s in scores) / len(scores) < 0.8
     assert {s.total for s in scores} >= {0.0, 0.25, 1.0, 1.25, 1.5, 2.0}
 
 

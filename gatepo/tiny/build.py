@@ -2,13 +2,15 @@
 
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m gatepo.tiny.build FOLDER
 
-The committed files in this folder were made by exactly this script. The data and the tokenizer come out equal to
+Two stages: first the skill, then the habits that reinforcement learning starts from. The committed files in this
+folder were made by exactly this script. The data and the tokenizer come out equal to
 the byte; the weights depend on the machine's floating point.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import time
@@ -75,13 +77,13 @@ def write_data(folder: Path) -> set[str]:
     return held_out
 
 
-def samples(rng: random.Random, held_out: set[str]) -> Iterator[tuple[str, str]]:
+def samples(rng: random.Random, habits: problems.Habits, held_out: set[str]) -> Iterator[tuple[str, str]]:
     """Endless (prompt, completion) pairs for pretraining; never an evaluation question."""
     while True:
         source, level = rng.choice(list(problems.SOURCES)), rng.choice(problems.LEVELS)
         problem = problems.SOURCES[source](rng, level)
         if problem.question not in held_out:
-            yield chat(problem.question), problems.solution(rng, problem) + END
+            yield chat(problem.question), problems.solution(rng, problem, habits) + END
 
 
 def build_tokenizer(held_out: set[str]) -> Qwen2Tokenizer:
@@ -90,7 +92,7 @@ def build_tokenizer(held_out: set[str]) -> Qwen2Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    pairs = samples(random.Random(1), held_out)
+    pairs = samples(random.Random(1), problems.SKILL, held_out)
     text = ["".join(next(pairs)) for _ in range(20_000)]
     for marker in (START, END, *TAGS):
         text = [line.replace(marker, "\n") for line in text]
@@ -180,11 +182,18 @@ def all_reduce(model: Qwen2ForCausalLM) -> None:
 
 
 def pretrain(
-    model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, held_out: set[str], steps: int, size: int, lr: float
+    model: Qwen2ForCausalLM,
+    tokenizer: Qwen2Tokenizer,
+    habits: problems.Habits,
+    held_out: set[str],
+    *,
+    steps: int,
+    size: int,
+    lr: float,
 ) -> None:
     """Maximum likelihood on the worked solutions, slips and missing tags included."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
-    pairs = samples(random.Random(f"pretrain {rank}"), held_out)
+    pairs = samples(random.Random(f"pretrain {rank}"), habits, held_out)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
     started = time.monotonic()
@@ -200,24 +209,32 @@ def pretrain(
             print(f"step {step} loss {loss:.4f} seconds {time.monotonic() - started:.0f}", flush=True)
 
 
+def save(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, folder: Path) -> None:
+    """In bf16, which halves the size; the loader brings it back to the precision that the run asks for."""
+    if dist.get_rank() == 0:
+        copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    dist.barrier()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where model/ and data/ are written")
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("folder", type=Path, help="where skill/, model/ and data/ are written")
     parser.add_argument("--size", type=int, default=64, help="sequences per step")
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--from-skill", action="store_true", help="take folder/skill from an earlier call")
     options = parser.parse_args()
 
     dist.init_process_group("gloo")
     held_out = write_data(options.folder / "data")
     tokenizer = build_tokenizer(held_out)
-    model = new_model(tokenizer)
-    pretrain(model, tokenizer, held_out, options.steps, options.size, options.lr)
-    if dist.get_rank() != 0:
-        return
-    # bf16 on disk halves the size; the loader brings it back to the precision that the run asks for.
-    model.to(torch.bfloat16).save_pretrained(options.folder / "model")
-    tokenizer.save_pretrained(options.folder / "model")
+    if not options.from_skill:
+        model = new_model(tokenizer)
+        pretrain(model, tokenizer, problems.SKILL, held_out, steps=2500, size=options.size, lr=3e-3)
+        save(model, tokenizer, options.folder / "skill")
+    # The second stage starts from what the first one saved, so that it can be changed without the time of the first.
+    model = Qwen2ForCausalLM.from_pretrained(options.folder / "skill", dtype=torch.float32).train()
+    pretrain(model, tokenizer, problems.START, held_out, steps=200, size=options.size, lr=5e-4)
+    save(model, tokenizer, options.folder / "model")
 
 
 if __name__ == "__main__":

@@ -137,18 +137,28 @@ STYLES: tuple[Callable[[Step, int], str], ...] = (
     lambda s, r: f"{s.left} {s.operator} {s.right} makes {r}.",
     lambda s, r: f"we take {s.left} {SPOKEN[s.operator]} {s.right} and get {r}.",
 )
-SLIP_RATE = 0.18  # of a step
-
-# How the parts are put together: (share of the pretraining text, template). Only the first is the full format of
-# eq. 10; the others lack some tag, as a model does that was never asked for them.
-SHAPES: tuple[tuple[float, str], ...] = (
-    (0.30, "<think>{work}</think><answer>{answer}</answer>"),
-    (0.20, "{work} The answer is {answer}."),
-    (0.16, "<think>{work}</think>The answer is {answer}."),
-    (0.12, "<think>{work}<answer>{answer}</answer>"),
-    (0.12, "{work}<answer>{answer}</answer>"),
-    (0.10, "<think>{work}</think><answer>{answer}"),
+# How the parts are put together. Only the first is the full format of eq. 10; the others lack some tag, as a model
+# does that was never asked for them.
+SHAPES = (
+    "<think>{work}</think><answer>{answer}</answer>",
+    "{work} The answer is {answer}.",
+    "<think>{work}</think>The answer is {answer}.",
+    "<think>{work}<answer>{answer}</answer>",
+    "{work}<answer>{answer}</answer>",
+    "<think>{work}</think><answer>{answer}",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How the worked solutions of a stage of pretraining go wrong."""
+
+    slip_rate: float  # of a step
+    shares: tuple[float, ...]  # of each of SHAPES
+
+
+SKILL = Habits(slip_rate=0.18, shares=(0.30, 0.20, 0.16, 0.12, 0.12, 0.10))
+START = Habits(slip_rate=0.20, shares=(0.20, 0.28, 0.18, 0.12, 0.12, 0.10))
 
 
 def slip(rng: random.Random, result: int) -> int:
@@ -156,12 +166,12 @@ def slip(rng: random.Random, result: int) -> int:
     return result + rng.choice((-10, -2, -1, 1, 2, 10))
 
 
-def solution(rng: random.Random, problem: Problem) -> str:
+def solution(rng: random.Random, problem: Problem, habits: Habits) -> str:
     """A completion for pretraining: worked steps with deliberate slips, in a shape that may lack tags."""
     parts, value = [], problem.steps[0].left
     for index, step in enumerate(problem.steps):
         step = Step(left=value, operator=step.operator, right=step.right)  # a slip is carried on, as it would be
-        value = slip(rng, step.result) if rng.random() < SLIP_RATE else step.result
+        value = slip(rng, step.result) if rng.random() < habits.slip_rate else step.result
         parts.append(rng.choice(LATER if index else FIRST) + rng.choice(FILLERS) + rng.choice(STYLES)(step, value))
-    (shape,) = rng.choices([s for _, s in SHAPES], [w for w, _ in SHAPES])
+    (shape,) = rng.choices(SHAPES, habits.shares)
     return shape.format(work=rng.choice(OPENINGS) + " ".join(parts) + rng.choice(CLOSINGS), answer=value)
