@@ -52,6 +52,7 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
                 "data.sources.gsm8k.answer_marker=null",
                 f"data.path={folder / 'prompts.jsonl'}",
                 "optimizer.lr=1e-6",
+                "batch.micro=null",  # all at once, as the other sides run
                 f"updates={batches * ITERATIONS}",
                 f"sampling.max_completion_length={LENGTH}",
             ],
