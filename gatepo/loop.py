@@ -45,11 +45,9 @@ def train(algorithm: Algorithm, state: RunState, hooks: list[Hook]) -> None:
     """Sample, score, improve, until all updates are done; each hook sees the state and the metrics of every update."""
     watch = Stopwatch()
     while state.update < algorithm.updates:
-        if state.flight is None:
+        if state.flight is None or state.flight.iteration == algorithm.iterations:
             state.flight = collect(algorithm, state, watch)
         metrics = improve(algorithm, state, state.flight, watch) | watch.lap()
-        if state.flight.iteration == algorithm.iterations:
-            state.flight = None
         for hook in hooks:
             hook(state, metrics)
 

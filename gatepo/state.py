@@ -34,4 +34,4 @@ class RunState:
     rollouts: int = 0  # rollout batches drawn
     position: int = 0  # prompts taken from the stream
     num_tokens: int = 0  # prompt and completion tokens seen
-    flight: Flight | None = None  # None between rollout batches
+    flight: Flight | None = None  # None before the first; replaced once its iterations are done

@@ -180,6 +180,16 @@ def test_a_run_can_be_continued_from_its_state_alone(tmp_path: Path) -> None:
         assert untimed(rest) == untimed(straight[stop:])
 
 
+def test_samples_are_written_with_a_single_iteration_too(tmp_path: Path) -> None:
+    from test_config import typed
+
+    from gatepo.run import run
+
+    run(typed("updates=2", "batch.prompts=2", "batch.iterations=1", "data.evaluation={}"), tmp_path / "run")
+    samples = [json.loads(line) for line in (tmp_path / "run" / "completions.jsonl").read_text().splitlines()]
+    assert [s["update"] for s in samples] == [1] * 8 + [2] * 8
+
+
 def test_a_folder_that_holds_a_run_is_not_overwritten(folder: Path) -> None:
     done = gatepo("train", *SMALL, f"hydra.run.dir={folder}")
     assert done.returncode == 2
