@@ -17,6 +17,7 @@ from gatepo import build
 from gatepo.config import plain
 from gatepo.errors import UserError
 from gatepo.evaluation import Evaluator
+from gatepo.heap import keep_freed_memory
 from gatepo.loop import Algorithm, Hook, train
 from gatepo.report.figures import draw
 from gatepo.report.runs import read_run
@@ -37,6 +38,7 @@ def run(config: TrainConfig, folder: Path) -> dict[str, Any]:
       UserError: something in the config cannot work; nothing that looks like a finished run is left.
       TrainingStopped: the loss or the gradient is not finite.
     """
+    keep_freed_memory()
     _make_deterministic(config)
     _claim(folder, config)
     model, tokenizer = build.load(config)

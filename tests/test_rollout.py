@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from gatepo.rollout.base import completion_seed
+from gatepo.rollout.cache import growing_cache
 from gatepo.rollout.transformers import TransformersRollout, sample
 from gatepo.types import Completion, Group, Prompt, Sampling
 
@@ -118,3 +120,30 @@ def test_new_weights_change_the_samples_and_stamp_the_version(tiny_tokenizer, pr
     assert [c.token_ids for c in flat(before)] != [c.token_ids for c in flat(after)]
     assert {c.policy_version for c in flat(before)} == {0}
     assert {c.policy_version for c in flat(after)} == {7}
+
+
+def test_the_growing_cache_gives_what_the_concatenating_one_gives_and_keeps_what_was_written(tiny_model) -> None:
+    ids_NT = torch.randint(0, 500, (3, 45), generator=torch.Generator().manual_seed(0))
+    kept = torch.tensor([2, 0])
+    read = {}
+    for name, cache in (
+        ("growing", growing_cache(tiny_model.config)),
+        ("plain", DynamicCache(config=tiny_model.config)),
+    ):
+        logits = []
+        with torch.inference_mode():
+            logits.append(tiny_model(ids_NT[:, :5], past_key_values=cache, use_cache=True).logits[:, -1])
+            cache.batch_repeat_interleave(2)
+            rows = ids_NT.repeat_interleave(2, dim=0)
+            for t in range(5, 45):  # beyond the first room, and beyond the one after a selection
+                if t == 25:
+                    cache.batch_select_indices(kept)
+                    rows = rows[kept]
+                logits.append(tiny_model(rows[:, t : t + 1], past_key_values=cache, use_cache=True).logits[:, -1])
+        read[name] = logits
+        assert cache.get_seq_length() == 45
+    for growing, plain in zip(read["growing"], read["plain"], strict=True):
+        torch.testing.assert_close(growing, plain, rtol=1e-5, atol=1e-5)
+    with torch.inference_mode():
+        whole = tiny_model(ids_NT[[1, 0]], use_cache=False).logits[:, -1]
+    torch.testing.assert_close(read["growing"][-1], whole, rtol=1e-4, atol=1e-4)

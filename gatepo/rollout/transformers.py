@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from gatepo.model import autocast
 from gatepo.rollout.base import completion_seed
+from gatepo.rollout.cache import growing_cache
 from gatepo.types import Completion, Group, Prompt, Sampling
 
 
@@ -135,7 +136,7 @@ class TransformersRollout:
             attention_PT = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
         filler = self._tokenizer.pad_token_id
         ids_PT = torch.tensor([(filler,) * (width - len(p)) + p for p in prompts], device=device)
-        cache = DynamicCache(config=self._model.config)
+        cache = growing_cache(self._model.config)
         out = self._model(
             input_ids=ids_PT,
             attention_mask=attention_PT,
