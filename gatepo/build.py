@@ -7,9 +7,10 @@ here and a YAML file.
 from __future__ import annotations
 
 import glob
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,19 +19,34 @@ from gatepo import tiny
 from gatepo.data import sources
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
+from gatepo.distributed import World
+from gatepo.engine.base import PolicyEngine
+from gatepo.engine.deepspeed import DeepSpeedEngine, ZeroSettings
 from gatepo.engine.torch import OptimizerSettings, TorchEngine
 from gatepo.errors import UserError
 from gatepo.loop import Algorithm
-from gatepo.model import context_length, load_model, load_tokenizer
+from gatepo.model import checkpoint_activations, context_length, load_model, load_tokenizer
 from gatepo.objective import gates
 from gatepo.objective.advantage import GroupZScore
 from gatepo.objective.aggregation import SequenceMean
+from gatepo.objective.correction import BoundedCorrection, Correction, NoCorrection
 from gatepo.objective.ratio import TokenRatio
 from gatepo.objective.surrogate import Objective
 from gatepo.objective.tau import ConstantTau
 from gatepo.rewards.reward import AnswerAndFormat
+from gatepo.rollout.base import RolloutEngine
+from gatepo.rollout.sync import Sampler, WeightSync
 from gatepo.rollout.transformers import TransformersRollout
-from gatepo.schema import DataConfig, SourceConfig, TrainConfig
+from gatepo.rollout.vllm import VllmRollout, VllmSettings
+from gatepo.schema import (
+    BoundedCorrectionConfig,
+    CorrectionConfig,
+    DataConfig,
+    DeepSpeedEngineConfig,
+    SourceConfig,
+    TrainConfig,
+    VllmRolloutConfig,
+)
 from gatepo.types import Prompt, Sampling
 
 RATIOS = {"token": TokenRatio}
@@ -38,8 +54,6 @@ TAUS = {"constant": ConstantTau}
 AGGREGATIONS = {"sequence_mean": SequenceMean}
 ADVANTAGES = {"group_zscore": GroupZScore}
 REWARDS = {"answer_and_format": AnswerAndFormat}
-ROLLOUTS = {"transformers": TransformersRollout}
-ENGINES = {"torch": TorchEngine}
 
 
 def pick(table: dict[str, Any], key: str, name: str) -> Any:
@@ -58,12 +72,31 @@ def objective(config: TrainConfig) -> Objective:
         tau=pick(TAUS, "tau.name", config.tau.name)(pos=config.tau.pos, neg=config.tau.neg),
         ratio=pick(RATIOS, "ratio", config.ratio.name)(clamp=config.ratio.clamp),
         aggregation=pick(AGGREGATIONS, "aggregation", config.aggregation.name)(),
+        correction=pick(CORRECTIONS, "correction", config.correction.name)(config.correction),
+        anchor=config.anchor,
     )
 
 
-def algorithm(config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Algorithm:
+def _no_correction(config: CorrectionConfig) -> Correction:
+    return NoCorrection()
+
+
+def _bounded_correction(config: CorrectionConfig) -> Correction:
+    assert isinstance(config, BoundedCorrectionConfig)
+    return BoundedCorrection(level=config.level, bound=config.name, cap=config.cap)
+
+
+CORRECTIONS = {"none": _no_correction, "truncate": _bounded_correction, "mask": _bounded_correction}
+
+
+def algorithm(
+    config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: World
+) -> Algorithm:
     """Everything that one training run is made of."""
     _check_lengths(config)
+    # Before the trainer shards the model: the sampler may be that model itself.
+    sampler = rollout(config, model, tokenizer, world)
+    trainer = engine(config, model, world)
     sampling = Sampling(
         temperature=config.sampling.temperature,
         max_completion_length=config.sampling.max_completion_length,
@@ -75,19 +108,34 @@ def algorithm(config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrained
         iterations=config.batch.iterations,
         sampling=sampling,
         take_prompts=PromptStream(config, tokenizer),
-        rollout=rollout(config, model, tokenizer),
+        rollout=sampler,
+        sync=_sync(config, trainer, sampler, model, world),
         reward=reward(config),
         advantage=pick(ADVANTAGES, "advantage", config.advantage.name)(
             eps=config.advantage.eps, ddof=config.advantage.ddof
         ),
         objective=objective(config),
-        engine=engine(config, model),
+        engine=trainer,
         pad_id=tokenizer.pad_token_id,
-        device=model.device,
+        device=device(),
+        world=world,
     )
 
 
-def engine(config: TrainConfig, model: PreTrainedModel) -> TorchEngine:
+def _torch_engine(config: TrainConfig, **parts: Any) -> PolicyEngine:
+    return TorchEngine(**parts)
+
+
+def _deepspeed_engine(config: TrainConfig, **parts: Any) -> PolicyEngine:
+    assert isinstance(config.engine, DeepSpeedEngineConfig)
+    zero = ZeroSettings(stage=config.engine.zero_stage, offload_optimizer=config.engine.offload_optimizer)
+    return DeepSpeedEngine(**parts, zero=zero)
+
+
+ENGINES = {"torch": _torch_engine, "deepspeed": _deepspeed_engine}
+
+
+def engine(config: TrainConfig, model: PreTrainedModel, world: World) -> PolicyEngine:
     """The trainer that owns ``model``."""
     o = config.optimizer
     settings = OptimizerSettings(
@@ -101,15 +149,71 @@ def engine(config: TrainConfig, model: PreTrainedModel) -> TorchEngine:
         weight_decay=o.weight_decay,
         max_grad_norm=o.max_grad_norm,
     )
-    micro = config.batch.micro or config.batch.prompts * config.batch.num_generations
+    micro = config.batch.micro or config.batch.prompts * config.batch.num_generations // world.size
+    if config.model.activation_checkpointing:
+        checkpoint_activations(model)
     return pick(ENGINES, "engine", config.engine.name)(
-        model, settings, micro, config.sampling.temperature, dtype(config)
+        config,
+        model=model,
+        settings=settings,
+        micro=micro,
+        temperature=config.sampling.temperature,
+        dtype=dtype(config),
+        world=world,
     )
 
 
-def rollout(config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> TransformersRollout:
+def _transformers_rollout(
+    config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: World
+) -> RolloutEngine:
+    """Samples with the trainer's own module, unless its weights will be sharded or cast."""
+    own = model if _shares_weights(config) else load(config)[0]
+    return TransformersRollout(own, tokenizer, config.rollout.max_sequences, dtype(config), config.sampling.temperature)
+
+
+def _vllm_rollout(
+    config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: World
+) -> RolloutEngine:
+    assert isinstance(config.rollout, VllmRolloutConfig)
+    settings = VllmSettings(
+        path=config.model.path,
+        dtype=dtype(config),
+        temperature=config.sampling.temperature,
+        context=config.sampling.max_prompt_length + config.sampling.max_completion_length,
+        max_sequences=config.rollout.max_sequences,
+        tensor_parallel_size=config.rollout.tensor_parallel_size,
+        memory=config.rollout.memory,
+        cache_gib=config.rollout.cache_gib,
+        seed=config.seed,
+    )
+    return VllmRollout(settings, tokenizer, world)
+
+
+ROLLOUTS = {"transformers": _transformers_rollout, "vllm": _vllm_rollout}
+
+
+def rollout(
+    config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: World
+) -> RolloutEngine:
     """The sampler."""
-    return pick(ROLLOUTS, "rollout", config.rollout.name)(model, tokenizer, config.rollout.max_sequences, dtype(config))
+    return pick(ROLLOUTS, "rollout", config.rollout.name)(config, model, tokenizer, world)
+
+
+def _shares_weights(config: TrainConfig) -> bool:
+    """Whether the sampler is the very module that the trainer updates."""
+    if isinstance(config.engine, DeepSpeedEngineConfig):
+        return config.engine.zero_stage < 3 and dtype(config) == torch.float32
+    return config.rollout.name == "transformers"
+
+
+def _sync(
+    config: TrainConfig, trainer: PolicyEngine, sampler: RolloutEngine, model: PreTrainedModel, world: World
+) -> Callable[[int], None]:
+    """How the sampler gets the trainer's weights: attested, unless it samples with these very tensors."""
+    if config.rollout.name == "transformers" and _shares_weights(config):
+        return lambda version: sampler.load_weights((), version)
+    vocabulary = model.config.get_text_config().vocab_size
+    return WeightSync(trainer, cast(Sampler, sampler), vocabulary, config.rollout.tolerance, device(), world)
 
 
 def reward(config: TrainConfig) -> AnswerAndFormat:
@@ -121,8 +225,8 @@ def reward(config: TrainConfig) -> AnswerAndFormat:
 
 
 def device() -> torch.device:
-    """The first GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's GPU where there is one, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def dtype(config: TrainConfig) -> torch.dtype:

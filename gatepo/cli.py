@@ -50,8 +50,16 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
     register()
     # Hydra would print its errors over several lines, and end with advice that helps nobody here.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    if started_with_others() and os.environ.get("RANK", os.environ.get("SLURM_PROCID")) != "0":
+        # The run's folder is the first rank's; the others leave nothing of Hydra's behind.
+        sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
     with errors_as_one_line():
         hydra.main(version_base="1.3", config_path=str(yaml_dir("conf").resolve()), config_name=name)(task)()
+
+
+def started_with_others() -> bool:
+    """Whether torchrun or SLURM started this process as one of several."""
+    return "RANK" in os.environ or ("SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1)
 
 
 class errors_as_one_line:

@@ -9,7 +9,16 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from gatepo.schema import GATE_SCHEMAS, ClipGateConfig, GateConfig, TrainConfig
+from gatepo.schema import (
+    SCHEMAS,
+    BoundedCorrectionConfig,
+    ClipGateConfig,
+    CorrectionConfig,
+    DeepSpeedEngineConfig,
+    GateConfig,
+    TrainConfig,
+    VllmRolloutConfig,
+)
 from gatepo.validation import validate
 
 
@@ -19,6 +28,10 @@ def register() -> None:
     store.store(group="schema", name="train", node=TrainConfig, package="_global_")
     store.store(group="schema/gate", name="plain", node=GateConfig)
     store.store(group="schema/gate", name="clip", node=ClipGateConfig)
+    store.store(group="schema/correction", name="plain", node=CorrectionConfig)
+    store.store(group="schema/correction", name="bounded", node=BoundedCorrectionConfig)
+    store.store(group="schema/rollout", name="vllm", node=VllmRolloutConfig)
+    store.store(group="schema/engine", name="deepspeed", node=DeepSpeedEngineConfig)
 
 
 def typed(config: DictConfig) -> TrainConfig:
@@ -43,7 +56,9 @@ def read(path: Path) -> TrainConfig:
     raw = OmegaConf.load(path)
     assert isinstance(raw, DictConfig)
     schema = OmegaConf.structured(TrainConfig)
-    schema.gate = GATE_SCHEMAS.get(raw.gate.name, GateConfig)
+    for group, options in SCHEMAS.items():
+        if raw[group].name in options:
+            schema[group] = options[raw[group].name]
     merged = OmegaConf.merge(schema, raw)
     assert isinstance(merged, DictConfig)
     return typed(merged)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import fmean
 
+from gatepo.distributed import World
 from gatepo.rewards.base import RewardFunction
 from gatepo.rollout.base import RolloutEngine
 from gatepo.types import Prompt, Sampling
@@ -22,12 +22,14 @@ class Evaluator:
     reward: RewardFunction
     rollout: RolloutEngine
     seed: int
+    world: World
 
     def __call__(self, progress: Callable[[str], None] = lambda name: None) -> dict[str, float]:
         """The fraction of right answers (eq. 11) of each set under the sampler's current weights."""
         accuracy = {}
         for name, prompts in self.sets.items():
             progress(name)
-            groups = self.rollout.generate(prompts, self.sampling, SEED_OFFSET + self.seed)
-            accuracy[name] = fmean(reward.parts["answer"] for row in self.reward(groups) for reward in row)
+            groups = self.rollout.generate(self.world.share(prompts), self.sampling, SEED_OFFSET + self.seed)
+            right = sum(reward.parts["answer"] for row in self.reward(groups) for reward in row)
+            accuracy[name] = self.world.sum(right)[0] / len(prompts)
         return accuracy

@@ -1,12 +1,22 @@
 """Log-probability and entropy of chosen tokens.
 
-Axes: M tokens, H hidden, V vocabulary.
+Axes: M tokens, H hidden, V vocabulary, S one slice of the vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Elements of a slice of logits [M, S] and of the head [S, H], 16 MiB each in fp32. On two cores the products are as
+# fast at any width from 256 to 8,192; an accelerator wants few launches.
+SLICE_ELEMENTS = 1 << 22
+NARROWEST = 512  # below that, reading and writing d hidden [M, H] once per slice costs more than its product
 
 
 def token_logprobs(
@@ -14,24 +24,197 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """log pi(token) and the entropy of pi at each position, pi = softmax(hidden @ weight.T / temperature).
 
-    Only positions of interest are passed in (completion tokens), never a whole padded batch, so the logits are
-    [M, V]. The product and the softmax are in fp32 at least: in bf16 their noise alone would move the EUR.
+    Only positions of interest are passed in (completion tokens), never a whole padded batch. Logits [M, V] would still
+    outweigh the model (1,024 tokens of a 151,936-word vocabulary: 0.6 GB, several times over), so they exist one slice
+    of the vocabulary at a time; a vocabulary that is no wider than one slice takes the plain way.
+
+    Products and softmax are in fp32 at least, whatever autocast says: in bf16 their noise alone would move the EUR.
 
     Args:
       hidden_MH: last hidden state at the position *before* each token.
       weight_VH: the head.
-      token_M: the sampled token ids.
+      token_M: the sampled token ids, in [0, V).
       temperature: the sampling temperature; the policy is what was sampled from.
       bias_V: the head's bias, if it has one.
     Returns: (log-probability [M] in nats with gradient, entropy [M] in nats over the full vocabulary without).
     """
+    tokens, hidden = hidden_MH.shape
+    width = slice_width(tokens, hidden, len(weight_VH))
+    if width >= len(weight_VH):
+        return dense_token_logprobs(hidden_MH, weight_VH, token_M, temperature, bias_V)
+    return sliced_token_logprobs(hidden_MH, weight_VH, token_M, temperature, bias_V, width)
+
+
+def dense_token_logprobs(
+    hidden_MH: Tensor, weight_VH: Tensor, token_M: Tensor, temperature: float, bias_V: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """:func:`token_logprobs` with all logits [M, V] at once: for small vocabularies, and the reference for the rest."""
     dtype = torch.promote_types(hidden_MH.dtype, torch.float32)
-    logits_MV = torch.nn.functional.linear(
-        hidden_MH.to(dtype), weight_VH.to(dtype), None if bias_V is None else bias_V.to(dtype)
-    )
-    if temperature != 1.0:
-        logits_MV = logits_MV / temperature
-    logp_MV = torch.log_softmax(logits_MV, dim=-1)
-    with torch.no_grad():
-        entropy_M = -(logp_MV.exp() * logp_MV).sum(dim=-1)
-    return logp_MV.gather(1, token_M[:, None]).squeeze(1), entropy_M
+    with torch.autocast(hidden_MH.device.type, enabled=False):
+        logits_MV = torch.nn.functional.linear(
+            hidden_MH.to(dtype), weight_VH.to(dtype), None if bias_V is None else bias_V.to(dtype)
+        )
+        if temperature != 1.0:
+            logits_MV = logits_MV / temperature
+        logp_MV = torch.log_softmax(logits_MV, dim=-1)
+        with torch.no_grad():
+            entropy_M = -(logp_MV.exp() * logp_MV).sum(dim=-1)
+        return logp_MV.gather(1, token_M[:, None]).squeeze(1), entropy_M
+
+
+def sliced_token_logprobs(
+    hidden_MH: Tensor, weight_VH: Tensor, token_M: Tensor, temperature: float, bias_V: Tensor | None, width: int
+) -> tuple[Tensor, Tensor]:
+    """:func:`token_logprobs` over slices of the vocabulary of this width; a token outside [0, V) gets NaN."""
+    with torch.autocast(hidden_MH.device.type, enabled=False):
+        logp_M, entropy_M = _SlicedLogProbs.apply(hidden_MH, weight_VH, bias_V, token_M, temperature, width)
+    return logp_M, entropy_M
+
+
+def slice_width(tokens: int, hidden: int, vocabulary: int) -> int:
+    """Width of each slice of the vocabulary: the fewest slices that keep to SLICE_ELEMENTS, all about as wide."""
+    widest = max(NARROWEST, SLICE_ELEMENTS // max(tokens, hidden))
+    slices = -(-vocabulary // widest)
+    return -(-vocabulary // slices)
+
+
+class _SlicedLogProbs(torch.autograd.Function):
+    """Log-probability and entropy from running sums over slices; the backward pass computes each slice's logits anew.
+
+    With x the logits, m their maximum, e = exp(x - m), and per token s = sum_v e and t = sum_v e (x - m):
+
+      log pi(token) = x_token - m - log s
+      entropy       = log s - t / s
+      d log pi(token) / d x = -(e - s [v = token]) / s
+
+    m grows from slice to slice; s and t are then rescaled to it. Everything is relative to m, so that neither large
+    logits nor a token of probability near 1 lose digits.
+    Source: online softmax (Milakov and Gimelshein, arXiv 1805.02867); the sum t is ours.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_MH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        token_M: Tensor,
+        temperature: float,
+        width: int,
+    ) -> tuple[Tensor, Tensor]:
+        slices = _Slices(hidden_MH, weight_VH, bias_V, token_M, temperature, width)
+        max_M = slices.hidden_MH.new_full(token_M.shape, torch.finfo(slices.hidden_MH.dtype).min)
+        sum_M, moment_M = torch.zeros_like(max_M), torch.zeros_like(max_M)
+        chosen_M = torch.full_like(max_M, torch.nan)
+        buffer = slices.buffer()
+        for part in slices:
+            logits_MS = part.logits_MS
+            chosen_M = torch.where(part.inside_M, logits_MS.gather(1, part.column_M1).squeeze(1), chosen_M)
+            last_M, max_M = max_M, torch.maximum(max_M, logits_MS.amax(dim=1))
+            drop_M = last_M - max_M
+            moment_M.add_(sum_M * drop_M).mul_(drop_M.exp())
+            sum_M.mul_(drop_M.exp())
+            logits_MS.sub_(max_M[:, None])
+            exp_MS = torch.exp(logits_MS, out=buffer[: logits_MS.numel()].view(logits_MS.shape))
+            sum_M.add_(exp_MS.sum(dim=1))
+            moment_M.add_(exp_MS.mul_(logits_MS).sum(dim=1))
+        entropy_M = sum_M.log() - moment_M / sum_M
+        # the head itself, no view or copy of it: ZeRO-3 empties its data until the backward pass
+        ctx.save_for_backward(hidden_MH, weight_VH, bias_V, token_M, max_M, sum_M)
+        ctx.temperature, ctx.width = temperature, width
+        ctx.mark_non_differentiable(entropy_M)
+        return chosen_M - max_M - sum_M.log(), entropy_M
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_M: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_MH, weight_VH, bias_V, token_M, max_M, sum_M = ctx.saved_tensors
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        with torch.autocast(hidden_MH.device.type, enabled=False):
+            slices = _Slices(hidden_MH, weight_VH, bias_V, token_M, ctx.temperature, ctx.width)
+            factor_M = -grad_M / sum_M
+            factored_MH = slices.hidden_MH * factor_M[:, None]
+            grad_MH = torch.zeros_like(slices.hidden_MH) if needs_hidden else None
+            grad_VH = torch.empty_like(weight_VH) if needs_weight else None
+            grad_V = torch.empty_like(bias_V) if needs_bias else None
+            for part in slices:
+                # e - s [v = token], in the memory of the logits
+                error_MS = part.logits_MS.sub_(max_M[:, None]).exp_()
+                error_MS.scatter_add_(1, part.column_M1, -(sum_M * part.inside_M)[:, None])
+                if grad_MH is not None:
+                    grad_MH.addmm_(error_MS, part.weight_SH)
+                if grad_VH is not None:
+                    _product_into(grad_VH[part.rows], error_MS.T, factored_MH)
+                if grad_V is not None:
+                    grad_V[part.rows] = (error_MS.T @ factor_M).div_(ctx.temperature)
+            if grad_MH is not None:
+                grad_MH = grad_MH.mul_((factor_M / ctx.temperature)[:, None]).to(hidden_MH.dtype)
+        return grad_MH, grad_VH, grad_V, None, None, None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slice:
+    rows: slice  # of the head
+    weight_SH: Tensor
+    logits_MS: Tensor  # over the temperature; whoever reads them may write over them
+    column_M1: Tensor  # of each token; some column of the slice where the token lies outside
+    inside_M: Tensor  # whether the token lies in the slice
+
+
+class _Slices:
+    """The vocabulary slice by slice, the logits of each in the memory of the one before.
+
+    The temperature divides hidden state [M, H] and bias [V] once, in place of every slice of logits.
+    """
+
+    def __init__(
+        self,
+        hidden_MH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        token_M: Tensor,
+        temperature: float,
+        width: int,
+    ) -> None:
+        dtype = torch.promote_types(hidden_MH.dtype, torch.float32)
+        self.hidden_MH = _divided(hidden_MH.to(dtype), temperature)
+        self._bias_V = None if bias_V is None else _divided(bias_V.to(dtype), temperature)
+        self._weight_VH = weight_VH
+        self._token_M = token_M
+        self._width = width
+
+    def buffer(self) -> Tensor:
+        """Room for the logits of one slice."""
+        return self.hidden_MH.new_empty(len(self.hidden_MH) * self._width)
+
+    def __iter__(self) -> Iterator[_Slice]:
+        buffer = self.buffer()
+        for start in range(0, len(self._weight_VH), self._width):
+            rows = slice(start, min(start + self._width, len(self._weight_VH)))
+            weight_SH = self._weight_VH[rows].to(self.hidden_MH.dtype)
+            shape = (len(self.hidden_MH), len(weight_SH))
+            logits_MS = buffer[: shape[0] * shape[1]].view(shape)
+            if self._bias_V is None:
+                torch.mm(self.hidden_MH, weight_SH.T, out=logits_MS)
+            else:
+                torch.addmm(self._bias_V[rows], self.hidden_MH, weight_SH.T, out=logits_MS)
+            column_M = self._token_M - start
+            yield _Slice(
+                rows=rows,
+                weight_SH=weight_SH,
+                logits_MS=logits_MS,
+                column_M1=column_M.clamp(0, shape[1] - 1)[:, None],
+                inside_M=(column_M >= 0) & (column_M < shape[1]),
+            )
+
+
+def _divided(value: Tensor, temperature: float) -> Tensor:
+    return value if temperature == 1.0 else value / temperature
+
+
+def _product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
+    """out = left @ right, computed in their precision even where out has less."""
+    if out.dtype == left.dtype:
+        torch.mm(left, right, out=out)
+    else:
+        out.copy_(left @ right)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from statistics import fmean
 
+import torch
 from torch import Tensor
 
-from gatepo.types import Batch, Group, Reward
+from gatepo.types import Group, Reward
 
 
-def rollout_metrics(groups: list[Group], rewards: list[list[Reward]], reward_PG: Tensor) -> dict[str, float]:
+def rollout_metrics(groups: list[Group], rewards: list[list[Reward]]) -> dict[str, float]:
     """Rewards and lengths. ``reward_std`` is the mean over groups of the standard deviation within a group."""
     completions = [c for group in groups for c in group.completions]
     scored = [reward for row in rewards for reward in row]
     lengths = [len(c.token_ids) for c in completions]
+    reward_PG = torch.tensor([[reward.total for reward in row] for row in rewards])
     std_P = reward_PG.std(dim=1)
     return {
         "reward": reward_PG.mean().item(),
@@ -32,10 +34,8 @@ def rollout_metrics(groups: list[Group], rewards: list[list[Reward]], reward_PG:
     }
 
 
-def mismatch_metrics(batch: Batch, logp_NT: Tensor) -> dict[str, float]:
-    """How far the sampler's log-probabilities are from the trainer's [N, T - 1] under the same weights."""
-    mask_NT = batch.completion_NT[:, 1:]
-    difference_M = (logp_NT - batch.sampler_logp_NT[:, 1:])[mask_NT]
+def mismatch_metrics(difference_M: Tensor) -> dict[str, float]:
+    """How far the trainer's log-probabilities are from the sampler's under the same weights, nats per token."""
     return {
         "sampling/sampling_logp_difference/mean": difference_M.abs().mean().item(),
         "sampling/sampling_logp_difference/max": difference_M.abs().max().item(),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils.logging import disable_progress_bar
 
 from gatepo import tiny
 from gatepo.errors import UserError
@@ -36,6 +39,7 @@ def load_model(path: str, device: torch.device, attention: str | None) -> PreTra
       device: where the weights go.
       attention: transformers' ``attn_implementation``; None lets it choose.
     """
+    disable_progress_bar()  # one line per rank and model would bury everything else
     try:
         model = AutoModelForCausalLM.from_pretrained(
             tiny.locate(path), dtype=torch.float32, attn_implementation=attention
@@ -59,6 +63,29 @@ def context_length(path: str) -> int | None:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Compute the body in ``dtype`` while the weights stay fp32; a no-op for fp32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Compute each layer's activations again in the backward pass.
+
+    transformers does so in training mode only: that is set on the layers themselves, not on what is inside them, so
+    that no dropout comes alive.
+    """
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
+
+
+@contextmanager
+def for_generation(model: PreTrainedModel) -> Iterator[None]:
+    """Every module in eval mode, where caches work and nothing is random; then each as it was."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    yield
+    for module in training:
+        module.training = True
 
 
 def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +16,7 @@ import yaml
 
 from gatepo import build
 from gatepo.config import plain
+from gatepo.distributed import World
 from gatepo.errors import UserError
 from gatepo.evaluation import Evaluator
 from gatepo.heap import keep_freed_memory
@@ -29,7 +31,7 @@ from gatepo.tracking.progress import ProgressTracker
 from gatepo.tracking.wandb import WandbTracker
 
 
-def run(config: TrainConfig, folder: Path) -> dict[str, Any]:
+def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     """Train, and leave in ``folder``: config.yaml, metrics.jsonl, completions.jsonl, model/, figures, summary.json.
 
     ``summary.json`` is written last: a folder that has one holds a finished run. Returns its content.
@@ -40,9 +42,11 @@ def run(config: TrainConfig, folder: Path) -> dict[str, Any]:
     """
     keep_freed_memory()
     _make_deterministic(config)
-    _claim(folder, config)
+    if world.first:
+        _claim(folder, config)
+    world.barrier()
     model, tokenizer = build.load(config)
-    algorithm = build.algorithm(config, model, tokenizer)
+    algorithm = build.algorithm(config, model, tokenizer, world)
     sampling = replace(algorithm.sampling, num_generations=1, temperature=config.evaluate.temperature)
     evaluate = Evaluator(
         sets=build.evaluation_prompts(config, tokenizer),
@@ -50,19 +54,23 @@ def run(config: TrainConfig, folder: Path) -> dict[str, Any]:
         reward=algorithm.reward,
         rollout=algorithm.rollout,
         seed=config.seed,
+        world=world,
     )
     state = RunState(seed=config.seed)
     before = evaluate()
     started = perf_counter()
     _train(config, folder, algorithm, evaluate, state)
     seconds = perf_counter() - started
-    algorithm.rollout.load_weights(algorithm.engine.weights(), version=state.update)
+    algorithm.rollout.wake()
+    algorithm.sync(state.update)
     after = evaluate()
+    _export(algorithm, tokenizer, folder / "model", world)
+    evaluation = {name: {"before": before[name], "after": after[name]} for name in after}
+    summary = _finish(folder, seconds, evaluation) if world.first else {}
+    world.barrier()
     algorithm.reward.close()
-    algorithm.rollout.close()
-
-    _export(algorithm, tokenizer, folder / "model")
-    return _finish(folder, seconds, {name: {"before": before[name], "after": after[name]} for name in after})
+    algorithm.rollout.close()  # last: vLLM takes every process group down with it
+    return summary
 
 
 def describe(summary: dict[str, Any], folder: Path) -> str:
@@ -80,18 +88,15 @@ def describe(summary: dict[str, Any], folder: Path) -> str:
 
 
 def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Evaluator, state: RunState) -> None:
-    trackers = _trackers(config, folder, state)
-    samples = JsonLines(folder / "completions.jsonl")
-    hooks: list[Hook] = [_sample_writer(samples)]
+    hooks: list[Hook] = []
     if config.evaluate.every:
         hooks.append(_evaluation(evaluate, algorithm, config.evaluate.every))
-    hooks += [_forward(tracker) for tracker in trackers]
-    try:
+    with ExitStack() as files:
+        if algorithm.world.first:
+            samples = files.enter_context(closing(JsonLines(folder / "completions.jsonl")))
+            trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
+            hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers)]
         train(algorithm, state, hooks)
-    finally:
-        samples.close()
-        for tracker in trackers:
-            tracker.close()
 
 
 def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracker]:
@@ -123,7 +128,8 @@ def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
         if state.update % every == 0:
-            algorithm.rollout.load_weights(algorithm.engine.weights(), version=state.update)
+            algorithm.rollout.wake()
+            algorithm.sync(state.update)
             metrics |= {f"evaluation/{name}": accuracy for name, accuracy in evaluate().items()}
 
     return hook
@@ -149,13 +155,15 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False), encoding="utf-8")
 
 
-def _export(algorithm: Algorithm, tokenizer: Any, path: Path) -> None:
+def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World) -> None:
     """Model and tokenizer in transformers' format, under their name only once they are whole."""
     partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    if world.first:
+        shutil.rmtree(partial, ignore_errors=True)
     algorithm.engine.export(partial)
-    tokenizer.save_pretrained(partial)
-    partial.rename(path)
+    if world.first:
+        tokenizer.save_pretrained(partial)
+        partial.rename(path)
 
 
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -59,6 +59,20 @@ class AdvantageConfig:
 
 
 @dataclass
+class CorrectionConfig:
+    name: str = MISSING
+    """What is done about the mismatch of sampler and trainer: none, truncate or mask."""
+
+
+@dataclass
+class BoundedCorrectionConfig(CorrectionConfig):
+    level: str = MISSING
+    """One weight per token, or one per sequence."""
+    cap: float = MISSING
+    """Largest weight; > 0."""
+
+
+@dataclass
 class OptimizerConfig:
     name: str = "adamw"
     """AdamW is the only one."""
@@ -85,9 +99,11 @@ class ModelConfig:
     path: str = MISSING
     """Folder or hub name of a causal language model, or tiny."""
     dtype: str = "float32"
-    """What the body computes in, float32 or bfloat16; weights, head and log-probabilities stay float32."""
+    """What the body computes in, float32 or bfloat16; head and log-probabilities stay float32."""
     attention: str | None = None
     """transformers' attn_implementation; null lets it choose."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: a third more work, far less memory."""
 
 
 @dataclass
@@ -144,15 +160,35 @@ class RewardConfig:
 @dataclass
 class RolloutConfig:
     name: str = MISSING
-    """Sampler: transformers."""
+    """Sampler: transformers or vllm."""
     max_sequences: int = 256
     """Completions that are decoded at once; >= batch.num_generations."""
+    tolerance: float = 1e-3
+    """Nats by which sampler and trainer may differ on probe tokens after a sync, beside measured noise; > 0."""
+
+
+@dataclass
+class VllmRolloutConfig(RolloutConfig):
+    tensor_parallel_size: int = 1
+    """Devices that share one copy of the model; divides devices."""
+    memory: float = 0.35
+    """Fraction of a GPU's memory for weights and cache together; in (0, 1)."""
+    cache_gib: int = 1
+    """Key-value cache on a CPU, GiB; >= 1."""
 
 
 @dataclass
 class EngineConfig:
     name: str = MISSING
-    """Trainer: torch."""
+    """Trainer: torch or deepspeed."""
+
+
+@dataclass
+class DeepSpeedEngineConfig(EngineConfig):
+    zero_stage: int = MISSING
+    """What is sharded over devices: 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
+    offload_optimizer: bool = False
+    """Keep optimizer states in host memory; needs zero_stage >= 1."""
 
 
 @dataclass
@@ -207,6 +243,9 @@ class TrainConfig:
     """Optimizer steps; a multiple of batch.iterations uses every rollout batch fully."""
     gate: GateConfig = field(default_factory=GateConfig)
     tau: TauConfig = field(default_factory=TauConfig)
+    anchor: str = "old"
+    """What the ratio divides by: old (the trainer's log-probabilities at sampling time) or rollout (the sampler's)."""
+    correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     ratio: RatioConfig = field(default_factory=RatioConfig)
     aggregation: AggregationConfig = field(default_factory=AggregationConfig)
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
@@ -222,4 +261,10 @@ class TrainConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
 
-GATE_SCHEMAS: dict[str, type[GateConfig]] = {"clip": ClipGateConfig}
+SCHEMAS: dict[str, dict[str, type]] = {
+    "gate": {"clip": ClipGateConfig},
+    "correction": {"truncate": BoundedCorrectionConfig, "mask": BoundedCorrectionConfig},
+    "rollout": {"vllm": VllmRolloutConfig},
+    "engine": {"deepspeed": DeepSpeedEngineConfig},
+}
+"""Options with settings beyond their group's, by group and name."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gatepo.objective.aggregation import Totals
 from gatepo.types import Batch
 
 
@@ -19,6 +20,7 @@ class Flight:
     """A rollout batch that is being trained on."""
 
     batch: Batch
+    totals: Totals  # over all devices
     metrics: dict[str, float]  # of its rewards and completions
     samples: list[dict[str, object]]  # to be read by a person
     anchor_NT: Tensor | None = None  # log pi_old, known from the first iteration on

@@ -1,11 +1,13 @@
 """Train: ``python -m gatepo.train gate=arctan tau.pos=10``.
 
-A single run trains in this process. Each job of a multirun gets a process of its own, so that its memory is given
-back and its failure stops no other.
+A single run on one device trains in this process, and so does each process that torchrun or SLURM started. With
+``devices=N`` this process starts N others. Each job of a multirun gets processes of its own, so that its memory is
+given back and its failure stops no other.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +23,16 @@ from gatepo.schema import TrainConfig
 
 
 def task(composed: DictConfig) -> None:
-    """One job: validate, then train here or in a process of its own."""
+    """One job: validate, then train here or in processes of its own."""
     settings = config.typed(composed)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    if hydra.mode == RunMode.MULTIRUN:
+    if settings.devices > 1 and not cli.started_with_others():
+        from gatepo.launch import launch
+
+        with _Job(settings, folder) as job:
+            launch(job, folder, settings.devices, settings.threads)
+    elif hydra.mode == RunMode.MULTIRUN:
         _run_in_process_of_its_own(settings, folder)
     else:
         from gatepo.worker import work  # torch and transformers, which --help and bad input need not wait for
@@ -33,11 +40,24 @@ def task(composed: DictConfig) -> None:
         work(settings, folder)
 
 
+class _Job:
+    """The settings as a file for other processes, for as long as they run."""
+
+    def __init__(self, settings: TrainConfig, folder: Path) -> None:
+        self._path = folder / f"job-{os.getpid()}.yaml"
+        self._text = yaml.safe_dump(config.plain(settings), sort_keys=False)
+
+    def __enter__(self) -> Path:
+        self._path.write_text(self._text, encoding="utf-8")
+        return self._path
+
+    def __exit__(self, *error: object) -> None:
+        self._path.unlink()
+
+
 def _run_in_process_of_its_own(settings: TrainConfig, folder: Path) -> None:
-    job = folder / "job.yaml"
-    job.write_text(yaml.safe_dump(config.plain(settings), sort_keys=False), encoding="utf-8")
-    code = subprocess.run([sys.executable, "-m", "gatepo.worker", str(job), str(folder)], check=False).returncode
-    job.unlink()
+    with _Job(settings, folder) as job:
+        code = subprocess.run([sys.executable, "-m", "gatepo.worker", str(job), str(folder)], check=False).returncode
     if code != 0:
         raise UserError(f"the job in {folder} ended with exit code {code}; its message is above")
 

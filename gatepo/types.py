@@ -71,7 +71,7 @@ class Batch:
     completion_NT: Tensor  # bool: True on completion tokens
     attention_NT: Tensor  # bool: True on prompt and completion
     advantage_N: Tensor
-    group_N: Tensor  # which prompt
+    group_N: Tensor  # which prompt of the run
     sampler_logp_NT: Tensor  # nats, 0 outside completions
 
     def __len__(self) -> int:
@@ -103,13 +103,13 @@ class StepMetrics:
 
 def make_batch(groups: list[Group], advantage_PG: Tensor, pad_id: int, device: torch.device) -> Batch:
     """Groups and their advantages [P, G] as one padded batch."""
-    rows = [(p, group.prompt, c) for p, group in enumerate(groups) for c in group.completions]
-    width = max(len(prompt.token_ids) + len(c.token_ids) for _, prompt, c in rows)
+    rows = [(group.prompt, c) for group in groups for c in group.completions]
+    width = max(len(prompt.token_ids) + len(c.token_ids) for prompt, c in rows)
     ids_NT = torch.full((len(rows), width), pad_id)
     completion_NT = torch.zeros_like(ids_NT, dtype=torch.bool)
     attention_NT = torch.zeros_like(completion_NT)
     sampler_logp_NT = torch.zeros(ids_NT.shape)
-    for n, (_, prompt, c) in enumerate(rows):
+    for n, (prompt, c) in enumerate(rows):
         start, end = len(prompt.token_ids), len(prompt.token_ids) + len(c.token_ids)
         ids_NT[n, :end] = torch.tensor(prompt.token_ids + c.token_ids)
         completion_NT[n, start:end] = True
@@ -120,6 +120,6 @@ def make_batch(groups: list[Group], advantage_PG: Tensor, pad_id: int, device: t
         completion_NT=completion_NT.to(device),
         attention_NT=attention_NT.to(device),
         advantage_N=advantage_PG.flatten().float().to(device),
-        group_N=torch.tensor([p for p, _, _ in rows], device=device),
+        group_N=torch.tensor([prompt.index for prompt, _ in rows], device=device),
         sampler_logp_NT=sampler_logp_NT.to(device),
     )

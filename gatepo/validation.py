@@ -6,11 +6,18 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 from gatepo.errors import UserError
-from gatepo.schema import ClipGateConfig, TrainConfig
+from gatepo.schema import (
+    BoundedCorrectionConfig,
+    ClipGateConfig,
+    DeepSpeedEngineConfig,
+    TrainConfig,
+    VllmRolloutConfig,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +48,8 @@ OPTIONAL_COUNT = Rule("must be >= 1", lambda value: value is None or value >= 1)
 # key, rule, what to type instead
 RULES: tuple[tuple[str, Rule, str], ...] = (
     ("seed", at_least(0), "0 is the default"),
-    ("devices", Rule("must be 1 with engine=torch", lambda value: value == 1), "leave it out"),
+    ("devices", at_least(1), "1 is the default"),
+    ("anchor", one_of("old", "rollout"), "the paper divides by pi_old"),
     ("threads", OPTIONAL_COUNT, "leave it out"),
     ("updates", at_least(1), "200 is the default"),
     ("tau.pos", POSITIVE, "the paper uses 10 (tau=paper)"),
@@ -68,6 +76,7 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("sampling.temperature", POSITIVE, "1.0 is the default; greedy samples form no group"),
     ("sampling.max_prompt_length", at_least(1), "the paper uses 1536"),
     ("sampling.max_completion_length", at_least(1), "the paper uses 512"),
+    ("rollout.tolerance", POSITIVE, "1e-3 is the default"),
     ("reward.weights.answer", at_least(0), "the paper uses 1"),
     ("reward.weights.format", at_least(0), "the paper uses 1"),
     ("reward.deadline", POSITIVE, "2 seconds is the default"),
@@ -75,10 +84,22 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("evaluate.every", at_least(0), "0 evaluates before and after only"),
     ("evaluate.temperature", POSITIVE, "the paper uses 0.7"),
 )
-CLIP_RULES = (
-    ("gate.eps_low", FRACTION, "the paper uses 0.2"),
-    ("gate.eps_high", FRACTION, "the paper uses 0.2"),
-)
+OPTION_RULES: dict[type, tuple[tuple[str, Rule, str], ...]] = {
+    ClipGateConfig: (
+        ("gate.eps_low", FRACTION, "the paper uses 0.2"),
+        ("gate.eps_high", FRACTION, "the paper uses 0.2"),
+    ),
+    BoundedCorrectionConfig: (
+        ("correction.level", one_of("token", "sequence"), "token is the default"),
+        ("correction.cap", POSITIVE, "3 is the default"),
+    ),
+    VllmRolloutConfig: (
+        ("rollout.tensor_parallel_size", at_least(1), "1 is the default"),
+        ("rollout.memory", FRACTION, "0.35 is the default"),
+        ("rollout.cache_gib", at_least(1), "1 is the default"),
+    ),
+    DeepSpeedEngineConfig: (("engine.zero_stage", one_of(0, 1, 2, 3), "2 is the default"),),
+}
 
 
 def validate(config: TrainConfig) -> None:
@@ -87,19 +108,22 @@ def validate(config: TrainConfig) -> None:
     Raises:
       UserError: the first value that breaks one.
     """
-    for key, rule, remedy in (*RULES, *(CLIP_RULES if isinstance(config.gate, ClipGateConfig) else ())):
+    chosen = (config.gate, config.correction, config.rollout, config.engine)
+    for key, rule, remedy in (*RULES, *chain(*(OPTION_RULES.get(type(option), ()) for option in chosen))):
         _require(key, rule, attrgetter(key)(config), remedy)
     _require("data.sources", Rule("must name at least one source", bool), config.data.sources, "choose data=tiny, say")
     for name, source in config.data.sources.items():
         _require(f"data.sources.{name}.weight", POSITIVE, source.weight, "1 is an equal share")
+    _validate_devices(config)
     _validate_batch(config)
 
 
 def _validate_batch(config: TrainConfig) -> None:
     batch = config.batch
-    completions = batch.prompts * batch.num_generations
+    completions = batch.prompts * batch.num_generations // config.devices
+    share = "" if config.devices == 1 else f" / devices = {batch.prompts * batch.num_generations} / {config.devices}"
     divides = Rule(
-        f"must divide batch.prompts * batch.num_generations = {completions}",
+        f"must divide batch.prompts * batch.num_generations{share} = {completions}",
         lambda value: value is None or (value >= 1 and completions % value == 0),
     )
     _require("batch.micro", divides, batch.micro, f"type batch.micro={math.gcd(completions, max(batch.micro or 1, 1))}")
@@ -110,6 +134,25 @@ def _validate_batch(config: TrainConfig) -> None:
             "batch.iterations=1 with one update per rollout batch: every ratio is 1, so all gates and temperatures "
             "give the same training; the paper uses batch.iterations=2"
         )
+
+
+def _validate_devices(config: TrainConfig) -> None:
+    prompts, engine, rollout = config.batch.prompts, config.engine, config.rollout
+    divides = Rule(f"must be a multiple of devices = {config.devices}", lambda value: value % config.devices == 0)
+    _require(
+        "batch.prompts", divides, prompts, f"type batch.prompts={max(1, prompts // config.devices) * config.devices}"
+    )
+    if isinstance(rollout, VllmRolloutConfig):
+        shares = Rule(f"must divide devices = {config.devices}", lambda value: config.devices % value == 0)
+        _require("rollout.tensor_parallel_size", shares, rollout.tensor_parallel_size, "type 1")
+    if isinstance(engine, DeepSpeedEngineConfig):
+        sharded = Rule("needs engine.zero_stage >= 1", lambda value: not value or engine.zero_stage >= 1)
+        _require("engine.offload_optimizer", sharded, engine.offload_optimizer, "type engine.zero_stage=1")
+    if config.anchor == "rollout":
+        alone = Rule(
+            "must be none with anchor=rollout, which divides by the sampler already", lambda value: value == "none"
+        )
+        _require("correction", alone, config.correction.name, "type correction=none")
 
 
 def _require(key: str, rule: Rule, value: object, remedy: str) -> None:

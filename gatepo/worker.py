@@ -1,25 +1,63 @@
-"""The process that trains: ``python -m gatepo.worker CONFIG.yaml FOLDER``, started by :mod:`gatepo.train`."""
+"""The process that trains: ``python -m gatepo.worker CONFIG.yaml FOLDER``, started by :mod:`gatepo.train`.
+
+With several devices there is one such process for each.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
-from gatepo import cli, config
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from gatepo import cli, config, distributed
+from gatepo.distributed import World
+from gatepo.errors import UserError
 from gatepo.run import describe, run
 from gatepo.schema import TrainConfig
+from gatepo.validation import validate
 
 
 def work(settings: TrainConfig, folder: Path) -> None:
-    """Train and say how it went."""
+    """Join the run's other processes, train, and say how it went."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch|vllm|deepspeed")  # not for users to mend
+    world = distributed.join()
+    folder = world.broadcast(folder)
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    print(describe(run(settings, shown), shown), flush=True)
+    summary = run(_on(settings, world), shown, world)
+    if world.first:
+        print(describe(summary, shown), flush=True)
+    if settings.rollout.name == "vllm" or settings.engine.name == "deepspeed" or world.size > 1:
+        # Everything is written and closed. vLLM and DeepSpeed both tear process groups down at exit, in an order that
+        # neither controls: one of them would abort.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _on(settings: TrainConfig, world: World) -> TrainConfig:
+    """The settings with the number of processes that were really started."""
+    if settings.devices not in (1, world.size):
+        raise UserError(
+            f"devices must be the {world.size} processes that were started, got {settings.devices}; leave it out"
+        )
+    settings = replace(settings, devices=world.size)
+    validate(settings)
+    return settings
+
+
+@record
+def _main() -> None:
+    with cli.errors_as_one_line():
+        work(config.read(Path(sys.argv[1])), Path(sys.argv[2]))
 
 
 def main() -> None:
-    """Entry point."""
-    with cli.errors_as_one_line():
-        work(config.read(Path(sys.argv[1])), Path(sys.argv[2]))
+    """Entry point. A traceback goes to torchrun's error file, so that the first rank to fail can be named."""
+    _main()
 
 
 if __name__ == "__main__":

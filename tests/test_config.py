@@ -28,7 +28,20 @@ def typed(*overrides: str) -> TrainConfig:
 
 def test_every_group_of_the_design_is_there() -> None:
     assert set(GROUPS) >= {
-        *("gate", "tau", "ratio", "aggregation", "advantage", "model", "data", "reward", "rollout", "engine", "tracker")
+        *(
+            "gate",
+            "tau",
+            "ratio",
+            "aggregation",
+            "advantage",
+            "model",
+            "data",
+            "reward",
+            "correction",
+            "rollout",
+            "engine",
+            "tracker",
+        )
     }
 
 
@@ -43,6 +56,7 @@ def test_every_option_composes_and_is_known_to_the_code(group: str, option: str)
         "aggregation": build.AGGREGATIONS,
         "advantage": build.ADVANTAGES,
         "reward": build.REWARDS,
+        "correction": build.CORRECTIONS,
         "rollout": build.ROLLOUTS,
         "engine": build.ENGINES,
     }
@@ -109,7 +123,16 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
         ("sampling.max_completion_length=0", "sampling.max_completion_length must be >= 1, got 0"),
         ("updates=0", "updates must be >= 1, got 0"),
         ("seed=-1", "seed must be >= 0, got -1"),
-        ("devices=2", "devices must be 1 with engine=torch, got 2"),
+        ("devices=0", "devices must be >= 1, got 0"),
+        ("devices=3", "batch.prompts must be a multiple of devices = 3, got 16; type batch.prompts=15"),
+        ("anchor=new", "anchor must be one of old, rollout, got new"),
+        ("engine=deepspeed engine.zero_stage=4", "engine.zero_stage must be one of 0, 1, 2, 3, got 4"),
+        ("engine=deepspeed engine.zero_stage=0 engine.offload_optimizer=true", "needs engine.zero_stage >= 1"),
+        ("rollout=vllm rollout.tensor_parallel_size=2", "rollout.tensor_parallel_size must divide devices = 1, got 2"),
+        ("rollout=vllm rollout.memory=1.5", "rollout.memory must be in (0, 1), got 1.5"),
+        ("rollout.tolerance=0", "rollout.tolerance must be a finite number > 0, got 0"),
+        ("correction=mask correction.level=word", "correction.level must be one of token, sequence, got word"),
+        ("correction=truncate anchor=rollout", "correction must be none with anchor=rollout"),
         ("threads=0", "threads must be >= 1, got 0"),
         ("optimizer.lr=0", "optimizer.lr must be a finite number > 0, got 0.0"),
         (

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gatepo.distributed import World
 from gatepo.engine.torch import OptimizerSettings, TorchEngine
 from gatepo.errors import TrainingStopped
 from gatepo.model import load_model
@@ -33,7 +34,7 @@ TOTALS = Totals(completions=8, tokens=100)
 
 def engine(micro: int = 8, settings: OptimizerSettings = SETTINGS, dtype: torch.dtype = torch.float32) -> TorchEngine:
     model = load_model("tiny", torch.device("cpu"), None).to(dtype)
-    return TorchEngine(model, settings, micro, 1.0, torch.float32)
+    return TorchEngine(model, settings, micro, 1.0, torch.float32, World())
 
 
 def batch(garbage: int = 0) -> Batch:
@@ -110,11 +111,12 @@ def test_skipping_the_backward_of_zero_advantages_is_exact() -> None:
     """The gradient equals the plain one: every completion forward and backward in one piece."""
     data = batch()
     trained = engine(dtype=torch.float64, settings=replace(SETTINGS, max_grad_norm=float("inf")))
-    logp_NT, entropy_NT = trained._forward(data)
+    logp_NT, entropy_NT = trained._policy(data.ids_NT, data.completion_NT)
     loss, _ = policy_loss(
         OBJECTIVE,
         logp_NT=logp_NT,
         anchor_NT=logp_NT.detach(),
+        sampler_NT=logp_NT.detach(),
         entropy_NT=entropy_NT,
         advantage_N=data.advantage_N,
         mask_NT=data.completion_NT[:, 1:],
@@ -178,12 +180,14 @@ def test_an_exported_model_is_loaded_by_transformers(tmp_path: Path) -> None:
     trained = engine()
     train(trained, batch())
     trained.export(tmp_path / "model")
-    again = TorchEngine(load_model(str(tmp_path / "model"), torch.device("cpu"), None), SETTINGS, 8, 1.0, torch.float32)
+    again = TorchEngine(
+        load_model(str(tmp_path / "model"), torch.device("cpu"), None), SETTINGS, 8, 1.0, torch.float32, World()
+    )
     assert torch.equal(weights(again), weights(trained))
 
 
 def test_a_bf16_body_stays_close_to_fp32() -> None:
-    half = TorchEngine(load_model("tiny", torch.device("cpu"), None), SETTINGS, 8, 1.0, torch.bfloat16)
+    half = TorchEngine(load_model("tiny", torch.device("cpu"), None), SETTINGS, 8, 1.0, torch.bfloat16, World())
     difference = (half.logprobs(batch()) - engine().logprobs(batch())).abs()
     assert 0 < difference.mean() < 0.1
     assert {p.dtype for _, p in half.weights()} == {torch.float32}

@@ -44,6 +44,7 @@ class Case:
             which,
             logp_NT=logp_NT[rows],
             anchor_NT=self.anchor_NT[rows],
+            sampler_NT=self.anchor_NT[rows],
             entropy_NT=torch.zeros_like(self.anchor_NT[rows]),
             advantage_N=self.advantage_N[rows],
             mask_NT=self.mask_NT[rows],
@@ -191,6 +192,7 @@ def test_token_metrics_tell_signs_and_clamping_apart() -> None:
         log_ratio_NT=torch.tensor([[0.0, 20.0], [0.0, 0.0]]),
         slope_NT=torch.tensor([[1.0, 0.0], [0.6, 1.0]]),
         entropy_NT=torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+        correction_NT=torch.ones(2, 2),
         mask_NT=mask_NT,
         advantage_N=torch.tensor([1.0, -1.0]),
     )
@@ -210,11 +212,12 @@ def test_records_of_different_widths_are_joined_in_the_updates_order() -> None:
             log_ratio_NT=block,
             slope_NT=block,
             entropy_NT=block,
+            correction_NT=block,
             mask_NT=block.bool(),
             advantage_N=torch.tensor([fill]),
         )
 
-    both = join([record(1, 1.0), record(3, 2.0)], torch.tensor([1, 0]))
+    both = join([record(1, 1.0), record(3, 2.0)]).rows(torch.tensor([1, 0]))
     assert both.slope_NT.tolist() == [[2, 2, 2], [1, 0, 0]]
     assert both.mask_NT.sum().item() == 4
     assert both.advantage_N.tolist() == [2, 1]

@@ -5,12 +5,13 @@ Axes: N completions, T tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
 
 from gatepo.objective.aggregation import Aggregation, Totals
+from gatepo.objective.correction import Correction, NoCorrection
 from gatepo.objective.gates import Gate
 from gatepo.objective.ratio import Ratio
 from gatepo.objective.tau import Tau, tau_by_sign
@@ -24,6 +25,8 @@ class Objective:
     tau: Tau
     ratio: Ratio
     aggregation: Aggregation
+    correction: Correction = field(default_factory=NoCorrection)
+    anchor: str = "old"  # what the ratio divides by: "old", the trainer's log pi_old, or "rollout", the sampler's
 
     def learns_from(self, advantage_N: Tensor) -> Tensor:
         """Which completions add anything to the gradient: those with A != 0 (eq. 4). All count in the telemetry."""
@@ -37,8 +40,17 @@ class TokenRecord:
     log_ratio_NT: Tensor
     slope_NT: Tensor
     entropy_NT: Tensor
+    correction_NT: Tensor
     mask_NT: Tensor
     advantage_N: Tensor
+
+    def rows(self, index_N: Tensor) -> TokenRecord:
+        """The named completions, in this order."""
+        return TokenRecord(**{f.name: getattr(self, f.name)[index_N] for f in fields(self)})
+
+    def cpu(self) -> TokenRecord:
+        """On the CPU."""
+        return TokenRecord(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
 
 
 def policy_loss(
@@ -46,6 +58,7 @@ def policy_loss(
     *,
     logp_NT: Tensor,
     anchor_NT: Tensor,
+    sampler_NT: Tensor,
     entropy_NT: Tensor,
     advantage_N: Tensor,
     mask_NT: Tensor,
@@ -59,6 +72,7 @@ def policy_loss(
     Args:
       logp_NT: log pi_theta of the sampled tokens, nats; the gradient flows through it.
       anchor_NT: log pi_old of the same tokens, nats, no gradient.
+      sampler_NT: log-probability by the sampler, nats, for the correction of its mismatch.
       entropy_NT: policy entropy at each token, nats, no gradient; only recorded.
       advantage_N: one advantage per completion.
       mask_NT: True on completion tokens.
@@ -71,13 +85,15 @@ def policy_loss(
     positive_N1 = (advantage_N > 0)[:, None]
     at_one_N1 = objective.gate.value(torch.ones_like(tau_N1), tau_N1, positive_N1)
     value_NT = objective.gate.value(ratio_NT, tau_N1, positive_N1) - at_one_N1 + 1
-    loss = -objective.aggregation(value_NT * advantage_N[:, None], mask_NT, totals)
     with torch.no_grad():
+        correction_NT = objective.correction(anchor_NT, sampler_NT, mask_NT)
         slope_NT = objective.gate.slope(ratio_NT, tau_N1, positive_N1)
+    loss = -objective.aggregation(value_NT * correction_NT * advantage_N[:, None], mask_NT, totals)
     record = TokenRecord(
         log_ratio_NT=log_ratio_NT.detach(),
         slope_NT=slope_NT,
         entropy_NT=entropy_NT,
+        correction_NT=correction_NT,
         mask_NT=mask_NT,
         advantage_N=advantage_N,
     )

@@ -5,6 +5,7 @@ Axes: N completions of the whole update, T tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 import torch
@@ -34,19 +35,13 @@ def effective_update_ratio(slope_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -
     return (slopes_P / tokens_P)[tokens_P > 0].mean()
 
 
-def join(records: list[TokenRecord], order_N: Tensor) -> TokenRecord:
-    """The records of all micro-batches as one, padded on the right to a common length.
-
-    Args:
-      records: one per micro-batch.
-      order_N: which completion of the update each row of the concatenated records is.
-    """
-    back_N = order_N.argsort()
+def join(records: Sequence[TokenRecord]) -> TokenRecord:
+    """The records of several micro-batches or devices as one, padded on the right to a common length."""
     width = max(record.mask_NT.shape[1] for record in records)
 
     def joined(name: str) -> Tensor:
         parts = [getattr(record, name) for record in records]
-        return torch.cat([pad(p, (0, width - p.shape[1])) if p.dim() == 2 else p for p in parts])[back_N]
+        return torch.cat([pad(p, (0, width - p.shape[1])) if p.dim() == 2 else p for p in parts])
 
     return TokenRecord(**{field.name: joined(field.name) for field in fields(TokenRecord)})
 
@@ -67,6 +62,7 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
     eur = effective_update_ratio(slope_NT, mask_NT, group_N).item()
     low, high = torch.quantile(ratio_M[:: _stride(ratio_M)], ratio_M.new_tensor([0.01, 0.99])).tolist()
     damped_M = slope_M < 0.5  # for `clip` the clipped tokens, for a smooth gate those beyond its half-width
+    weight_M = record.correction_NT[mask_NT]
     metrics = {
         "entropy": record.entropy_NT[mask_NT].mean().item(),
         "eur": eur,
@@ -79,6 +75,8 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
         "ratio/p01": low,
         "ratio/p99": high,
         "ratio/clamped_frac": (log_ratio_M.abs() >= clamp).float().mean().item(),
+        "correction/mean": weight_M.mean().item(),
+        "correction/zero_frac": (weight_M == 0).float().mean().item(),
         "clip_ratio/low_mean": (damped_M & (log_ratio_M < 0)).float().mean().item(),
         "clip_ratio/high_mean": (damped_M & (log_ratio_M > 0)).float().mean().item(),
         "clip_ratio/region_mean": damped_M.float().mean().item(),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from gatepo.model import autocast
+from gatepo.model import autocast, for_generation
 from gatepo.rollout.base import completion_seed
 from gatepo.rollout.cache import growing_cache
 from gatepo.types import Completion, Group, Prompt, Sampling
@@ -29,15 +29,22 @@ class TransformersRollout:
       tokenizer: its tokenizer; its end and padding tokens end and fill completions.
       max_sequences: completions that are decoded at once; prompts beyond it wait.
       dtype: what the body computes in.
+      temperature: of training samples; :meth:`logprobs` reports at it.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_sequences: int, dtype: torch.dtype
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_sequences: int,
+        dtype: torch.dtype,
+        temperature: float,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_sequences = max_sequences
         self._dtype = dtype
+        self._temperature = temperature
         self._version = 0
         end = model.generation_config.eos_token_id
         ends = end if isinstance(end, list) else [end]
@@ -46,14 +53,19 @@ class TransformersRollout:
     def generate(self, prompts: list[Prompt], sampling: Sampling, seed: int) -> list[Group]:
         """See :class:`~gatepo.rollout.base.RolloutEngine`."""
         at_once = max(1, self._max_sequences // sampling.num_generations)
-        was_training = self._model.training
-        self._model.eval()
         groups: list[Group] = []
-        with torch.inference_mode(), autocast(self._model.device, self._dtype):
+        with for_generation(self._model), torch.inference_mode(), autocast(self._model.device, self._dtype):
             for first in range(0, len(prompts), at_once):
                 groups += self._generate(prompts[first : first + at_once], sampling, seed)
-        self._model.train(was_training)
         return groups
+
+    def logprobs(self, sequences: list[list[int]]) -> list[list[float]]:
+        """See :class:`~gatepo.rollout.sync.Sampler`; the sequences are equally long."""
+        ids_NT = torch.tensor(sequences, device=self._model.device)
+        with for_generation(self._model), torch.inference_mode(), autocast(self._model.device, self._dtype):
+            logits_NTV = self._model(input_ids=ids_NT, use_cache=False).logits[:, :-1].float()
+        logp_NTV = torch.log_softmax(logits_NTV / self._temperature, dim=-1)
+        return logp_NTV.gather(2, ids_NT[:, 1:, None]).squeeze(2).tolist()
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Copy every tensor that is not the model's own already."""

@@ -1,0 +1,185 @@
+"""``python -m benchmarks.logprobs``: log-probability, entropy and gradient of the head alone, against three others.
+
+1,024 tokens of a 151,936-word vocabulary (Qwen2.5-0.5B's head), fp32, on the CPU. Every side runs in a process of its
+own, in turn, several rounds, so that a machine that grows slower slows all of them. Seconds are of forward and backward
+pass: the best of each process, the median over the rounds. Peak memory is what the first such pass adds to the
+process, less the weight's gradient, which nobody can do without (dense peaks before it has one, and is flattered).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.__main__ import row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOKENS, HIDDEN, VOCABULARY, TEMPERATURE = 1024, 896, 151_936, 0.9
+PASSES = 2  # timed passes of each process
+
+# side -> (its name in the table, the packages that it needs beside ours)
+SIDES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ours": ("ours", ()),
+    "dense": ("dense", ()),
+    "trl": ("TRL 1.16's GRPOTrainer", ("trl",)),
+    "helpers": ("TRL 1.16's helpers", ("trl",)),
+    "liger": ("Liger's chunked loss (no entropy)", ("liger_kernel", "triton")),
+}
+
+
+def rows(rounds: int = 3) -> list[dict[str, Any]]:
+    """Ours against every side whose packages are installed; why a side is left out is printed."""
+    present = []
+    for side, (name, packages) in SIDES.items():
+        missing = [package for package in packages if find_spec(package) is None]
+        if missing:
+            print(f"left out: {name}; {' and '.join(missing)} not installed", flush=True)
+        else:
+            present.append(side)
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in present}
+    for number in range(rounds):
+        for side in present:
+            found[side].append(measure(side))
+            seconds, peak = min(found[side][-1]["seconds"]), found[side][-1]["peak"]
+            print(f"round {number + 1} {side:<8} {seconds:.2f} s {peak:.0f} MiB", flush=True)
+    agree({side: results[0] for side, results in found.items()})
+    seconds = {side: median(min(result["seconds"]) for result in found[side]) for side in present}
+    peak = {side: median(result["peak"] for result in found[side]) for side in present}
+    return [
+        row(f"{what}, against {SIDES[side][0]}", of["ours"], of[side], unit)
+        for what, of, unit in (("head, forward and backward", seconds, "s"), ("head, peak memory", peak, "MiB"))
+        for side in present[1:]
+    ]
+
+
+def measure(side: str) -> dict[str, Any]:
+    """One process of one side."""
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.logprobs", "--side", side],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        check=False,
+    )
+    if process.returncode != 0:
+        raise SystemExit(f"{side} failed:\n{process.stderr}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def agree(results: dict[str, dict[str, Any]]) -> None:
+    """A side that computed something else would be no comparison."""
+    for side, result in results.items():
+        for key in ("loss", "hidden", "weight"):
+            if abs(result[key] / results["ours"][key] - 1) > 1e-4:
+                raise SystemExit(f"{side} computed another {key}: {result[key]}, ours {results['ours'][key]}")
+
+
+def ours() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    from gatepo.logprobs import token_logprobs
+
+    return lambda hidden_MH, weight_VH, token_M: -token_logprobs(hidden_MH, weight_VH, token_M, TEMPERATURE)[0].mean()
+
+
+def dense() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    from gatepo.logprobs import dense_token_logprobs
+
+    return lambda hidden_MH, weight_VH, token_M: (
+        -dense_token_logprobs(hidden_MH, weight_VH, token_M, TEMPERATURE)[0].mean()
+    )
+
+
+def trl() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """What the patched head of GRPOTrainer calls (add_fused_lm_head with log_probs and entropy)."""
+    from trl.kernels import ChunkedLogProbFunction
+    from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE as WIDTH
+
+    def loss(hidden_MH: Tensor, weight_VH: Tensor, token_M: Tensor) -> Tensor:
+        wanted = ("log_probs", "entropy")
+        return -ChunkedLogProbFunction.apply(
+            hidden_MH, weight_VH, None, token_M, TEMPERATURE, WIDTH, None, 1.0, wanted
+        )[0].mean()
+
+    return loss
+
+
+def helpers() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The function that TRL's other trainers use on logits; entropy without gradient, as ours."""
+    from torch.nn.functional import linear
+    from trl.trainer.utils import selective_log_softmax_and_entropy
+
+    def loss(hidden_MH: Tensor, weight_VH: Tensor, token_M: Tensor) -> Tensor:
+        logits_1MV = linear(hidden_MH, weight_VH)[None]
+        return -selective_log_softmax_and_entropy(logits_1MV, token_M[None], False, TEMPERATURE)[0].mean()
+
+    return loss
+
+
+def liger() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """GRPO's loss at ratio 1 and advantage 1 has the gradient of the mean log-probability; its value is -1."""
+    import torch
+    from liger_kernel.chunked_loss import LigerFusedLinearGRPOLoss
+
+    grpo = LigerFusedLinearGRPOLoss(beta=0.0, compiled=False, use_ref_model=False, temperature=TEMPERATURE)
+
+    def loss(hidden_MH: Tensor, weight_VH: Tensor, token_M: Tensor) -> Tensor:
+        mask_1M = torch.ones(1, len(token_M))
+        return grpo(hidden_MH[None], weight_VH, token_M[None], mask_1M, torch.ones(1))[0]
+
+    return loss
+
+
+def run(side: str) -> dict[str, Any]:
+    """Peak memory of a first pass in MiB, seconds of the passes after it, and what was computed."""
+    import torch
+
+    torch.manual_seed(0)
+    loss_of = {"ours": ours, "dense": dense, "trl": trl, "helpers": helpers, "liger": liger}[side]()
+    small = torch.randn(8, 16, requires_grad=True), torch.randn(64, 16, requires_grad=True)
+    loss_of(*small, torch.randint(64, (8,))).backward()  # what libraries allocate once belongs to nobody's peak
+    hidden_MH = torch.randn(TOKENS, HIDDEN).requires_grad_()
+    weight_VH = torch.nn.Parameter(torch.randn(VOCABULARY, HIDDEN).mul_(0.05))
+    token_M = torch.randint(VOCABULARY, (TOKENS,))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, peak = [], 0.0
+    for _ in range(1 + PASSES):
+        hidden_MH.grad = weight_VH.grad = None
+        started = time.perf_counter()
+        loss = loss_of(hidden_MH, weight_VH, token_M)
+        loss.backward()
+        seconds.append(time.perf_counter() - started)
+        peak = peak or (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 - weight_VH.nbytes / 2**20
+    return {
+        "seconds": seconds[1:],
+        "peak": peak,
+        "loss": -1.0 if side == "liger" else loss.item(),
+        "hidden": hidden_MH.grad.norm().item(),
+        "weight": weight_VH.grad.norm().item(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.logprobs", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, help="one process of one side (what the rounds start)")
+    options = parser.parse_args()
+    if options.side:
+        print(json.dumps(run(options.side)), flush=True)
+        return
+    print(f"\n{'':<70}{'ours':>10}{'other':>10}{'ours/other':>12}")
+    for r in rows(options.rounds):
+        print(f"{r['name']:<70}{r['ours']:>10.3f}{r['other']:>10.3f}{r['ratio']:>12.2f}  {r['unit']}")
+
+
+if __name__ == "__main__":
+    main()

