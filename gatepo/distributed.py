@@ -8,12 +8,13 @@ their device.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,6 +25,8 @@ from gatepo.errors import UserError
 from gatepo.slurm import torchrun_environment
 
 Item = TypeVar("Item")
+LAUNCHED = "GATEPO_LAUNCHED"  # set in the environment of what gatepo.launch starts
+BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset", "Broken pipe", "Connection refused")  # gloo's
 PERIOD, PATIENCE = 2.0, 30.0  # seconds between two signs of life, and without any until a rank counts as dead
 
 
@@ -34,6 +37,7 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    watch: Watch | None = field(default=None, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
@@ -69,6 +73,11 @@ class World:
         """Wait until every rank is here."""
         self.sum(0.0)
 
+    def name_the_dead(self, error: BaseException) -> None:
+        """Where the error is a broken connection, give the watch the seconds it needs to say which rank is gone."""
+        if self.watch is not None and any(words in str(error) for words in BROKEN_CONNECTION):
+            self.watch.hurry()
+
     def _reduce(self, values: Sequence[float], how: dist.ReduceOp.RedOpType) -> list[float]:
         if self.size == 1:
             return list(values)
@@ -102,9 +111,11 @@ def join() -> World:
             )
         torch.cuda.set_device(world.local_rank)
     dist.init_process_group(_backend(), timeout=timedelta(hours=2))  # a rollout may take long; the watch is quicker
-    if world.size > 1:
-        Watch(world).start()
-    return world
+    if world.size == 1:
+        return world
+    watch = Watch(world)
+    watch.start()
+    return replace(world, watch=watch)
 
 
 def open_group() -> None:
@@ -119,15 +130,17 @@ def _backend() -> str:
 
 @dataclass(slots=True)
 class Watch:
-    """Tells within :data:`PATIENCE` seconds when another rank has died, and ends this process then.
+    """Tells within ``patience`` seconds when another rank has died, and ends this process then.
 
     A collective notices a broken connection, but neither says whose it was nor notices a host that fell silent. So
     each rank counts upwards in the run's key-value store, and looks at the counts of the others.
     """
 
     world: World
+    patience: float = PATIENCE
     die: Callable[[str], None] = field(default=lambda message: _die(message))
     _seen: dict[int, tuple[bytes, float]] = field(default_factory=dict)
+    _answered: float = 0.0
 
     def start(self) -> None:
         """Meet the others, then watch in the background for as long as the process lives."""
@@ -140,9 +153,16 @@ class Watch:
         names = self.world.gather(f"{socket.gethostname()}, process {os.getpid()}")
         store.set(_key(self.world.rank), "0")
         self.world.barrier()
-        threading.Thread(target=self._run, args=(store, names), daemon=True, name="watch").start()
+        self._answered = time.monotonic()
+        for task in (self._talk, self._guard):
+            threading.Thread(target=task, args=(store, names), daemon=True, name="watch").start()
 
-    def _run(self, store: dist.TCPStore, names: list[str]) -> None:
+    def hurry(self) -> None:
+        """Something is wrong already: wait for the verdict, which now comes after a few missed signs."""
+        self.patience = 3 * PERIOD
+        time.sleep(6 * PERIOD)
+
+    def _talk(self, store: dist.TCPStore, names: list[str]) -> None:
         others = [r for r in range(self.world.size) if r != self.world.rank]
         count = 0
         while True:
@@ -151,25 +171,32 @@ class Watch:
             try:
                 store.set(_key(self.world.rank), str(count))
                 found = dict(zip(others, store.multi_get([_key(r) for r in others]), strict=True))
-            except RuntimeError as error:  # DistNetworkError, DistStoreError
-                self.die(
-                    f"the run's key-value store at {os.environ['MASTER_ADDR']}, beside rank 0 on {names[0]}, no longer "
-                    f"answers ({' '.join(str(error).split())[:200]}): that host or rank 0 has died"
-                )
-                return
-            silent = self.silent(found, time.monotonic())
+            except RuntimeError:  # DistNetworkError, DistStoreError: the guard counts the seconds without an answer
+                continue
+            self._answered = time.monotonic()
+            silent = self.silent(found, self._answered)
             if silent is not None:
                 self.die(
-                    f"rank {silent} on {names[silent]} gave no sign of life for {PATIENCE:.0f} s: it or its host died"
+                    f"rank {silent} on {names[silent]} gave no sign of life for {self.patience:.0f} s: it or its host "
+                    "died"
                 )
                 return
+
+    def _guard(self, store: dist.TCPStore, names: list[str]) -> None:
+        """A thread of its own, because a call to a store on a silent host may hang beyond every time-out."""
+        while time.monotonic() - self._answered <= self.patience:
+            time.sleep(PERIOD / 2)
+        self.die(
+            f"the key-value store on {os.environ['MASTER_ADDR']}, the host of rank 0 ({names[0]}), gave no answer for "
+            f"{self.patience:.0f} s: that host or rank 0 died"
+        )
 
     def silent(self, found: dict[int, bytes], now: float) -> int | None:
         """The first rank whose count has not changed for too long at ``now`` (seconds)."""
         for rank, count in found.items():
             if rank not in self._seen or self._seen[rank][0] != count:
                 self._seen[rank] = (count, now)
-            elif now - self._seen[rank][1] > PATIENCE:
+            elif now - self._seen[rank][1] > self.patience:
                 return rank
         return None
 
@@ -179,5 +206,8 @@ def _key(rank: int) -> str:
 
 
 def _die(message: str) -> None:
-    print(f"gatepo: {message}; this process stops", file=sys.stderr, flush=True)
+    print(f"\ngatepo: {message}; this process stops", file=sys.stderr, flush=True)
+    if "TORCHELASTIC_RUN_ID" in os.environ and LAUNCHED not in os.environ:
+        # torchrun itself would wait for minutes for the dead host; our own launcher is on this host and does not.
+        os.kill(os.getppid(), signal.SIGKILL)
     os._exit(3)  # the main thread may be waiting for the dead one forever

@@ -28,6 +28,7 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed is said below
+    os.environ["GATEPO_LAUNCHED"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(threads or max(1, len(os.sched_getaffinity(0)) // devices)))
     start = elastic_launch(
         LaunchConfig(
@@ -51,4 +52,4 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
         trace = failure.error_file_data.get("message", failure.message)
         if isinstance(trace, dict):
             trace = trace["extraInfo"]["py_callstack"]
-        raise UserError(f"rank {rank} died (process {failure.pid}, exit code {failure.exitcode}):\n{trace}") from None
+        raise UserError(f"rank {rank} died (process {failure.pid}, exit code {failure.exitcode}):\n{trace.strip()}") from None

@@ -27,7 +27,11 @@ def work(settings: TrainConfig, folder: Path) -> None:
     world = distributed.join()
     folder = world.broadcast(folder)
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    summary = run(_on(settings, world), shown, world)
+    try:
+        summary = run(_on(settings, world), shown, world)
+    except RuntimeError as error:
+        world.name_the_dead(error)
+        raise
     if world.first:
         print(describe(summary, shown), flush=True)
     if settings.rollout.name == "vllm" or settings.engine.name == "deepspeed" or world.size > 1:

@@ -9,13 +9,13 @@ import pytest
 from conftest import REPO
 
 
-def gatepo(module: str, *arguments: str, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
+def gatepo(module: str, *arguments: str, cwd: Path = REPO, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", f"gatepo.{module}", *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)},
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)} | environment,
         timeout=300,
         check=False,
     )

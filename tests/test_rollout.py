@@ -30,7 +30,7 @@ def prompts(tiny_tokenizer) -> list[Prompt]:
 
 @pytest.fixture(scope="module")
 def rollout(tiny_model, tiny_tokenizer) -> TransformersRollout:
-    return TransformersRollout(tiny_model, tiny_tokenizer, 256, torch.float32, 1.0)
+    return TransformersRollout(tiny_model, tiny_tokenizer, 256, torch.float32)
 
 
 SAMPLING = Sampling(temperature=1.0, max_completion_length=48, num_generations=4)
@@ -72,7 +72,7 @@ def test_a_sample_does_not_depend_on_its_batch(rollout, prompts) -> None:
 
 
 def test_the_number_decoded_at_once_changes_nothing(tiny_model, tiny_tokenizer, rollout, prompts) -> None:
-    small = TransformersRollout(tiny_model, tiny_tokenizer, 4, torch.float32, 1.0)
+    small = TransformersRollout(tiny_model, tiny_tokenizer, 4, torch.float32)
     one, other = (flat(r.generate(prompts, SAMPLING, seed=5)) for r in (rollout, small))
     assert [c.token_ids for c in one] == [c.token_ids for c in other]
 
@@ -112,7 +112,7 @@ def test_new_weights_change_the_samples_and_stamp_the_version(tiny_tokenizer, pr
     from gatepo.model import load_model
 
     model = load_model("tiny", torch.device("cpu"), None)
-    rollout = TransformersRollout(model, tiny_tokenizer, 256, torch.float32, 1.0)
+    rollout = TransformersRollout(model, tiny_tokenizer, 256, torch.float32)
     before = rollout.generate(prompts, SAMPLING, seed=0)
     other = {n: p.detach() + 0.05 * torch.randn_like(p) for n, p in model.named_parameters()}
     rollout.load_weights(other.items(), version=7)

@@ -20,8 +20,11 @@ class PolicyEngine(Protocol):
     completions.
     """
 
-    def logprobs(self, batch: Batch) -> Tensor:
-        """log pi of the completion tokens under the current weights, nats; no gradient."""
+    def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
+        """log pi of the completion tokens under the current weights, nats; no gradient.
+
+        At the sampling temperature, unless another is given.
+        """
         ...
 
     def update(self, batch: Batch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:

@@ -84,16 +84,20 @@ class DeepSpeedEngine:
             ),
             config=_config(settings, micro, dtype, zero, sum(p.numel() for p in model.parameters())),
         )
+        self._grad_norm: float | None = None
+        if _clips_itself(zero, dtype):
+            # Here alone DeepSpeed keeps the norm to itself, and steps whatever it is.
+            self._optimizer.register_step_pre_hook(lambda *_: self._clip(settings.max_grad_norm))
         if self._sharded:
             # The head's weight is used outside the head's own forward pass, which is what would gather it.
             _, head = body_and_head(model)
             for parameter in head.parameters():
                 deepspeed.zero.register_external_parameter(policy, parameter)
 
-    def logprobs(self, batch: Batch) -> Tensor:
+    def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro)
-        return passes.logprobs(self._engine, batch, passes.in_step(parts, batch, self._world))
+        return passes.logprobs(self._engine, batch, passes.in_step(parts, batch, self._world), temperature)
 
     def update(self, batch: Batch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
@@ -104,12 +108,12 @@ class DeepSpeedEngine:
         stop_unless_finite(self._updates_done + 1, loss, 0.0)
         learning_rate = self._schedule.get_last_lr()[0]
         self._engine.step()
-        grad_norm = float(self._engine.get_global_grad_norm() or 0.0)
-        self._stop_if_skipped(grad_norm)
+        grad_norm = self._engine.get_global_grad_norm() if self._grad_norm is None else self._grad_norm
+        self._stop_if_skipped(float(grad_norm))
         self._updates_done += 1
         return StepMetrics(
             loss=loss,
-            grad_norm=grad_norm,
+            grad_norm=float(grad_norm),
             learning_rate=learning_rate,
             record=passed.record,
             logp_NT=passed.logp_NT,
@@ -151,6 +155,10 @@ class DeepSpeedEngine:
         # DeepSpeed averages over ranks; the shares are parts of one sum.
         self._engine.backward(share * self._world.size, scale_wrt_gas=False)
 
+    def _clip(self, max_grad_norm: float) -> None:
+        self._grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), max_grad_norm).item()
+        stop_unless_finite(self._updates_done + 1, 0.0, self._grad_norm)
+
     def _stop_if_skipped(self, grad_norm: float) -> None:
         """DeepSpeed leaves a step out where a gradient overflows, and its schedule goes on: no silent gap here."""
         stop_unless_finite(self._updates_done + 1, 0.0, grad_norm)
@@ -161,17 +169,25 @@ class DeepSpeedEngine:
             )
 
 
+def _clips_itself(zero: ZeroSettings, dtype: torch.dtype) -> bool:
+    """Whether the gradient is clipped here, and not by DeepSpeed."""
+    return zero.stage == 0 and dtype == torch.float32
+
+
 def _config(
     settings: OptimizerSettings, micro: int, dtype: torch.dtype, zero: ZeroSettings, parameters: int
 ) -> dict[str, Any]:
     """DeepSpeed's own configuration of what this engine leaves to it."""
+    ours = _clips_itself(zero, dtype)
     bucket = min(parameters, 500_000_000)  # its default, which it would allocate for the smallest model too
     offload = {"offload_optimizer": {"device": "cpu"}} if zero.offload_optimizer else {}
     return {
         "train_micro_batch_size_per_gpu": micro,
         "managed_gradient_accumulation": False,  # how many micro-batches an update has is decided per update
-        "gradient_clipping": settings.max_grad_norm if settings.max_grad_norm != float("inf") else 0.0,
+        "gradient_clipping": 0.0 if ours or settings.max_grad_norm == float("inf") else settings.max_grad_norm,
         "bf16": {"enabled": dtype == torch.bfloat16},
+        # In bf16 the sum over micro-batches would lose its last bits; without ZeRO DeepSpeed knows no other way.
+        "data_types": {"grad_accum_dtype": "fp32" if zero.stage else None},
         "zero_optimization": {
             "stage": zero.stage,
             "reduce_bucket_size": bucket,

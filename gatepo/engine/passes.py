@@ -19,7 +19,7 @@ from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
 from gatepo.objective.telemetry import join
 from gatepo.types import Batch
 
-Policy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (ids, completion mask) -> (log-probability, entropy)
+Policy = Callable[..., tuple[Tensor, Tensor]]  # (ids, completion mask[, temperature]) -> (log-probability, entropy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +68,13 @@ def in_step(parts: list[MicroBatch], batch: Batch, world: World) -> list[MicroBa
     return kinds[True] + kinds[False]
 
 
-def logprobs(policy: Policy, batch: Batch, parts: list[MicroBatch]) -> Tensor:
+def logprobs(policy: Policy, batch: Batch, parts: list[MicroBatch], temperature: float | None) -> Tensor:
     """log pi of the completion tokens, [N, T - 1], without gradient."""
     rows, found = [], []
     with torch.no_grad():
         for part in parts:
             cut = batch.rows(part.rows_N)
-            part_NT, _ = policy(cut.ids_NT, cut.completion_NT)
+            part_NT, _ = policy(cut.ids_NT, cut.completion_NT, temperature)
             if part.counts:
                 rows.append(part.rows_N)
                 found.append(part_NT)

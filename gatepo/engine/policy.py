@@ -28,10 +28,11 @@ class Policy(nn.Module):
         self._temperature = temperature
         self._dtype = dtype
 
-    def forward(self, ids_NT: Tensor, completion_NT: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, ids_NT: Tensor, completion_NT: Tensor, temperature: float | None = None) -> tuple[Tensor, Tensor]:
         """Log-probability (with gradient) and entropy, [N, T - 1] each: position t belongs to token t + 1.
 
-        No attention mask: padding is on the right, where causal attention never looks.
+        ``temperature`` is another than the sampler's, where given. No attention mask: padding is on the right, where
+        causal attention never looks.
         """
         body, head = body_and_head(self.model)
         mask_NT = completion_NT[:, 1:]
@@ -42,7 +43,7 @@ class Policy(nn.Module):
             hidden_NTH.flatten(0, 1).index_select(0, position_M),
             head.weight,
             ids_NT[:, 1:].flatten()[position_M],
-            self._temperature,
+            self._temperature if temperature is None else temperature,
             head.bias,
         )
         empty = logp_M.new_zeros(mask_NT.numel())

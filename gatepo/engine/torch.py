@@ -81,10 +81,10 @@ class TorchEngine:
             num_training_steps=settings.updates,
         )
 
-    def logprobs(self, batch: Batch) -> Tensor:
+    def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro)
-        return passes.logprobs(self._policy, batch, parts)
+        return passes.logprobs(self._policy, batch, parts, temperature)
 
     def update(self, batch: Batch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""

@@ -1,8 +1,8 @@
 """Memory, FLOPs and the least time of a run, by arithmetic alone. No torch.
 
-Every prompt and completion counts at its longest, and every completion learns: upper bounds for memory and work. Times
-divide that work by the peaks of a device: nothing is that fast. Not counted: communication between devices, rewards,
-the sync of weights, and what allocators and libraries keep for themselves.
+Prompts and completions all have the lengths of :class:`Work`; a plan gives it the longest. Times divide work by a
+device's peaks: nothing is that fast. Not counted: communication between devices, rewards, the sync of weights, and what
+allocators and libraries keep for themselves.
 
 Symbols: H hidden, Q width of the queries, K width of the keys, I intermediate, L layers, V vocabulary; T tokens of a
 sequence; M completion tokens of a micro-batch.
@@ -49,6 +49,7 @@ class Work:
     max_sequences: int  # completions that one device decodes at once
     prompt_length: int  # tokens
     completion_length: int  # tokens
+    learning: float = 1.0  # share of completions with an advantage; the others need no backward pass
 
     @property
     def completions(self) -> int:
@@ -233,8 +234,8 @@ def head_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
     """What log-probabilities take beside the weights: the larger of their forward and their backward pass.
 
     All logits at once: LOGIT_BYTES of each, then two fp32 copies beside the head's gradient; a bf16 head is cast whole.
-    In slices: logits and their exponential, then logits beside the gradient, which has the head's precision; slices of
-    a bf16 head and of its gradient are cast. Hidden states have three fp32 copies.
+    In slices: logits and their exponential, then logits beside the gradient, which has the head's precision; two slices
+    of a bf16 head, or of its gradient, are cast. Hidden states have three fp32 copies.
     Source: the peak that torch's profiler sees (tests/test_plan.py).
     """
     M, H, V = work.micro_batch * work.completion_length, shape.hidden, shape.vocabulary
@@ -242,7 +243,7 @@ def head_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
     if layout.slice_width is None:
         return max(LOGIT_BYTES * M * V, 8 * M * V + 4 * V * H) + 12 * M * H + halves * 4 * V * H
     logits, cast = 4 * M * layout.slice_width, halves * 4 * layout.slice_width * H
-    return max(2 * logits + 2 * cast, logits + layout.weights * V * H + 3 * cast) + 12 * M * H
+    return max(2 * logits, logits + layout.weights * V * H) + 2 * cast + 12 * M * H
 
 
 def sampler_bytes(shape: ModelShape, layout: Layout) -> float:
@@ -288,13 +289,13 @@ def flops(shape: ModelShape, work: Work, layout: Layout, prompts: int) -> Flops:
     P, C, N = work.prompt_length, work.completion_length, prompts * work.num_generations
     prefill = body_flops(shape, 1, P) + 2 * shape.head
     decode = body_flops(shape, P + 1, P + C - 1) + (C - 1) * 2 * shape.head
-    forward = body_flops(shape, 1, work.tokens)
+    forward, backward = body_flops(shape, 1, work.tokens), N * work.learning
     return Flops(
         prefill=prompts * prefill,
         decode=N * decode,
-        body=N * 3 * forward,
-        head=N * (3 if layout.slice_width is None else 4) * C * 2 * shape.head,
-        recompute=N * forward if layout.checkpointing else 0,
+        body=(N + 2 * backward) * forward,
+        head=(N + (2 if layout.slice_width is None else 3) * backward) * C * 2 * shape.head,
+        recompute=backward * forward if layout.checkpointing else 0,
     )
 
 
@@ -355,6 +356,9 @@ def least_seconds(
     shape: ModelShape, hardware: Hardware, work: Work, layout: Layout, samples: bool | None = None
 ) -> float:
     """Seconds that one update takes at the least. Measured over least is how far a run is from the hardware's peak.
+
+    For a measured update, give ``work`` its mean lengths and the share that learned. Attention grows faster than
+    lengths do, so their mean can only make the least less.
 
     Args:
       samples: whether the update begins with a rollout, as the first of mu does; None: the mean over all mu.

@@ -32,19 +32,20 @@ def layout(config: TrainConfig, shape: ModelShape, work: Work) -> Layout:
     """How the chosen engine and sampler keep the model.
 
     The torch engine keeps fp32 weights and computes under autocast; DeepSpeed in bf16 keeps bf16 weights beside an fp32
-    master copy.
+    master copy. Its stages 1 and 2 keep such a copy in fp32 too (0.19.8, deepspeed/runtime/zero/stage_1_and_2.py).
     """
     halves = config.model.dtype == "bfloat16"
     keeps_bf16 = halves and build.pick({"torch": False, "deepspeed": True}, "engine, in a plan,", config.engine.name)
+    stage = getattr(config.engine, "zero_stage", 0)
     # As build.rollout has it: transformers samples with the trainer's module, unless its weights are cast or sharded.
-    own = "copy" if keeps_bf16 or getattr(config.engine, "zero_stage", 0) == 3 else "trainer"
-    width = slice_width(work.micro_batch * work.completion_length, shape.hidden, shape.vocabulary)
+    own = "copy" if keeps_bf16 or stage == 3 else "trainer"
+    width = slice_width(work.micro_batch * work.completion_length, shape.hidden)
     return Layout(
         dtype=config.model.dtype,
         weights=2 if keeps_bf16 else 4,
-        master=4 if keeps_bf16 else 0,
+        master=4 if keeps_bf16 or stage in (1, 2) else 0,
         autocast=halves and not keeps_bf16,
-        zero_stage=getattr(config.engine, "zero_stage", 0),
+        zero_stage=stage,
         offload_optimizer=getattr(config.engine, "offload_optimizer", False),
         checkpointing=getattr(config.model, "activation_checkpointing", False),
         slice_width=width if width < shape.vocabulary else None,

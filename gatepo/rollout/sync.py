@@ -27,7 +27,7 @@ class Sampler(RolloutEngine, Protocol):
     """A sampler with weights of its own."""
 
     def logprobs(self, sequences: list[list[int]]) -> list[list[float]]:
-        """log-probability of each token but the first, given those before it, nats."""
+        """log-probability of each token but the first, given those before it, at temperature 1, nats."""
         ...
 
 
@@ -40,6 +40,7 @@ class WeightSync:
       sampler: takes the weights over.
       vocabulary: token ids lie below it.
       tolerance: largest difference of log-probabilities, nats, that is accepted without regard to the noise.
+      noise_limit: largest noise, nats, that two right implementations may have at the precision they compute in.
       device: of the trainer.
       world: the run's processes; all sync together.
     Raises:
@@ -52,6 +53,7 @@ class WeightSync:
         sampler: Sampler,
         vocabulary: int,
         tolerance: float,
+        noise_limit: float,
         device: torch.device,
         world: World,
     ) -> None:
@@ -61,10 +63,11 @@ class WeightSync:
         self._probe = probe(vocabulary, device)
         self.noise = self._difference()
         self.tolerance = max(tolerance, NOISE * self.noise)
-        if self.noise > 1.0:
+        if not self.noise <= noise_limit:
             raise TrainingStopped(
                 f"sampler and trainer give the same tokens log-probabilities that differ by up to {self.noise:.3g} "
-                "nats before any update; they do not compute the same model: check model.path and model.dtype"
+                f"nats before any update, more than {noise_limit:.3g}; they do not compute the same model: check "
+                "model.path and model.dtype"
             )
 
     def __call__(self, version: int) -> None:
@@ -84,7 +87,7 @@ class WeightSync:
 
     def _difference(self) -> float:
         """Largest difference of the probe's log-probabilities over all ranks, nats."""
-        ours_NT = self._engine.logprobs(self._probe).cpu()
+        ours_NT = self._engine.logprobs(self._probe, temperature=1.0).cpu()
         theirs_NT = torch.tensor(self._sampler.logprobs(self._probe.ids_NT.tolist()))
         return self._world.maximum((ours_NT - theirs_NT).abs().nan_to_num(nan=torch.inf).max().item())[0]
 

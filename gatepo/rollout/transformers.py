@@ -29,7 +29,6 @@ class TransformersRollout:
       tokenizer: its tokenizer; its end and padding tokens end and fill completions.
       max_sequences: completions that are decoded at once; prompts beyond it wait.
       dtype: what the body computes in.
-      temperature: of training samples; :meth:`logprobs` reports at it.
     """
 
     def __init__(
@@ -38,13 +37,11 @@ class TransformersRollout:
         tokenizer: PreTrainedTokenizerBase,
         max_sequences: int,
         dtype: torch.dtype,
-        temperature: float,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_sequences = max_sequences
         self._dtype = dtype
-        self._temperature = temperature
         self._version = 0
         end = model.generation_config.eos_token_id
         ends = end if isinstance(end, list) else [end]
@@ -64,7 +61,7 @@ class TransformersRollout:
         ids_NT = torch.tensor(sequences, device=self._model.device)
         with for_generation(self._model), torch.inference_mode(), autocast(self._model.device, self._dtype):
             logits_NTV = self._model(input_ids=ids_NT, use_cache=False).logits[:, :-1].float()
-        logp_NTV = torch.log_softmax(logits_NTV / self._temperature, dim=-1)
+        logp_NTV = torch.log_softmax(logits_NTV, dim=-1)
         return logp_NTV.gather(2, ids_NT[:, 1:, None]).squeeze(2).tolist()
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:

@@ -32,7 +32,6 @@ class VllmSettings:
 
     path: str  # of the model
     dtype: torch.dtype
-    temperature: float  # of the sampler; fixed here because the log-probabilities are reported at it
     context: int  # longest prompt and completion together, tokens
     max_sequences: int  # completions that are decoded at once
     tensor_parallel_size: int
@@ -79,6 +78,7 @@ class VllmRollout:
             distributed_executor_backend="external_launcher" if world.size > 1 else None,
             enable_sleep_mode=self._sleeps,
             enable_prefix_caching=True,
+            **({} if torch.cuda.is_available() else _cpu_options(settings)),
             logprobs_mode="processed_logprobs",  # at the sampling temperature
             disable_log_stats=True,
         )
@@ -116,10 +116,8 @@ class VllmRollout:
         ]
 
     def logprobs(self, sequences: list[list[int]]) -> list[list[float]]:
-        """log-probability of each token but the first, given those before it, nats."""
-        params = self._params(
-            temperature=self._settings.temperature, max_tokens=1, prompt_logprobs=0, detokenize=False, seed=0
-        )
+        """See :class:`~gatepo.rollout.sync.Sampler`. (vLLM scales no prompt's log-probabilities by a temperature.)"""
+        params = self._params(temperature=1.0, max_tokens=1, prompt_logprobs=0, detokenize=False, seed=0)
         outputs = self._llm.generate([{"prompt_token_ids": ids} for ids in sequences], params, use_tqdm=False)
         return [
             [position[token].logprob for token, position in zip(ids[1:], output.prompt_logprobs[1:], strict=True)]
@@ -178,6 +176,11 @@ class VllmRollout:
         end = self._llm.llm_engine.model_config.try_get_generation_config().get("eos_token_id")
         ends = end if isinstance(end, list) else [end]
         return sorted({e for e in (*ends, self._tokenizer.eos_token_id) if e is not None})
+
+
+def _cpu_options(settings: VllmSettings) -> dict[str, Any]:
+    """Prompts are never read in pieces: vLLM would then rewind a request's generator, which none on a CPU can."""
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(settings.context, 8192)}
 
 
 def _pack_tied_head(model: nn.Module) -> None:

@@ -1,0 +1,118 @@
+"""Five updates with every trainer: ``torchrun --nproc-per-node N -m tests.stack.engines FOLDER``.
+
+Writes ``FOLDER/NAME-N-ACCUMULATION.pt`` with the losses, gradient norms and final weights of each.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+from gatepo import distributed
+from gatepo.distributed import World
+from gatepo.engine.base import PolicyEngine
+from gatepo.engine.deepspeed import DeepSpeedEngine, ZeroSettings
+from gatepo.engine.torch import OptimizerSettings, TorchEngine
+from gatepo.model import load_model
+from gatepo.objective import gates
+from gatepo.objective.aggregation import SequenceMean, Totals
+from gatepo.objective.ratio import TokenRatio
+from gatepo.objective.surrogate import Objective
+from gatepo.objective.tau import ConstantTau
+from gatepo.types import Batch
+
+COMPLETIONS, UPDATES = 16, 5
+SETTINGS = OptimizerSettings(
+    lr=1e-3,
+    beta1=0.9,
+    beta2=0.999,
+    eps=1e-5,  # keeps Adam from blowing the last bit of a tiny gradient up to a whole step
+    schedule="linear",
+    warmup=0,
+    updates=20,
+    weight_decay=0.01,
+    max_grad_norm=0.05,  # below the norm of these gradients: clipping is at work
+)
+OBJECTIVE = Objective(
+    gate=gates.get("erf"), tau=ConstantTau(pos=10, neg=12), ratio=TokenRatio(), aggregation=SequenceMean()
+)
+
+
+def batch() -> Batch:
+    """Sixteen completions of many lengths in four groups; the last rank's have few that learn."""
+    generator = torch.Generator().manual_seed(1)
+    N, T = COMPLETIONS, 24
+    prompt_N1 = torch.randint(3, 6, (N, 1), generator=generator)
+    end_N1 = prompt_N1 + torch.randint(1, T - 6, (N, 1), generator=generator)
+    at = torch.arange(T)[None]
+    attention_NT = at < end_N1
+    advantage_N = torch.randn(N, generator=generator)
+    advantage_N[9:14] = 0  # ranks then have different numbers of passes of each kind
+    return Batch(
+        ids_NT=torch.randint(7, 300, (N, T), generator=generator).where(attention_NT, torch.tensor(0)),
+        completion_NT=attention_NT & (at >= prompt_N1),
+        attention_NT=attention_NT,
+        advantage_N=advantage_N,
+        group_N=torch.arange(N) // 4,
+        sampler_logp_NT=torch.zeros(N, T),
+    )
+
+
+def share(whole: Batch, world: World) -> Batch:
+    return whole.rows(torch.tensor(world.share(range(len(whole)))))
+
+
+def train(engine: PolicyEngine, world: World) -> dict[str, object]:
+    """Losses, gradient norms and weights of a few updates on one batch; the first captures the anchor."""
+    whole = batch()
+    mine = share(whole, world)
+    totals = Totals(completions=len(whole), tokens=int(whole.completion_NT.sum()))
+    anchor_NT, losses, norms = None, [], []
+    for _ in range(UPDATES):
+        step = engine.update(mine, anchor_NT, totals, OBJECTIVE)
+        anchor_NT = step.logp_NT if anchor_NT is None else anchor_NT
+        losses.append(step.loss)
+        norms.append(step.grad_norm)
+    weights = {name: tensor.detach().clone() for name, tensor in engine.weights()}
+    return {"losses": losses, "norms": norms, "weights": weights}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    world = distributed.join()
+    for accumulation in (1, 4):
+        micro = COMPLETIONS // world.size // accumulation
+        for name in ("torch", "zero0", "zero1", "zero2", "zero3", "offload2"):
+            model = load_model("tiny", torch.device("cpu"), None)
+            parts = (model, SETTINGS, micro, 1.0, torch.float32, world)
+            engine: PolicyEngine
+            if name == "torch":
+                engine = TorchEngine(*parts)
+            else:
+                engine = DeepSpeedEngine(
+                    *parts, ZeroSettings(stage=int(name[-1]), offload_optimizer=name.startswith("offload"))
+                )
+            result = train(engine, world)
+            if name == "zero3":
+                engine.save(folder / f"checkpoint-{world.size}-{accumulation}")
+                straight = train(engine, world)["losses"]
+                engine.load(folder / f"checkpoint-{world.size}-{accumulation}")
+                result["straight"], result["resumed"] = straight, train(engine, world)["losses"]
+                engine.export(folder / f"model-{world.size}-{accumulation}")
+                result["exported"] = {name: tensor.detach().clone() for name, tensor in engine.weights()}
+            if world.first:
+                torch.save(result, folder / f"{name}-{world.size}-{accumulation}.pt")
+    world.barrier()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""vLLM beside transformers and the trainer: ``python -m tests.stack.samplers FOLDER tied|untied``.
+
+Writes ``FOLDER/KIND.json`` with everything that the tests look at. A process of its own: vLLM keeps global state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from gatepo import tiny
+from gatepo.data.sources import Row
+from gatepo.data.template import PromptTemplate
+from gatepo.distributed import World
+from gatepo.engine.torch import TorchEngine
+from gatepo.errors import TrainingStopped
+from gatepo.model import load_model, load_tokenizer
+from gatepo.rewards.reward import AnswerAndFormat
+from gatepo.rollout.sync import WeightSync
+from gatepo.rollout.transformers import TransformersRollout
+from gatepo.rollout.vllm import VllmRollout, VllmSettings
+from gatepo.types import Completion, Prompt, Sampling
+from tests.stack.engines import SETTINGS
+
+VOCABULARY = 300  # of the probe
+PACKED = "vLLM's packed copy of a tied head"
+STALE = "model.layers.1.mlp.down_proj.weight"
+SAMPLING = Sampling(temperature=0.8, max_completion_length=48, num_generations=8)
+
+
+def make_model(folder: Path, kind: str) -> PreTrainedModel:
+    """The embedded model, its head tied to the embedding or not, in ``folder/model``."""
+    model = load_model("tiny", torch.device("cpu"), None)
+    if kind == "tied":
+        config = model.config
+        config.tie_word_embeddings = True
+        tied = AutoModelForCausalLM.from_config(config)
+        tied.load_state_dict({k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}, strict=False)
+        tied.tie_weights()
+        model = tied.eval()
+    model.save_pretrained(folder / "model")
+    load_tokenizer("tiny").save_pretrained(folder / "model")
+    return load_model(str(folder / "model"), torch.device("cpu"), None)
+
+
+def shake(model: PreTrainedModel) -> None:
+    """Change every weight a little."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+
+
+class Stale:
+    """A trainer that at first leaves one parameter out of its weights, or sends an old copy of it."""
+
+    def __init__(self, engine: TorchEngine, name: str, old: torch.Tensor | None) -> None:
+        self._engine, self._name, self._old, self._sent = engine, name, old, False
+        self.logprobs = engine.logprobs
+
+    def weights(self):
+        first, self._sent = not self._sent, True
+        for name, tensor in self._engine.weights():
+            if not (first and name == self._name):
+                yield name, tensor
+            elif self._old is not None:
+                yield name, self._old
+
+
+def refusal(engine: TorchEngine, sampler: VllmRollout, name: str, keep: bool) -> str | None:
+    """What attestation says when one parameter is left out, or sent as it was before the last change."""
+    sampler.load_weights(engine.weights(), 6)
+    old = dict(engine.weights())[name].detach().clone() if keep else None  # before the change
+    sync = WeightSync(Stale(engine, name, old), sampler, VOCABULARY, 1e-3, 1e-3, torch.device("cpu"), World())
+    if name == PACKED:
+        sampler._tied = False  # as if the packed copy were not rebuilt
+    shake(engine._model)
+    try:
+        sync(7)
+    except TrainingStopped as error:
+        return str(error)
+    return None
+
+
+def main() -> None:
+    folder, kind = Path(sys.argv[1]), sys.argv[2]
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    model, tokenizer = make_model(folder, kind), load_tokenizer("tiny")
+    engine = TorchEngine(model, SETTINGS, 8, SAMPLING.temperature, torch.float32, World())
+    plain = TransformersRollout(model, tokenizer, 256, torch.float32)
+    settings = VllmSettings(
+        path=str(folder / "model"),
+        dtype=torch.float32,
+        context=192,
+        max_sequences=128,
+        tensor_parallel_size=1,
+        memory=0.3,
+        cache_gib=1,
+        seed=0,
+    )
+    sampler = VllmRollout(settings, tokenizer, World())
+    template = PromptTemplate(tokenizer=tokenizer, system=None, max_length=128)
+    rows = [json.loads(line) for line in Path(tiny.locate("tiny:words")).read_text().splitlines()[:64]]
+    prompts = [template(i, "words", Row(question=row["question"], answer=row["answer"])) for i, row in enumerate(rows)]
+    found: dict[str, object] = {"tied": model.config.tie_word_embeddings}
+
+    sync = WeightSync(engine, sampler, VOCABULARY, 1e-3, 1e-3, torch.device("cpu"), World())
+    found["noise"] = sync.noise
+    groups = sampler.generate(prompts, SAMPLING, 0)
+    found["sampling_difference"] = max(worst(model, g.prompt, c) for g in groups[:8] for c in g.completions)
+    alone = sampler.generate(prompts[3:4], SAMPLING, 0)[0]
+    found["same_alone"] = [c.token_ids for c in alone.completions] == [c.token_ids for c in groups[3].completions]
+    found["other_seed_differs"] = sampler.generate(prompts[3:4], SAMPLING, 1)[0] != alone
+    found["distinct"] = len({c.token_ids for c in groups[3].completions})
+    found["completion"] = asdict(groups[0].completions[0])
+    found["finished"] = [c.finished == (c.token_ids[-1] == 2) for g in groups for c in g.completions]
+    found["lengths"] = [len(c.token_ids) for g in groups for c in g.completions]
+
+    reward = AnswerAndFormat(answer_weight=1.0, format_weight=1.0, deadline=2.0)
+    found["rewards_vllm"] = [r.total for row in reward(groups) for r in row]
+    found["rewards_transformers"] = [r.total for row in reward(plain.generate(prompts, SAMPLING, 5)) for r in row]
+    reward.close()
+
+    shake(model)
+    found["difference_before"] = sync._difference()
+    sync(3)
+    found["difference_after"] = sync._difference()
+    found["version"] = sampler.generate(prompts[:1], SAMPLING, 0)[0].completions[0].policy_version
+
+    head = "model.embed_tokens.weight" if kind == "tied" else "lm_head.weight"
+    found["stale_left_out"] = refusal(engine, sampler, STALE, keep=False)
+    found["stale_value"] = refusal(engine, sampler, STALE, keep=True)
+    found["stale_head"] = refusal(engine, sampler, head, keep=True)
+    found["packed_head"] = refusal(engine, sampler, PACKED, keep=False)
+    (folder / f"{kind}.json").write_text(json.dumps(found))
+    sampler.close()
+    os._exit(0)
+
+
+def worst(model: PreTrainedModel, prompt: Prompt, completion: Completion) -> float:
+    """Largest difference of the sampler's log-probabilities from a plain forward pass, nats."""
+    ids = torch.tensor([prompt.token_ids + completion.token_ids])
+    with torch.no_grad():
+        logp_TV = torch.log_softmax(model(ids).logits[0, len(prompt.token_ids) - 1 : -1] / SAMPLING.temperature, -1)
+    logp_T = logp_TV.gather(1, torch.tensor(completion.token_ids)[:, None]).squeeze(1)
+    return (logp_T - torch.tensor(completion.sampler_logp)).abs().max().item()
+
+
+if __name__ == "__main__":
+    main()
