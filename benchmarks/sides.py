@@ -36,8 +36,9 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
 
     from gatepo import build, cli, config
-    from gatepo.heap import keep_freed_memory
+    from gatepo.distributed import World
     from gatepo.loop import train
+    from gatepo.memory import keep_freed_memory
     from gatepo.state import RunState
     from gatepo.tracking.files import FileTracker
     from gatepo.tracking.progress import ProgressTracker
@@ -63,7 +64,7 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
     settings = config.typed(composed)
     model, tokenizer = build.load(settings)
     algorithm = replace(
-        build.algorithm(settings, model, tokenizer),
+        build.algorithm(settings, model, tokenizer, World()),
         reward=lambda groups: [[score(c.text, g.prompt.answer) for c in g.completions] for g in groups],
     )
     trackers = [FileTracker(folder / "metrics.jsonl"), ProgressTracker(settings.updates, ITERATIONS, 0)]

@@ -266,7 +266,10 @@ def evaluation_prompts(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) 
     """Every evaluation set as prompts, in its file's order."""
     template = prompt_template(config, tokenizer)
     rows = {n: sources.read(source(config.data, n, s, 0)) for n, s in config.data.evaluation.items()}
-    return {name: [template(i, name, row) for i, row in enumerate(found)] for name, found in rows.items()}
+    return {
+        name: [template(i, name, row) for i, row in enumerate(found[: config.evaluate.limit])]
+        for name, found in rows.items()
+    }
 
 
 def source(data: DataConfig, name: str, entry: SourceConfig, siblings: int) -> sources.Source:

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatepo import config
 from gatepo.errors import TrainingStopped, UserError
+from gatepo.memory import is_out_of_memory, out_of_memory_line
 
 _PACKAGE = Path(__file__).parent
 _FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC)
@@ -79,6 +80,8 @@ def one_line(error: BaseException) -> str | None:
     """The error as one line, or None where it is not a user's to mend."""
     if isinstance(error, UserError | TrainingStopped):
         return str(error)
+    if is_out_of_memory(error):
+        return out_of_memory_line(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error.__cause__ or error
         texts = [" ".join(str(e).split()) for e in ((error, cause) if cause is not error else (error,))]

@@ -52,4 +52,6 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
         trace = failure.error_file_data.get("message", failure.message)
         if isinstance(trace, dict):
             trace = trace["extraInfo"]["py_callstack"]
-        raise UserError(f"rank {rank} died (process {failure.pid}, exit code {failure.exitcode}):\n{trace.strip()}") from None
+        raise UserError(
+            f"rank {rank} died (process {failure.pid}, exit code {failure.exitcode}):\n{trace.strip()}"
+        ) from None

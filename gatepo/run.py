@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from contextlib import ExitStack, closing
@@ -19,8 +20,11 @@ from gatepo.config import plain
 from gatepo.distributed import World
 from gatepo.errors import UserError
 from gatepo.evaluation import Evaluator
-from gatepo.heap import keep_freed_memory
 from gatepo.loop import Algorithm, Hook, train
+from gatepo.memory import keep_freed_memory
+from gatepo.plan import resolve
+from gatepo.plan.measured import LeastTime, this_hardware
+from gatepo.plan.shape import model_shape
 from gatepo.report.figures import draw
 from gatepo.report.runs import read_run
 from gatepo.schema import TrainConfig
@@ -29,6 +33,8 @@ from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, JsonLines
 from gatepo.tracking.progress import ProgressTracker
 from gatepo.tracking.wandb import WandbTracker
+
+log = logging.getLogger(__name__)
 
 
 def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
@@ -88,7 +94,7 @@ def describe(summary: dict[str, Any], folder: Path) -> str:
 
 
 def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Evaluator, state: RunState) -> None:
-    hooks: list[Hook] = []
+    hooks: list[Hook] = [*_least_time(config)]
     if config.evaluate.every:
         hooks.append(_evaluation(evaluate, algorithm, config.evaluate.every))
     with ExitStack() as files:
@@ -106,6 +112,21 @@ def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracke
     elif config.tracker.name != "none":
         raise UserError(f"tracker must be one of none, wandb, got {config.tracker.name}")
     return [*trackers, ProgressTracker(config.updates, config.batch.iterations, state.update)]
+
+
+def _least_time(config: TrainConfig) -> list[Hook]:
+    """Measured over least seconds, where hardware and model are such that the least is known."""
+    hardware = this_hardware()
+    try:
+        shape = model_shape(config.model.path)
+    except UserError as error:
+        log.warning("time/least is not logged: %s", error)
+        return []
+    if hardware is None:
+        log.warning("time/least is not logged: gatepo/plan/hardware.py does not know this GPU")
+        return []
+    work = resolve.work(config)
+    return [LeastTime(shape, hardware, work, resolve.layout(config, shape, work))]
 
 
 def _forward(tracker: Tracker) -> Hook:

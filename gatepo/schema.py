@@ -229,6 +229,8 @@ class EvaluateConfig:
     """Updates between evaluations during training; 0: only before and after."""
     temperature: float = 0.7
     """Of the sampler (section 5.1); > 0."""
+    limit: int | None = None
+    """Problems taken from the start of each set; null: all."""
 
 
 @dataclass

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 PARTS = ("rollout", "sync", "reward", "train")
+DURING = "during "  # and a part's name, as a note on what was raised in it
 
 
 class Stopwatch:
@@ -18,9 +19,13 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count the block's seconds under ``name``, one of :data:`PARTS`."""
+        """Count the block's seconds under ``name``, one of :data:`PARTS`, and put that on an error's notes."""
         started = time.perf_counter()
-        yield
+        try:
+            yield
+        except BaseException as error:
+            error.add_note(f"{DURING}{name}")
+            raise
         self._seconds[name] += time.perf_counter() - started
 
     def lap(self) -> dict[str, float]:

@@ -82,6 +82,7 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("reward.deadline", POSITIVE, "2 seconds is the default"),
     ("tracker.mode", one_of("offline", "online", "disabled"), "offline needs no account"),
     ("evaluate.every", at_least(0), "0 evaluates before and after only"),
+    ("evaluate.limit", OPTIONAL_COUNT, "leave it out"),
     ("evaluate.temperature", POSITIVE, "the paper uses 0.7"),
 )
 OPTION_RULES: dict[type, tuple[tuple[str, Rule, str], ...]] = {

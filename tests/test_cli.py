@@ -102,7 +102,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             "loop.py",
             {
                 *("gatepo.engine.base", "gatepo.rollout.base", "gatepo.rewards.base", "gatepo.objective"),
-                *("gatepo.metrics", "gatepo.state", "gatepo.stopwatch", "gatepo.types"),
+                *("gatepo.metrics", "gatepo.state", "gatepo.stopwatch", "gatepo.types", "gatepo.distributed"),
             },
         ),
         ("rewards/tags.py", set()),
@@ -122,3 +122,25 @@ def test_who_may_know_whom(room: str, allowed: set[str]) -> None:
             for name in names:
                 if name.split(".")[0] == "gatepo":
                     assert any(name == a or name.startswith(a + ".") for a in allowed), f"{file.name} imports {name}"
+
+
+def test_out_of_memory_names_the_part_and_what_makes_it_smaller() -> None:
+    """With the real error of torch's allocator."""
+    import torch
+
+    from gatepo import cli
+    from gatepo.stopwatch import Stopwatch
+
+    for part, remedy in (("train", "lower batch.micro"), ("rollout", "lower rollout.max_sequences"), (None, "set up")):
+        with pytest.raises(RuntimeError) as caught:
+            if part is None:
+                torch.empty(1 << 56)
+            else:
+                with Stopwatch().part(part):
+                    torch.empty(1 << 56)
+        line = cli.one_line(caught.value)
+        assert line is not None
+        assert remedy in line
+        assert "allocate" in line
+        assert "\n" not in line
+    assert cli.one_line(RuntimeError("something else")) is None

@@ -133,6 +133,7 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
         ("rollout.tolerance=0", "rollout.tolerance must be a finite number > 0, got 0"),
         ("correction=mask correction.level=word", "correction.level must be one of token, sequence, got word"),
         ("correction=truncate anchor=rollout", "correction must be none with anchor=rollout"),
+        ("evaluate.limit=0", "evaluate.limit must be >= 1, got 0"),
         ("threads=0", "threads must be >= 1, got 0"),
         ("optimizer.lr=0", "optimizer.lr must be a finite number > 0, got 0.0"),
         (

@@ -367,7 +367,7 @@ def test_engines_keep_the_model_as_they_say() -> None:
     assert layout() == FP32
     assert layout("model.dtype=bfloat16") == AUTOCAST
     sharded = layout("model.dtype=bfloat16", "engine=deepspeed", "engine.zero_stage=1", "rollout=vllm")
-    assert sharded == replace(BF16, zero_stage=1, sampler="vllm")
+    assert sharded == replace(BF16, zero_stage=1, accumulated=4, sampler="vllm")
     assert layout("engine=deepspeed", "engine.zero_stage=2") == replace(FP32, zero_stage=2, master=4)
     assert layout("engine=deepspeed", "engine.zero_stage=3").master == 0
     assert layout("engine=deepspeed", "engine.zero_stage=3").sampler == "copy"

@@ -17,7 +17,7 @@ from test_run import metrics, untimed
 from gatepo.distributed import PATIENCE, Watch, World, place_in
 from gatepo.slurm import torchrun_environment
 
-SMALL = ("updates=2", "batch.prompts=4", "batch.micro=8")
+SMALL = ("updates=2", "batch.prompts=4", "batch.micro=8", "evaluate.limit=8")
 
 
 def workers(folder: Path) -> list[int]:

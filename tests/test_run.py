@@ -12,7 +12,9 @@ import torch
 from conftest import REPO
 from test_cli import gatepo
 
-SMALL = ("updates=4", "batch.prompts=4", "threads=1")
+from gatepo.distributed import World
+
+SMALL = ("updates=4", "batch.prompts=4", "threads=1", "evaluate.limit=8")
 KEYS = {
     *("update", "loss", "grad_norm", "learning_rate", "num_tokens", "step_time"),
     *("reward", "reward_std", "frac_reward_zero_std", "rewards/answer/mean", "rewards/format/mean"),
@@ -23,6 +25,7 @@ KEYS = {
     *("entropy", "eur", "eur/token_mean", "coefficient/mean", "eur/positive", "eur/negative"),
     *("ratio/mean", "ratio/max", "ratio/p01", "ratio/p99", "ratio/clamped_frac", "tau/pos", "tau/neg"),
     *("time/rollout", "time/sync", "time/reward", "time/train", "time/other"),
+    *("time/least", "time/measured_over_least", "prompts/mean_length", "correction/mean", "correction/zero_frac"),
 }
 
 
@@ -154,7 +157,7 @@ def test_a_run_can_be_continued_from_its_state_alone(tmp_path: Path) -> None:
 
     def algorithm():
         settings = typed(*SMALL, "updates=5")
-        return build.algorithm(settings, *build.load(settings))
+        return build.algorithm(settings, *build.load(settings), World())
 
     class Stop(Exception):
         pass
@@ -185,7 +188,7 @@ def test_samples_are_written_with_a_single_iteration_too(tmp_path: Path) -> None
 
     from gatepo.run import run
 
-    run(typed("updates=2", "batch.prompts=2", "batch.iterations=1", "data.evaluation={}"), tmp_path / "run")
+    run(typed("updates=2", "batch.prompts=2", "batch.iterations=1", "data.evaluation={}"), tmp_path / "run", World())
     samples = [json.loads(line) for line in (tmp_path / "run" / "completions.jsonl").read_text().splitlines()]
     assert [s["update"] for s in samples] == [1] * 8 + [2] * 8
 
@@ -315,3 +318,36 @@ def test_the_wheel_carries_its_config_and_works_from_any_folder(tmp_path: Path) 
         check=False,
     )
     assert "sweep: gates, temperature" in listed.stdout
+
+
+def test_the_ratio_can_divide_by_the_samplers_log_probabilities(tmp_path: Path) -> None:
+    for anchor in ("old", "rollout"):
+        done = gatepo("train", *SMALL, f"anchor={anchor}", f"hydra.run.dir={tmp_path / anchor}")
+        assert done.returncode == 0, done.stderr
+    old, rollout = (metrics(tmp_path / anchor) for anchor in ("old", "rollout"))
+    assert (old[0]["ratio/min"], old[0]["ratio/max"]) == (1, 1)  # its own forward pass is the anchor
+    assert rollout[0]["ratio/max"] != 1  # the decode loop's rounding shows
+    assert rollout[0]["ratio/max"] == pytest.approx(1, abs=1e-3)
+    assert rollout[1]["eur"] == pytest.approx(old[1]["eur"], abs=1e-3)
+
+
+def test_activation_checkpointing_changes_nothing(tmp_path: Path) -> None:
+    for kept in ("false", "true"):
+        checkpointing = f"model.activation_checkpointing={kept}"
+        done = gatepo("train", *SMALL, checkpointing, f"hydra.run.dir={tmp_path / kept}")
+        assert done.returncode == 0, done.stderr
+    assert untimed(metrics(tmp_path / "false")) == untimed(metrics(tmp_path / "true"))
+
+
+def test_the_papers_experiment_runs_with_the_embedded_model_on_its_own_stack(tmp_path: Path) -> None:
+    """Everything of +experiment=paper/erf but the model, the data and the numbers of a cluster."""
+    pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed; make test installs it")
+    small = ("model.path=tiny", "data=tiny", "evaluate.limit=4", "devices=1", "updates=2", "batch.prompts=2")
+    lengths = ("sampling.max_prompt_length=128", "sampling.max_completion_length=64")
+    done = gatepo("train", "+experiment=paper/erf", *small, *lengths, f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    rows = metrics(tmp_path / "run")
+    assert len(rows) == 2
+    assert rows[0]["sampling/sampling_logp_difference/mean"] > 0  # bf16: the sampler is not quite the trainer
+    assert rows[1]["eur"] < 1

@@ -116,6 +116,7 @@ class Layout:
     weights: int  # that forward and backward passes read
     master: int = 0  # fp32 copy that the optimizer steps on, where weights are bf16
     autocast: bool = False  # fp32 weights, cast to bf16 for each pass
+    accumulated: int | None = None  # gradients, where they add up in another precision than the weights'
     zero_stage: int = 0
     offload_optimizer: bool = False
     checkpointing: bool = False  # layers are run again in the backward pass instead of kept
@@ -125,8 +126,8 @@ class Layout:
 
     @property
     def gradients(self) -> int:
-        """In the precision of the weights."""
-        return self.weights
+        """Of each kept gradient."""
+        return self.weights if self.accumulated is None else self.accumulated
 
     @property
     def optimizer(self) -> int:

@@ -44,6 +44,7 @@ def layout(config: TrainConfig, shape: ModelShape, work: Work) -> Layout:
         dtype=config.model.dtype,
         weights=2 if keeps_bf16 else 4,
         master=4 if keeps_bf16 or stage in (1, 2) else 0,
+        accumulated=4 if keeps_bf16 and stage else None,  # gatepo/engine/deepspeed.py
         autocast=halves and not keeps_bf16,
         zero_stage=stage,
         offload_optimizer=getattr(config.engine, "offload_optimizer", False),
