@@ -21,7 +21,8 @@ test: $(VENV)/test check ## lint, types and tests
 check: $(VENV)/test ## lint and types only
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(VENV)/bench ## time against TRL, writes bench.json
+bench: $(VENV)/bench ## gradient and time against TRL, engines beside each other; writes bench.json
+	$(BIN)/python -m pytest tests/test_trl.py
 	$(BIN)/python -m benchmarks
 
 clean: ## remove the virtual environment and caches
@@ -41,6 +42,6 @@ $(VENV)/test: $(VENV)/created pyproject.toml constraints.txt
 	$(BIN)/python -m pip uninstall --quiet --yes $(WITHOUT)
 	touch $@ $(VENV)/run
 
-$(VENV)/bench: $(VENV)/created pyproject.toml constraints.txt
+$(VENV)/bench: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
-	touch $@ $(VENV)/run
+	touch $@

@@ -16,7 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import shape
+from benchmarks import logprobs, shape, stack
+from benchmarks.rows import row
 
 SIDES = ("ours", "trl", "floor")
 
@@ -69,16 +70,12 @@ def main() -> None:
             "unit": "1",
         },
     ]
-    print(f"\n{'':<42}{'ours':>10}{'other':>10}{'ours/other':>12}")
+    rows += stack.rows(options.rounds, options.batches) + logprobs.rows()
+    print(f"\n{'':<80}{'ours':>10}{'other':>10}{'ours/other':>12}")
     for r in rows:
-        print(f"{r['name']:<42}{r['ours']:>10.3f}{r['other']:>10.3f}{r['ratio']:>12.2f}  {r['unit']}")
+        print(f"{r['name']:<80}{r['ours']:>10.3f}{r['other']:>10.3f}{r['ratio']:>12.2f}  {r['unit']}")
     print("seconds by part: " + ", ".join(f"{part} {s:.3f}" for part, s in spent.items()))
     options.out.write_text(json.dumps(rows, indent=2) + "\n")
-
-
-def row(name: str, ours: float, other: float, unit: str) -> dict[str, Any]:
-    """One line of ``bench.json``; the ratio is ours over the other's, so less than 1 is better."""
-    return {"name": name, "ours": ours, "other": other, "ratio": ours / other, "unit": unit}
 
 
 if __name__ == "__main__":

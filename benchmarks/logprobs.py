@@ -40,8 +40,6 @@ SIDES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def rows(rounds: int = 3) -> list[dict[str, Any]]:
     """Ours against every side whose packages are installed; why a side is left out is printed."""
-    from benchmarks.__main__ import row
-
     present = []
     for side, (name, packages) in SIDES.items():
         missing = [package for package in packages if find_spec(package) is None]

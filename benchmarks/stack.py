@@ -1,0 +1,59 @@
+"""Samplers and trainers beside each other: seconds of a rollout batch by engine pair, and of a weight sync.
+
+The embedded default on the command line, each pair in a process of its own, all pairs in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.rows import row
+
+PLAIN = ("transformers", "torch")
+PAIRS = (PLAIN, ("vllm", "torch"), ("transformers", "deepspeed"), ("vllm", "deepspeed"))
+ITERATIONS = 2
+
+
+def measure(pair: tuple[str, str], batches: int) -> list[dict[str, float]]:
+    """The metrics of every update but those of the first rollout batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [f"rollout={pair[0]}", f"engine={pair[1]}", f"updates={batches * ITERATIONS}", "evaluate.limit=1"]
+        command = [sys.executable, "-m", "gatepo.train", *arguments, f"hydra.run.dir={folder}"]
+        subprocess.run(command, check=True, capture_output=True)
+        lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines[ITERATIONS:]]
+
+
+def rows(rounds: int = 3, batches: int = 8) -> list[dict[str, Any]]:
+    """One row per pair against plain PyTorch, one per pair for its sync against its step, one for orchestration."""
+    missing = [name for name in ("vllm", "deepspeed") if find_spec(name) is None]
+    if missing:
+        print(f"engine pairs: left out, {' and '.join(missing)} not installed (make .venv/test)")
+        return []
+    found: dict[tuple[str, str], list[dict[str, float]]] = {pair: [] for pair in PAIRS}
+    for _ in range(rounds):
+        for pair in PAIRS:
+            found[pair] += measure(pair, batches)
+    seconds = {pair: ITERATIONS * sum(m["step_time"] for m in ms) / len(ms) for pair, ms in found.items()}
+    result = []
+    for pair, metrics in found.items():
+        name = " + ".join(pair)
+        if pair != PLAIN:
+            result.append(row(f"rollout batch, {name} against {' + '.join(PLAIN)}", seconds[pair], seconds[PLAIN], "s"))
+        sync = median(m["time/sync"] for m in metrics[::ITERATIONS])
+        result.append(row(f"weight sync of a rollout batch, {name}", sync, seconds[pair], "s"))
+        other = sum(m["time/sync"] + m["time/reward"] + m["time/other"] for m in metrics) / len(metrics) * ITERATIONS
+        result.append(row(f"neither generation nor update of a rollout batch, {name}", other, seconds[pair], "s"))
+    return result
+
+
+if __name__ == "__main__":
+    for r in rows():
+        print(f"{r['name']:<80}{r['ours']:>9.4f}{r['other']:>9.4f}{r['ratio']:>8.3f}  {r['unit']}")
