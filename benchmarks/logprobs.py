@@ -22,6 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.rows import row
+
 if TYPE_CHECKING:
     from torch import Tensor
 
