@@ -7,7 +7,7 @@ WITHOUT := torchvision torchaudio torchcodec
 ARGS ?= gate=arctan tau.pos=10
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check bench clean
+.PHONY: help train test check bench bench-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -24,6 +24,9 @@ check: $(VENV)/test ## lint and types only
 bench: $(VENV)/bench ## gradient and time against TRL, engines beside each other; writes bench.json
 	$(BIN)/python -m pytest tests/test_trl.py
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(VENV)/bench ## the update on a GPU: tokens per second, MFU and memory against TRL; writes bench-gpu.json
+	$(BIN)/python -m benchmarks.gpu
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

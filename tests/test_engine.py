@@ -9,6 +9,7 @@ import torch
 from gatepo.distributed import World
 from gatepo.engine.torch import OptimizerSettings, TorchEngine
 from gatepo.errors import TrainingStopped
+from gatepo.logprobs import token_logprobs
 from gatepo.model import load_model
 from gatepo.objective import gates
 from gatepo.objective.aggregation import SequenceMean, Totals
@@ -191,3 +192,18 @@ def test_a_bf16_body_stays_close_to_fp32() -> None:
     difference = (half.logprobs(batch()) - engine().logprobs(batch())).abs()
     assert 0 < difference.mean() < 0.1
     assert {p.dtype for _, p in half.weights()} == {torch.float32}
+
+
+def test_prompt_tokens_and_padding_never_reach_the_head(monkeypatch) -> None:
+    from gatepo.engine import policy
+
+    seen: list[int] = []
+
+    def counted(hidden_MH: torch.Tensor, *rest: object) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(len(hidden_MH))
+        return token_logprobs(hidden_MH, *rest)
+
+    monkeypatch.setattr(policy, "token_logprobs", counted)
+    data = batch()
+    engine(micro=3).update(data, None, TOTALS, OBJECTIVE)
+    assert sum(seen) == data.completion_NT.sum().item() < data.attention_NT.sum().item()

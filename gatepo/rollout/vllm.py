@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerBase
 
 from gatepo import tiny
 from gatepo.distributed import World
-from gatepo.errors import UserError
+from gatepo.errors import TrainingStopped, UserError
+from gatepo.memory import is_out_of_memory
 from gatepo.rollout.base import completion_seed
 from gatepo.types import Completion, Group, Prompt, Sampling
 
@@ -106,7 +107,7 @@ class VllmRollout:
                         detokenize=False,
                     )
                 )
-        outputs = self._llm.generate(requests, params, use_tqdm=False) if requests else []
+        outputs = self._run(requests, params) if requests else []
         completions = [self._completion(output.outputs[0]) for output in outputs]
         first = sum(len(share) for share in everyone[: self._world.rank % self._settings.tensor_parallel_size])
         G = sampling.num_generations
@@ -118,7 +119,7 @@ class VllmRollout:
     def logprobs(self, sequences: list[list[int]]) -> list[list[float]]:
         """See :class:`~gatepo.rollout.sync.Sampler`. (vLLM scales no prompt's log-probabilities by a temperature.)"""
         params = self._params(temperature=1.0, max_tokens=1, prompt_logprobs=0, detokenize=False, seed=0)
-        outputs = self._llm.generate([{"prompt_token_ids": ids} for ids in sequences], params, use_tqdm=False)
+        outputs = self._run([{"prompt_token_ids": ids} for ids in sequences], params)
         return [
             [position[token].logprob for token, position in zip(ids[1:], output.prompt_logprobs[1:], strict=True)]
             for ids, output in zip(sequences, outputs, strict=True)
@@ -151,6 +152,17 @@ class VllmRollout:
         """Release the engine."""
         engine = self._llm.llm_engine.engine_core
         engine.shutdown()
+
+    def _run(self, requests: list[dict[str, list[int]]], params: Any) -> list[Any]:
+        try:
+            return self._llm.generate(requests, params, use_tqdm=False)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise TrainingStopped(
+                f"vLLM died while it sampled version {self._version} of the policy: {type(error).__name__}: "
+                f"{' '.join(str(error).split())[:300]}; nothing of this rollout batch was used"
+            ) from error
 
     def _team_gather(self, prompts: list[Prompt]) -> list[list[Prompt]]:
         """The prompts of all ranks that share this copy of the model: each of them must run the same requests."""
