@@ -57,7 +57,7 @@ def main() -> None:
     seconds = {side: median(s for result in found[side] for s in result["seconds"]) for side in SIDES}
     peak = {side: median(result["peak"] for result in found[side]) for side in SIDES}
     spent = {part: median(r["spent"][part] for r in found["ours"]) for part in found["ours"][0]["spent"]}
-    beside = (spent["sync"] + spent["reward"] + spent["other"]) / sum(spent.values())
+    beside = (spent["sync"] + spent["reward"] + spent["telemetry"] + spent["other"]) / sum(spent.values())
     rows = [
         row("rollout batch, against TRL 1.16", seconds["ours"], seconds["trl"], "s"),
         row("peak memory, against TRL 1.16", peak["ours"], peak["trl"], "MiB"),

@@ -67,7 +67,7 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
         build.algorithm(settings, model, tokenizer, World()),
         reward=lambda groups: [[score(c.text, g.prompt.answer) for c in g.completions] for g in groups],
     )
-    trackers = [FileTracker(folder / "metrics.jsonl"), ProgressTracker(settings.updates, ITERATIONS, 0)]
+    trackers = [FileTracker(folder / "metrics.jsonl", 0), ProgressTracker(settings.updates, ITERATIONS, 0)]
     rows: list[dict[str, float]] = []
     hooks = [lambda state, metrics, t=t: t.log(state.update, metrics) for t in trackers]
     train(algorithm, RunState(seed=0), [*hooks, lambda state, metrics: rows.append(metrics)])

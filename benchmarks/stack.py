@@ -49,7 +49,8 @@ def rows(rounds: int = 3, batches: int = 8) -> list[dict[str, Any]]:
             result.append(row(f"rollout batch, {name} against {' + '.join(PLAIN)}", seconds[pair], seconds[PLAIN], "s"))
         sync = median(m["time/sync"] for m in metrics[::ITERATIONS])
         result.append(row(f"weight sync of a rollout batch, {name}", sync, seconds[pair], "s"))
-        other = sum(m["time/sync"] + m["time/reward"] + m["time/other"] for m in metrics) / len(metrics) * ITERATIONS
+        updates = [m["time/sync"] + m["time/reward"] + m["time/telemetry"] + m["time/other"] for m in metrics]
+        other = sum(median(updates[first::ITERATIONS]) for first in range(ITERATIONS))
         result.append(row(f"neither generation nor update of a rollout batch, {name}", other, seconds[pair], "s"))
     return result
 

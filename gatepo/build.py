@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,40 +21,62 @@ from gatepo.data import sources
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
 from gatepo.distributed import World
-from gatepo.engine.base import PolicyEngine
+from gatepo.engine.base import PolicyEngine, ReferencePolicy
 from gatepo.engine.deepspeed import DeepSpeedEngine, ZeroSettings
+from gatepo.engine.reference import FrozenPolicy
 from gatepo.engine.torch import OptimizerSettings, TorchEngine
 from gatepo.errors import UserError
 from gatepo.loop import Algorithm
 from gatepo.model import checkpoint_activations, context_length, load_model, load_tokenizer
 from gatepo.objective import gates
-from gatepo.objective.advantage import GroupZScore
-from gatepo.objective.aggregation import SequenceMean
+from gatepo.objective.advantage import Advantage, BatchZScore, GroupCenter, GroupZScore, MaxRl, Rloo
+from gatepo.objective.aggregation import (
+    Aggregation,
+    Constant,
+    GeometricMean,
+    SequenceMean,
+    SequenceSum,
+    TokenMean,
+)
 from gatepo.objective.correction import BoundedCorrection, Correction, NoCorrection
-from gatepo.objective.ratio import TokenRatio
+from gatepo.objective.gates import Gate
+from gatepo.objective.kl import KlPenalty
+from gatepo.objective.ratio import SequenceRatio, TokenRatio
 from gatepo.objective.surrogate import Objective
-from gatepo.objective.tau import ConstantTau
+from gatepo.objective.tau import ConstantTau, tau_with_half_width
 from gatepo.rewards.reward import AnswerAndFormat
 from gatepo.rollout.base import RolloutEngine
 from gatepo.rollout.sync import Sampler, WeightSync
 from gatepo.rollout.transformers import TransformersRollout
 from gatepo.rollout.vllm import VllmRollout, VllmSettings
 from gatepo.schema import (
+    AdaptiveKlConfig,
+    AdvantageConfig,
+    AggregationConfig,
     BoundedCorrectionConfig,
+    ConstantAggregationConfig,
+    ConstantTauConfig,
     CorrectionConfig,
     DataConfig,
     DeepSpeedEngineConfig,
+    FixedKlConfig,
+    MatchedTauConfig,
+    ScheduleTauConfig,
     SourceConfig,
+    TargetEurTauConfig,
     TrainConfig,
     VllmRolloutConfig,
 )
+from gatepo.steering import AdaptiveKl, Steering, TargetEur, TauSchedule
 from gatepo.types import Prompt, Sampling
 
 BF16_NOISE_LIMIT = 1.0  # nats on single, arbitrary tokens; other weights differ by more
-RATIOS = {"token": TokenRatio}
-TAUS = {"constant": ConstantTau}
-AGGREGATIONS = {"sequence_mean": SequenceMean}
-ADVANTAGES = {"group_zscore": GroupZScore}
+RATIOS = {
+    "token": TokenRatio,
+    "sequence": partial(SequenceRatio, pool="mean", own_gradient=False),
+    "sequence_token": partial(SequenceRatio, pool="mean", own_gradient=True),
+    "sequence_product": partial(SequenceRatio, pool="sum", own_gradient=True),
+}
 REWARDS = {"answer_and_format": AnswerAndFormat}
 
 
@@ -68,13 +91,86 @@ def objective(config: TrainConfig) -> Objective:
     """One choice on each axis."""
     options = {k: v for k, v in asdict(config.gate).items() if k != "name"}
     pick(dict.fromkeys(gates.names()), "gate", config.gate.name)
+    gate = gates.get(config.gate.name, **options)
     return Objective(
-        gate=gates.get(config.gate.name, **options),
-        tau=pick(TAUS, "tau.name", config.tau.name)(pos=config.tau.pos, neg=config.tau.neg),
+        gate=gate,
+        tau=pick(TAUS, "tau", config.tau.name)(config, gate),
         ratio=pick(RATIOS, "ratio", config.ratio.name)(clamp=config.ratio.clamp),
-        aggregation=pick(AGGREGATIONS, "aggregation", config.aggregation.name)(),
+        aggregation=pick(AGGREGATIONS, "aggregation", config.aggregation.name)(config.aggregation),
         correction=pick(CORRECTIONS, "correction", config.correction.name)(config.correction),
+        kl=_kl(config),
         anchor=config.anchor,
+    )
+
+
+def steering(config: TrainConfig) -> tuple[Steering, ...]:
+    """What moves tau and the KL coefficient over the run."""
+    found: list[Steering] = []
+    tau, kl, last = config.tau, config.kl, config.batch.iterations
+    if isinstance(tau, ScheduleTauConfig):
+        start, end = ConstantTau(pos=tau.pos, neg=tau.neg), ConstantTau(pos=tau.end_pos, neg=tau.end_neg)
+        found.append(TauSchedule(shape=tau.shape, start=start, end=end))
+    if isinstance(tau, TargetEurTauConfig):
+        start = ConstantTau(pos=tau.pos, neg=tau.neg)
+        found.append(
+            TargetEur(target=tau.target, gain=tau.gain, start=start, low=tau.low, high=tau.high, iteration=last)
+        )
+    if isinstance(kl, AdaptiveKlConfig):
+        found.append(AdaptiveKl(start=kl.coefficient, target=kl.target, low=kl.low, high=kl.high, iteration=last))
+    return tuple(found)
+
+
+def _given_tau(config: TrainConfig, gate: Gate) -> ConstantTau:
+    assert isinstance(config.tau, ConstantTauConfig)
+    return ConstantTau(pos=config.tau.pos, neg=config.tau.neg)
+
+
+def _matched_tau(config: TrainConfig, gate: Gate) -> ConstantTau:
+    assert isinstance(config.tau, MatchedTauConfig)
+    try:
+        pos = tau_with_half_width(gate, config.tau.half_width)
+    except ValueError as error:
+        raise UserError(
+            f"tau.half_width must be a width that gate={config.gate.name} can have, got {config.tau.half_width} "
+            f"({error}); choose another gate or another tau"
+        ) from error
+    return ConstantTau(pos=pos, neg=pos * config.tau.neg_over_pos)
+
+
+TAUS = {"constant": _given_tau, "schedule": _given_tau, "target_eur": _given_tau, "matched": _matched_tau}
+
+
+def _constant_aggregation(config: AggregationConfig) -> Aggregation:
+    assert isinstance(config, ConstantAggregationConfig)
+    return Constant(length=config.length)
+
+
+AGGREGATIONS: dict[str, Callable[[AggregationConfig], Aggregation]] = {
+    "sequence_mean": lambda config: SequenceMean(),
+    "token_mean": lambda config: TokenMean(),
+    "constant": _constant_aggregation,
+    "sequence_sum": lambda config: SequenceSum(),
+    "geometric_mean": lambda config: GeometricMean(),
+}
+ADVANTAGES: dict[str, Callable[[AdvantageConfig], Advantage]] = {
+    "group_zscore": lambda config: GroupZScore(eps=config.eps, ddof=config.ddof),
+    "group_center": lambda config: GroupCenter(),
+    "rloo": lambda config: Rloo(),
+    "reinforce_pp": lambda config: BatchZScore(baseline=False, eps=config.eps, ddof=config.ddof),
+    "reinforce_pp_baseline": lambda config: BatchZScore(baseline=True, eps=config.eps, ddof=config.ddof),
+    "max_rl": lambda config: MaxRl(eps=config.eps),
+}
+
+
+def _kl(config: TrainConfig) -> KlPenalty | None:
+    pick(dict.fromkeys(("none", "fixed", "adaptive")), "kl", config.kl.name)
+    if not isinstance(config.kl, FixedKlConfig):
+        return None
+    return KlPenalty(
+        reference=config.kl.reference,
+        estimator=config.kl.estimator,
+        coefficient=config.kl.coefficient,
+        clamp=config.ratio.clamp,
     )
 
 
@@ -107,16 +203,19 @@ def algorithm(
         updates=config.updates,
         prompts=config.batch.prompts,
         iterations=config.batch.iterations,
+        max_rounds=config.batch.max_rounds,
+        max_deviation=config.batch.max_deviation,
+        learn_unfinished=config.sampling.overlong == "keep",
         sampling=sampling,
         take_prompts=PromptStream(config, tokenizer),
         rollout=sampler,
         sync=_sync(config, trainer, sampler, model, world),
         reward=reward(config),
-        advantage=pick(ADVANTAGES, "advantage", config.advantage.name)(
-            eps=config.advantage.eps, ddof=config.advantage.ddof
-        ),
+        advantage=pick(ADVANTAGES, "advantage", config.advantage.name)(config.advantage),
         objective=objective(config),
+        steering=steering(config),
         engine=trainer,
+        reference=_reference(config, world),
         pad_id=tokenizer.pad_token_id,
         device=device(),
         world=world,
@@ -150,18 +249,28 @@ def engine(config: TrainConfig, model: PreTrainedModel, world: World) -> PolicyE
         weight_decay=o.weight_decay,
         max_grad_norm=o.max_grad_norm,
     )
-    micro = config.batch.micro or config.batch.prompts * config.batch.num_generations // world.size
     if config.model.activation_checkpointing:
         checkpoint_activations(model)
     return pick(ENGINES, "engine", config.engine.name)(
         config,
         model=model,
         settings=settings,
-        micro=micro,
+        micro=_micro(config, world),
         temperature=config.sampling.temperature,
         dtype=dtype(config),
         world=world,
     )
+
+
+def _micro(config: TrainConfig, world: World) -> int:
+    return config.batch.micro or config.batch.prompts * config.batch.num_generations // world.size
+
+
+def _reference(config: TrainConfig, world: World) -> ReferencePolicy | None:
+    """The untrained model once more, where the KL penalty is on the divergence from it."""
+    if not isinstance(config.kl, FixedKlConfig) or config.kl.reference != "initial":
+        return None
+    return FrozenPolicy(load(config)[0], _micro(config, world), config.sampling.temperature, dtype(config))
 
 
 def _transformers_rollout(

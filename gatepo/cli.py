@@ -13,7 +13,7 @@ import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gatepo import config
@@ -33,6 +33,7 @@ def yaml_dir(name: str) -> Path:
 def register() -> None:
     """Offer the schemas, and each file of ``experiments/`` and ``sweeps/`` as ``+experiment=`` and ``+sweep=``."""
     config.register()
+    OmegaConf.register_new_resolver("first_of", lambda *values: next(v for v in values if v is not None), replace=True)
     for folder, group in (("experiments", "experiment"), ("sweeps", "sweep")):
         root = yaml_dir(folder)
         for file in sorted(root.rglob("*.yaml")):

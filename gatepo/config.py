@@ -4,34 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from gatepo.schema import (
-    SCHEMAS,
-    BoundedCorrectionConfig,
-    ClipGateConfig,
-    CorrectionConfig,
-    DeepSpeedEngineConfig,
-    GateConfig,
-    TrainConfig,
-    VllmRolloutConfig,
-)
+from gatepo.schema import SCHEMAS, TrainConfig
 from gatepo.validation import validate
 
 
 def register() -> None:
-    """Offer the schemas to Hydra, under ``schema/``; YAML files name the one that they fill in."""
+    """Offer the schemas to Hydra, as ``schema/GROUP/plain`` and ``schema/GROUP/OPTION``; YAML files name theirs."""
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainConfig, package="_global_")
-    store.store(group="schema/gate", name="plain", node=GateConfig)
-    store.store(group="schema/gate", name="clip", node=ClipGateConfig)
-    store.store(group="schema/correction", name="plain", node=CorrectionConfig)
-    store.store(group="schema/correction", name="bounded", node=BoundedCorrectionConfig)
-    store.store(group="schema/rollout", name="vllm", node=VllmRolloutConfig)
-    store.store(group="schema/engine", name="deepspeed", node=DeepSpeedEngineConfig)
+    plain = get_type_hints(TrainConfig)
+    for group, options in SCHEMAS.items():
+        for name, node in {"plain": plain[group], **options}.items():
+            store.store(group=f"schema/{group}", name=name, node=node)
 
 
 def typed(config: DictConfig) -> TrainConfig:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
+from torch import Tensor
+from torch.nn.functional import pad
 
 from gatepo.distributed import World
-from gatepo.engine.base import PolicyEngine
+from gatepo.engine.base import PolicyEngine, ReferencePolicy
+from gatepo.errors import TrainingStopped
 from gatepo.metrics import mismatch_metrics, readable_samples, rollout_metrics
 from gatepo.objective.advantage import Advantage
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
-from gatepo.objective.telemetry import join, token_metrics
+from gatepo.objective.telemetry import effective_update_ratio, join, token_metrics
 from gatepo.rewards.base import RewardFunction
 from gatepo.rollout.base import RolloutEngine
 from gatepo.state import Flight, RunState
+from gatepo.steering import Steering
 from gatepo.stopwatch import Stopwatch
-from gatepo.types import Prompt, Sampling, make_batch
+from gatepo.types import Batch, Group, Prompt, Reward, Sampling, make_batch
+
+Scored = tuple[Group, list[Reward]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +35,9 @@ class Algorithm:
     updates: int  # of the whole run
     prompts: int  # per rollout batch and update, over all devices
     iterations: int  # mu, passes over one rollout batch
+    max_rounds: int = 1  # of sampling, until the rewards of every group differ
+    max_deviation: float | None = None  # mean |r - 1| that ends a rollout batch early
+    learn_unfinished: bool = True  # whether completions that hit the length limit enter the loss
     sampling: Sampling
     take_prompts: Callable[[int, int], list[Prompt]]  # (position, count)
     rollout: RolloutEngine
@@ -36,7 +45,9 @@ class Algorithm:
     reward: RewardFunction
     advantage: Advantage
     objective: Objective
+    steering: tuple[Steering, ...] = ()
     engine: PolicyEngine
+    reference: ReferencePolicy | None = None  # what a KL penalty holds on to, where that is the untrained model
     pad_id: int
     device: torch.device
     world: World
@@ -49,11 +60,24 @@ def train(algorithm: Algorithm, state: RunState, hooks: list[Hook]) -> None:
     """Sample, score, improve, until all updates are done; each hook sees the state and the metrics of every update."""
     watch = Stopwatch()
     while state.update < algorithm.updates:
-        if state.flight is None or state.flight.iteration == algorithm.iterations:
+        if state.flight is None or is_done(algorithm, state.flight, watch):
             state.flight = collect(algorithm, state, watch)
         metrics = improve(algorithm, state, state.flight, watch) | watch.lap()
         for hook in hooks:
             hook(state, metrics)
+
+
+def is_done(algorithm: Algorithm, flight: Flight, watch: Stopwatch) -> bool:
+    """Whether a rollout batch has had its iterations, or the policy has gone too far from pi_old for another one."""
+    if flight.iteration == algorithm.iterations or algorithm.max_deviation is None:
+        return flight.iteration == algorithm.iterations
+    assert flight.anchor_NT is not None
+    with watch.part("train"):
+        logp_NT = algorithm.engine.logprobs(flight.batch)
+    mask_NT = flight.batch.completion_NT[:, 1:]
+    ratio_NT = algorithm.objective.ratio(logp_NT, flight.anchor_NT, mask_NT).exp()
+    total, tokens = algorithm.world.sum(((ratio_NT - 1).abs() * mask_NT).sum().item(), mask_NT.sum().item())
+    return total / tokens > algorithm.max_deviation
 
 
 def collect(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> Flight:
@@ -65,47 +89,115 @@ def collect(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> Flight:
     with watch.part("sync"):
         algorithm.rollout.wake()
         algorithm.sync(state.update)
-    with watch.part("rollout"):
-        prompts = algorithm.take_prompts(state.position, algorithm.prompts)
-        groups = algorithm.rollout.generate(world.share(prompts), algorithm.sampling, state.seed)
-        algorithm.rollout.sleep()
-    with watch.part("reward"):
-        rewards = algorithm.reward(groups)
-    reward_PG = torch.tensor([[reward.total for reward in row] for row in rewards])
-    batch = make_batch(groups, algorithm.advantage(reward_PG), algorithm.pad_id, algorithm.device)
+    scored, sampling_metrics = draw(algorithm, state, watch)
+    reward_PG = torch.tensor([[reward.total for reward in rewards] for _, rewards in scored])
+    own = world.share(range(len(scored)))
+    groups = [scored[i][0] for i in own]
+    advantage_PG = algorithm.advantage(reward_PG)[list(own)]
+    batch = make_batch(groups, advantage_PG, algorithm.pad_id, algorithm.device, algorithm.learn_unfinished)
     completions, tokens, read = world.sum(len(batch), int(batch.completion_NT.sum()), int(batch.attention_NT.sum()))
-    state.position += len(prompts)
+    if tokens == 0:
+        raise TrainingStopped(
+            f"update {state.update + 1}: every completion hit sampling.max_completion_length, and "
+            "sampling.overlong=filter leaves none to learn from. Raise the limit, or type sampling.overlong=keep"
+        )
+    if algorithm.reference is not None:
+        with watch.part("train"):
+            batch = replace(batch, reference_logp_NT=algorithm.reference.logprobs(batch))
     state.rollouts += 1
     state.num_tokens += int(read)
-    all_groups, all_rewards = (list(chain(*parts)) for parts in zip(*world.gather((groups, rewards)), strict=True))
     return Flight(
         batch=batch,
         totals=Totals(completions=int(completions), tokens=int(tokens)),
         anchor_NT=batch.sampler_logp_NT[:, 1:] if algorithm.objective.anchor == "rollout" else None,
-        metrics=rollout_metrics(all_groups, all_rewards),
-        samples=readable_samples(groups[0], rewards[0]),
+        metrics=rollout_metrics([g for g, _ in scored], [r for _, r in scored]) | sampling_metrics,
+        samples=readable_samples(*scored[0]),
     )
+
+
+def draw(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> tuple[list[Scored], dict[str, float]]:
+    """The groups of a rollout batch, of all devices, with their rewards.
+
+    With several rounds (DAPO's dynamic sampling), groups whose rewards are all equal wait aside while others are
+    drawn, and fill the batch only where the last round leaves it short. That is counted.
+    """
+    differing: list[Scored] = []
+    equal: list[Scored] = []
+    rounds = 0
+    while len(differing) < algorithm.prompts and rounds < algorithm.max_rounds:
+        rounds += 1
+        with watch.part("rollout"):
+            prompts = algorithm.take_prompts(state.position, algorithm.prompts)
+            groups = algorithm.rollout.generate(algorithm.world.share(prompts), algorithm.sampling, state.seed)
+        with watch.part("reward"):
+            own = list(zip(groups, algorithm.reward(groups), strict=True))
+        state.position += len(prompts)
+        for group, rewards in chain(*algorithm.world.gather(own)):
+            taken = algorithm.max_rounds == 1 or len({reward.total for reward in rewards}) > 1
+            (differing if taken else equal).append((group, rewards))
+    with watch.part("rollout"):
+        algorithm.rollout.sleep()
+    short = max(0, algorithm.prompts - len(differing))
+    metrics = {"sampling/rounds": float(rounds), "sampling/filled_frac": short / algorithm.prompts}
+    return (differing + equal)[: algorithm.prompts], metrics if algorithm.max_rounds > 1 else {}
 
 
 def improve(algorithm: Algorithm, state: RunState, flight: Flight, watch: Stopwatch) -> dict[str, float]:
     """One update on the rollout batch in flight (eq. 2), and what it did."""
     world, batch = algorithm.world, flight.batch
+    objective = algorithm.objective
+    for steering in algorithm.steering:
+        objective = steering.steer(objective, state.update / algorithm.updates, state.controls)
     with watch.part("train"):
-        step = algorithm.engine.update(batch, flight.anchor_NT, flight.totals, algorithm.objective)
+        again_NT = logprobs_in_other_batches(algorithm.engine, batch) if state.update == 0 else None
+        step = algorithm.engine.update(batch, flight.anchor_NT, flight.totals, objective)
     if flight.iteration == 0:  # nothing was updated since sampling: these are log pi_old
         flight.anchor_NT = step.logp_NT if flight.anchor_NT is None else flight.anchor_NT
         difference_M = (step.logp_NT - batch.sampler_logp_NT[:, 1:])[batch.completion_NT[:, 1:]]
         flight.metrics |= mismatch_metrics(torch.cat(world.gather(difference_M.cpu())))
     flight.iteration += 1
     state.update += 1
-    records, groups = zip(*world.gather((step.record.cpu(), batch.group_N.cpu())), strict=True)
-    return {
-        "loss": step.loss,
-        "grad_norm": step.grad_norm,
-        "learning_rate": step.learning_rate,
-        "num_tokens": state.num_tokens,
-        **flight.metrics,
-        **token_metrics(join(records), torch.cat(groups), flight.iteration, algorithm.objective.ratio.clamp),
-        "tau/pos": algorithm.objective.tau.pos,
-        "tau/neg": algorithm.objective.tau.neg,
-    }
+    with watch.part("telemetry"):
+        records, groups = zip(*world.gather((step.record.cpu(), batch.group_N.cpu())), strict=True)
+        record = join(records)
+        metrics = {
+            "loss": step.loss,
+            "grad_norm": step.grad_norm,
+            "learning_rate": step.learning_rate,
+            "num_tokens": state.num_tokens,
+            **flight.metrics,
+            **token_metrics(record, torch.cat(groups), flight.iteration, objective.ratio.clamp),
+            **(noise_floor(objective, batch, step.logp_NT, again_NT, world) if again_NT is not None else {}),
+            "tau/pos": objective.tau.pos,
+            "tau/neg": objective.tau.neg,
+        }
+        if objective.kl is not None:
+            metrics["kl"] = record.kl_NT[record.mask_NT].mean().item()
+            metrics["kl/coefficient"] = objective.kl.coefficient
+    for steering in algorithm.steering:
+        state.controls |= steering.learn(metrics, state.controls)
+    return metrics
+
+
+def logprobs_in_other_batches(engine: PolicyEngine, batch: Batch) -> Tensor:
+    """log pi of the completion tokens, [N, T - 1], each completion in other company than in an update."""
+    again_NT = torch.zeros_like(batch.sampler_logp_NT[:, 1:])
+    for first in (0, 1):
+        rows_N = torch.arange(first, len(batch), 2, device=batch.ids_NT.device)
+        part_NT = engine.logprobs(batch.rows(rows_N))
+        again_NT[rows_N, : part_NT.shape[1]] = part_NT
+    return again_NT
+
+
+def noise_floor(
+    objective: Objective, batch: Batch, logp_NT: Tensor, again_NT: Tensor, world: World
+) -> dict[str, float]:
+    """``eur/noise_floor``: the EUR (eq. 12) of weights that did not change, by rounding alone; once per run.
+
+    An EUR of a later update that is not below it says nothing about drift. In fp32 it is 1.
+    """
+    slope_NT = objective.slope(again_NT, logp_NT, batch.advantage_N, batch.completion_NT[:, 1:])
+    parts = world.gather((slope_NT.cpu(), batch.completion_NT[:, 1:].cpu(), batch.group_N.cpu()))
+    width = max(slope_NT.shape[1] for slope_NT, _, _ in parts)
+    slopes, masks = (torch.cat([pad(part[i], (0, width - part[i].shape[1])) for part in parts]) for i in (0, 1))
+    return {"eur/noise_floor": effective_update_ratio(slopes, masks, torch.cat([part[2] for part in parts])).item()}

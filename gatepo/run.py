@@ -9,13 +9,12 @@ import shutil
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 import yaml
 
-from gatepo import build
+from gatepo import build, checkpoint
 from gatepo.config import plain
 from gatepo.distributed import World
 from gatepo.errors import UserError
@@ -62,17 +61,14 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
         seed=config.seed,
         world=world,
     )
-    state = RunState(seed=config.seed)
-    before = evaluate()
-    started = perf_counter()
+    state = _go_on(folder, algorithm) if config.resume else RunState(seed=config.seed, before=evaluate())
     _train(config, folder, algorithm, evaluate, state)
-    seconds = perf_counter() - started
     algorithm.rollout.wake()
     algorithm.sync(state.update)
     after = evaluate()
     _export(algorithm, tokenizer, folder / "model", world)
-    evaluation = {name: {"before": before[name], "after": after[name]} for name in after}
-    summary = _finish(folder, seconds, evaluation) if world.first else {}
+    evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
+    summary = _finish(folder, state.seconds, evaluation) if world.first else {}
     world.barrier()
     algorithm.reward.close()
     algorithm.rollout.close()  # last: vLLM takes every process group down with it
@@ -94,19 +90,21 @@ def describe(summary: dict[str, Any], folder: Path) -> str:
 
 
 def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Evaluator, state: RunState) -> None:
-    hooks: list[Hook] = [*_least_time(config)]
+    hooks: list[Hook] = [_clock, *_least_time(config)]
     if config.evaluate.every:
         hooks.append(_evaluation(evaluate, algorithm, config.evaluate.every))
     with ExitStack() as files:
         if algorithm.world.first:
-            samples = files.enter_context(closing(JsonLines(folder / "completions.jsonl")))
+            samples = files.enter_context(closing(JsonLines(folder / "completions.jsonl", state.update)))
             trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
             hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers)]
+        if config.checkpoint.every:  # last: what it holds is written everywhere else already
+            hooks.append(_checkpointer(config, folder, algorithm))
         train(algorithm, state, hooks)
 
 
 def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracker]:
-    trackers: list[Tracker] = [FileTracker(folder / "metrics.jsonl")]
+    trackers: list[Tracker] = [FileTracker(folder / "metrics.jsonl", state.update)]
     if config.tracker.name == "wandb":
         trackers.append(WandbTracker(folder, config.tracker.project, config.tracker.mode, plain(config)))
     elif config.tracker.name != "none":
@@ -156,6 +154,29 @@ def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
     return hook
 
 
+def _checkpointer(config: TrainConfig, folder: Path, algorithm: Algorithm) -> Hook:
+    """A checkpoint at every ``checkpoint.every``-th update."""
+
+    def hook(state: RunState, metrics: dict[str, float]) -> None:
+        if state.update % config.checkpoint.every == 0:
+            checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep)
+
+    return hook
+
+
+def _clock(state: RunState, metrics: dict[str, float]) -> None:
+    state.seconds += metrics["step_time"]
+
+
+def _go_on(folder: Path, algorithm: Algorithm) -> RunState:
+    """The state of the newest checkpoint, with the engine put where it was."""
+    state = checkpoint.load(checkpoint.found(folder)[-1], algorithm.engine, algorithm.world)
+    if state.flight is not None:
+        state.flight = state.flight.to(algorithm.device)
+    algorithm.rollout.sleep()  # as after every rollout batch
+    return state
+
+
 def _make_deterministic(config: TrainConfig) -> None:
     """The same seed gives the same metrics to the bit, on the same machine and thread count."""
     if config.threads is not None:
@@ -166,7 +187,15 @@ def _make_deterministic(config: TrainConfig) -> None:
 
 
 def _claim(folder: Path, config: TrainConfig) -> None:
-    """Write the resolved config into a folder that holds no run yet."""
+    """Write the resolved config into a folder that holds no run yet; a run to go on with must have a checkpoint."""
+    if config.resume is not None:
+        if (folder / "summary.json").exists():
+            raise UserError(f"resume must be an interrupted run, got {folder}, which is finished; choose another")
+        if not checkpoint.found(folder):
+            raise UserError(
+                f"resume must be a run with a checkpoint, got {folder}; set checkpoint.every when you start it again"
+            )
+        return
     taken = [name for name in ("metrics.jsonl", "summary.json") if (folder / name).exists()]
     if taken:
         raise UserError(

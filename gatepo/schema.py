@@ -13,7 +13,7 @@ from omegaconf import MISSING
 @dataclass
 class GateConfig:
     name: str = MISSING
-    """Family: sigmoid, erf, arctan, softsign, clip or none."""
+    """Family: one of gatepo.objective.gates.names()."""
 
 
 @dataclass
@@ -25,9 +25,51 @@ class ClipGateConfig(GateConfig):
 
 
 @dataclass
+class DualClipGateConfig(ClipGateConfig):
+    c: float = MISSING
+    """Where A <= 0, ratios above c are clipped too; > 1."""
+
+
+@dataclass
+class CispoGateConfig(GateConfig):
+    eps_high: float = MISSING
+    """The coefficient r f'(r) is bounded by 1 + eps_high; > 0."""
+
+
+@dataclass
+class CeGppoGateConfig(ClipGateConfig):
+    beta_low: float = MISSING
+    """Gradient kept below 1 - eps_low where A <= 0, as a share of that at the bound; >= 0."""
+    beta_high: float = MISSING
+    """Gradient kept above 1 + eps_high where A > 0, as a share of that at the bound; >= 0."""
+
+
+@dataclass
+class AspoGateConfig(ClipGateConfig):
+    c: float = MISSING
+    """Largest coefficient r f'(r); > 1."""
+
+
+@dataclass
+class GammaGateConfig(GateConfig):
+    k_pos: float = MISSING
+    """Exponent of the ratio where A > 0; > 0."""
+    lambda_pos: float = MISSING
+    """Rate of the exponential where A > 0; > 0."""
+    k_neg: float = MISSING
+    """Exponent of the ratio where A <= 0; > 0."""
+    lambda_neg: float = MISSING
+    """Rate of the exponential where A <= 0; > 0."""
+
+
+@dataclass
 class TauConfig:
     name: str = MISSING
-    """Rule: constant."""
+    """Rule: constant, matched, schedule or target_eur."""
+
+
+@dataclass
+class ConstantTauConfig(TauConfig):
     pos: float = MISSING
     """The gate's temperature where A > 0; > 0."""
     neg: float = MISSING
@@ -35,9 +77,39 @@ class TauConfig:
 
 
 @dataclass
+class MatchedTauConfig(TauConfig):
+    half_width: float = MISSING
+    """Distance above r = 1 at which the slope is 1/2, where A > 0; tau follows from the gate; > 0."""
+    neg_over_pos: float = MISSING
+    """tau.neg / tau.pos; > 0."""
+
+
+@dataclass
+class ScheduleTauConfig(ConstantTauConfig):
+    shape: str = MISSING
+    """Of the way from (pos, neg) to (end_pos, end_neg) over the run: constant, linear or cosine."""
+    end_pos: float = MISSING
+    """tau.pos at the end of the run; > 0."""
+    end_neg: float = MISSING
+    """tau.neg at the end of the run; > 0."""
+
+
+@dataclass
+class TargetEurTauConfig(ConstantTauConfig):
+    target: float = MISSING
+    """EUR of the last iteration that tau is moved towards, from (pos, neg) on; in (0, 1)."""
+    gain: float = MISSING
+    """Change of log tau for an EUR that is off by 1; in (0, 5), beyond which it would swing."""
+    low: float = MISSING
+    """Smallest tau.pos; > 0."""
+    high: float = MISSING
+    """Largest tau.pos; > low."""
+
+
+@dataclass
 class RatioConfig:
     name: str = MISSING
-    """What r is: token."""
+    """What r is: token, sequence, sequence_token or sequence_product."""
     clamp: float = 20.0
     """Bound of the absolute log-ratio, nats; in (0, 88], beyond which fp32 overflows."""
 
@@ -45,15 +117,21 @@ class RatioConfig:
 @dataclass
 class AggregationConfig:
     name: str = MISSING
-    """How tokens become one number: sequence_mean."""
+    """How tokens become one number: sequence_mean, token_mean, constant, sequence_sum or geometric_mean."""
+
+
+@dataclass
+class ConstantAggregationConfig(AggregationConfig):
+    length: int = MISSING
+    """Tokens that every completion's sum is divided by; >= 1."""
 
 
 @dataclass
 class AdvantageConfig:
     name: str = MISSING
-    """How rewards become A: group_zscore."""
+    """How rewards become A: group_zscore, group_center, rloo, reinforce_pp, reinforce_pp_baseline or max_rl."""
     eps: float = 1e-4
-    """Added to the standard deviation; >= 0."""
+    """Added to the denominator, where there is one; >= 0."""
     ddof: int = 1
     """Delta degrees of freedom of the standard deviation; 0 or 1."""
 
@@ -70,6 +148,32 @@ class BoundedCorrectionConfig(CorrectionConfig):
     """One weight per token, or one per sequence."""
     cap: float = MISSING
     """Largest weight; > 0."""
+
+
+@dataclass
+class KlConfig:
+    name: str = MISSING
+    """Whether there is a KL penalty, and how its coefficient is found: none, fixed or adaptive."""
+
+
+@dataclass
+class FixedKlConfig(KlConfig):
+    reference: str = MISSING
+    """The other policy: initial, the untrained model, or sampling, the one that drew the completions."""
+    estimator: str = MISSING
+    """k1, k2 or k3."""
+    coefficient: float = MISSING
+    """beta; at the start, where it is adaptive; > 0."""
+
+
+@dataclass
+class AdaptiveKlConfig(FixedKlConfig):
+    target: float = MISSING
+    """KL of the last iteration, nats per token, that the coefficient is moved towards; > 0."""
+    low: float = MISSING
+    """Smallest coefficient; > 0."""
+    high: float = MISSING
+    """Largest coefficient; > low."""
 
 
 @dataclass
@@ -211,6 +315,10 @@ class BatchConfig:
     """mu, passes over one rollout batch; >= 1."""
     micro: int | None = None
     """Completions that one device runs at once; divides prompts * num_generations / devices; null: all of them."""
+    max_rounds: int = 1
+    """Rounds of sampling until every group's rewards differ (dynamic sampling); 1 takes what comes; >= 1."""
+    max_deviation: float | None = None
+    """Mean |r - 1| beyond which a rollout batch gets no further iteration (ESPO); null: no bound; > 0."""
 
 
 @dataclass
@@ -221,6 +329,8 @@ class SamplingConfig:
     """Tokens; longer prompts lose their beginning."""
     max_completion_length: int = 64
     """Tokens."""
+    overlong: str = "keep"
+    """What becomes of completions that hit the limit: keep them, or filter them from the loss."""
 
 
 @dataclass
@@ -234,7 +344,17 @@ class EvaluateConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    every: int = 0
+    """Updates between checkpoints, from which a run can go on (resume=FOLDER); 0: none."""
+    keep: int | None = 1
+    """Newest checkpoints that stay; null: all."""
+
+
+@dataclass
 class TrainConfig:
+    resume: str | None = None
+    """Folder of an interrupted run: go on from its newest checkpoint, with its own settings."""
     seed: int = 0
     """Decides the order of prompts and every sample."""
     devices: int = 1
@@ -251,6 +371,7 @@ class TrainConfig:
     ratio: RatioConfig = field(default_factory=RatioConfig)
     aggregation: AggregationConfig = field(default_factory=AggregationConfig)
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+    kl: KlConfig = field(default_factory=KlConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -261,10 +382,26 @@ class TrainConfig:
     batch: BatchConfig = field(default_factory=BatchConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "gate": {"clip": ClipGateConfig},
+    "gate": {
+        "clip": ClipGateConfig,
+        "dual_clip": DualClipGateConfig,
+        "cispo": CispoGateConfig,
+        "ce_gppo": CeGppoGateConfig,
+        "aspo": AspoGateConfig,
+        "gamma": GammaGateConfig,
+    },
+    "tau": {
+        "constant": ConstantTauConfig,
+        "matched": MatchedTauConfig,
+        "schedule": ScheduleTauConfig,
+        "target_eur": TargetEurTauConfig,
+    },
+    "aggregation": {"constant": ConstantAggregationConfig},
+    "kl": {"fixed": FixedKlConfig, "adaptive": AdaptiveKlConfig},
     "correction": {"truncate": BoundedCorrectionConfig, "mask": BoundedCorrectionConfig},
     "rollout": {"vllm": VllmRolloutConfig},
     "engine": {"deepspeed": DeepSpeedEngineConfig},

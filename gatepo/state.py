@@ -7,8 +7,9 @@ them itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from gatepo.objective.aggregation import Totals
@@ -26,6 +27,11 @@ class Flight:
     anchor_NT: Tensor | None = None  # log pi_old, known from the first iteration on
     iteration: int = 0  # passes that are done
 
+    def to(self, device: torch.device) -> Flight:
+        """The same on another device."""
+        anchor_NT = None if self.anchor_NT is None else self.anchor_NT.to(device)
+        return replace(self, batch=self.batch.to(device), anchor_NT=anchor_NT)
+
 
 @dataclass(slots=True, kw_only=True)
 class RunState:
@@ -36,4 +42,7 @@ class RunState:
     rollouts: int = 0  # rollout batches drawn
     position: int = 0  # prompts taken from the stream
     num_tokens: int = 0  # prompt and completion tokens seen
+    controls: dict[str, float] = field(default_factory=dict)  # what schedules and controllers remember
+    seconds: float = 0.0  # of training, over all interruptions
+    before: dict[str, float] = field(default_factory=dict)  # accuracy of the untrained model by evaluation set
     flight: Flight | None = None  # None before the first; replaced once its iterations are done

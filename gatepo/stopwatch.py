@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PARTS = ("rollout", "sync", "reward", "train")
+PARTS = ("rollout", "sync", "reward", "train", "telemetry")
 DURING = "during "  # and a part's name, as a note on what was raised in it
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,9 @@ def task(composed: DictConfig) -> None:
     settings = config.typed(composed)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
+    if settings.resume is not None:
+        folder = Path(settings.resume)
+        settings = _settings_of(folder, list(hydra.overrides.task))
     if settings.devices > 1 and not cli.started_with_others():
         from gatepo.launch import launch
 
@@ -38,6 +42,16 @@ def task(composed: DictConfig) -> None:
         from gatepo.worker import work  # torch and transformers, which --help and bad input need not wait for
 
         work(settings, folder)
+
+
+def _settings_of(run: Path, overrides: list[str]) -> TrainConfig:
+    """What an interrupted run was started with; nothing of it can be changed on the way."""
+    others = [text for text in overrides if not text.startswith("resume=")]
+    if others:
+        raise UserError(f"resume must stand alone, got {' '.join(others)} beside it; the run's own settings go on")
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"resume must be the folder of a run, got {run}, which has no config.yaml; choose another")
+    return replace(config.read(run / "config.yaml"), resume=str(run))
 
 
 class _Job:

@@ -6,7 +6,8 @@ Axes: P prompts, G completions of one prompt, N = P * G completions, T tokens (p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,13 +74,21 @@ class Batch:
     advantage_N: Tensor
     group_N: Tensor  # which prompt of the run
     sampler_logp_NT: Tensor  # nats, 0 outside completions
+    reference_logp_NT: Tensor | None = None  # of the untrained model, [N, T - 1], for a KL penalty on it
 
     def __len__(self) -> int:
         return len(self.ids_NT)
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if part is not None}
+        return Batch(**moved)
+
     def rows(self, index_N: Tensor) -> Batch:
         """The named completions, cut to the longest of them."""
         width = int(self.attention_NT[index_N].sum(dim=1).max())
+        reference_NT = self.reference_logp_NT
         return Batch(
             ids_NT=self.ids_NT[index_N, :width],
             completion_NT=self.completion_NT[index_N, :width],
@@ -87,6 +96,7 @@ class Batch:
             advantage_N=self.advantage_N[index_N],
             group_N=self.group_N[index_N],
             sampler_logp_NT=self.sampler_logp_NT[index_N, :width],
+            reference_logp_NT=None if reference_NT is None else reference_NT[index_N, : width - 1],
         )
 
 
@@ -101,8 +111,13 @@ class StepMetrics:
     logp_NT: Tensor  # log pi of the completion tokens before the step, [N, T - 1], nats
 
 
-def make_batch(groups: list[Group], advantage_PG: Tensor, pad_id: int, device: torch.device) -> Batch:
-    """Groups and their advantages [P, G] as one padded batch."""
+def make_batch(
+    groups: list[Group], advantage_PG: Tensor, pad_id: int, device: torch.device, learn_unfinished: bool = True
+) -> Batch:
+    """Groups and their advantages [P, G] as one padded batch.
+
+    Without ``learn_unfinished`` the tokens of completions that hit the length limit are no completion tokens.
+    """
     rows = [(group.prompt, c) for group in groups for c in group.completions]
     width = max(len(prompt.token_ids) + len(c.token_ids) for prompt, c in rows)
     ids_NT = torch.full((len(rows), width), pad_id)
@@ -112,7 +127,7 @@ def make_batch(groups: list[Group], advantage_PG: Tensor, pad_id: int, device: t
     for n, (prompt, c) in enumerate(rows):
         start, end = len(prompt.token_ids), len(prompt.token_ids) + len(c.token_ids)
         ids_NT[n, :end] = torch.tensor(prompt.token_ids + c.token_ids)
-        completion_NT[n, start:end] = True
+        completion_NT[n, start:end] = c.finished or learn_unfinished
         attention_NT[n, :end] = True
         sampler_logp_NT[n, start:end] = torch.tensor(c.sampler_logp)
     return Batch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -12,9 +12,21 @@ from typing import Any
 
 from gatepo.errors import UserError
 from gatepo.schema import (
+    AdaptiveKlConfig,
+    AspoGateConfig,
     BoundedCorrectionConfig,
+    CeGppoGateConfig,
+    CispoGateConfig,
     ClipGateConfig,
+    ConstantAggregationConfig,
+    ConstantTauConfig,
     DeepSpeedEngineConfig,
+    DualClipGateConfig,
+    FixedKlConfig,
+    GammaGateConfig,
+    MatchedTauConfig,
+    ScheduleTauConfig,
+    TargetEurTauConfig,
     TrainConfig,
     VllmRolloutConfig,
 )
@@ -43,6 +55,7 @@ def one_of(*options: object) -> Rule:
 POSITIVE = Rule("must be a finite number > 0", lambda value: value > 0 and math.isfinite(value))
 FRACTION = Rule("must be in (0, 1)", lambda value: 0 < value < 1)
 DECAY = Rule("must be in [0, 1)", lambda value: 0 <= value < 1)
+ABOVE_ONE = Rule("must be a finite number > 1", lambda value: value > 1 and math.isfinite(value))
 OPTIONAL_COUNT = Rule("must be >= 1", lambda value: value is None or value >= 1)
 
 # key, rule, what to type instead
@@ -52,8 +65,6 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("anchor", one_of("old", "rollout"), "the paper divides by pi_old"),
     ("threads", OPTIONAL_COUNT, "leave it out"),
     ("updates", at_least(1), "200 is the default"),
-    ("tau.pos", POSITIVE, "the paper uses 10 (tau=paper)"),
-    ("tau.neg", POSITIVE, "the paper uses 12 (tau=paper)"),
     ("ratio.clamp", Rule("must be in (0, 88]", lambda value: 0 < value <= 88), "20 is the default"),
     ("advantage.eps", at_least(0), "1e-4 is the default"),
     ("advantage.ddof", one_of(0, 1), "1 is the default"),
@@ -76,19 +87,72 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("sampling.temperature", POSITIVE, "1.0 is the default; greedy samples form no group"),
     ("sampling.max_prompt_length", at_least(1), "the paper uses 1536"),
     ("sampling.max_completion_length", at_least(1), "the paper uses 512"),
+    ("sampling.overlong", one_of("keep", "filter"), "keep is the default"),
+    ("batch.max_rounds", at_least(1), "1 takes what comes"),
+    (
+        "batch.max_deviation",
+        Rule("must be null or > 0", lambda value: value is None or value > 0),
+        "ESPO's paper uses 0.25",
+    ),
     ("rollout.tolerance", POSITIVE, "1e-3 is the default"),
     ("reward.weights.answer", at_least(0), "the paper uses 1"),
     ("reward.weights.format", at_least(0), "the paper uses 1"),
     ("reward.deadline", POSITIVE, "2 seconds is the default"),
     ("tracker.mode", one_of("offline", "online", "disabled"), "offline needs no account"),
+    ("checkpoint.every", at_least(0), "0 writes none"),
+    ("checkpoint.keep", OPTIONAL_COUNT, "null keeps all"),
     ("evaluate.every", at_least(0), "0 evaluates before and after only"),
     ("evaluate.limit", OPTIONAL_COUNT, "leave it out"),
     ("evaluate.temperature", POSITIVE, "the paper uses 0.7"),
 )
+# of an option and of those that extend it
 OPTION_RULES: dict[type, tuple[tuple[str, Rule, str], ...]] = {
     ClipGateConfig: (
         ("gate.eps_low", FRACTION, "the paper uses 0.2"),
         ("gate.eps_high", FRACTION, "the paper uses 0.2"),
+    ),
+    DualClipGateConfig: (("gate.c", ABOVE_ONE, "3 is the default"),),
+    AspoGateConfig: (("gate.c", ABOVE_ONE, "3 is the default"),),
+    CispoGateConfig: (("gate.eps_high", POSITIVE, "4 is the default"),),
+    CeGppoGateConfig: (
+        ("gate.beta_low", at_least(0), "0.75 is the default"),
+        ("gate.beta_high", at_least(0), "1 is the default"),
+    ),
+    GammaGateConfig: (
+        ("gate.k_pos", POSITIVE, "2 is the default"),
+        ("gate.lambda_pos", POSITIVE, "3 is the default"),
+        ("gate.k_neg", POSITIVE, "3 is the default"),
+        ("gate.lambda_neg", POSITIVE, "2 is the default"),
+    ),
+    ConstantTauConfig: (
+        ("tau.pos", POSITIVE, "the paper uses 10 (tau=paper)"),
+        ("tau.neg", POSITIVE, "the paper uses 12 (tau=paper)"),
+    ),
+    ScheduleTauConfig: (
+        ("tau.shape", one_of("constant", "linear", "cosine"), "linear is the default"),
+        ("tau.end_pos", POSITIVE, "13 is the default"),
+        ("tau.end_neg", POSITIVE, "15 is the default"),
+    ),
+    MatchedTauConfig: (
+        ("tau.half_width", POSITIVE, "0.1 is the default"),
+        ("tau.neg_over_pos", POSITIVE, "1.2 is the paper's"),
+    ),
+    TargetEurTauConfig: (
+        ("tau.target", FRACTION, "0.9 is the default"),
+        ("tau.gain", Rule("must be in (0, 5)", lambda value: 0 < value < 5), "2 is the default"),
+        ("tau.low", POSITIVE, "0.1 is the default"),
+        ("tau.high", POSITIVE, "1000 is the default"),
+    ),
+    ConstantAggregationConfig: (("aggregation.length", at_least(1), "sampling.max_completion_length is the default"),),
+    FixedKlConfig: (
+        ("kl.reference", one_of("initial", "sampling"), "initial is GRPO's"),
+        ("kl.estimator", one_of("k1", "k2", "k3"), "k3 is GRPO's"),
+        ("kl.coefficient", POSITIVE, "kl=none has no penalty"),
+    ),
+    AdaptiveKlConfig: (
+        ("kl.target", POSITIVE, "0.01 is PPO's"),
+        ("kl.low", POSITIVE, "1e-3 is the default"),
+        ("kl.high", POSITIVE, "1e3 is the default"),
     ),
     BoundedCorrectionConfig: (
         ("correction.level", one_of("token", "sequence"), "token is the default"),
@@ -109,14 +173,37 @@ def validate(config: TrainConfig) -> None:
     Raises:
       UserError: the first value that breaks one.
     """
-    chosen = (config.gate, config.correction, config.rollout, config.engine)
-    for key, rule, remedy in (*RULES, *chain(*(OPTION_RULES.get(type(option), ()) for option in chosen))):
+    for key, rule, remedy in (*RULES, *_option_rules(config)):
         _require(key, rule, attrgetter(key)(config), remedy)
     _require("data.sources", Rule("must name at least one source", bool), config.data.sources, "choose data=tiny, say")
     for name, source in config.data.sources.items():
         _require(f"data.sources.{name}.weight", POSITIVE, source.weight, "1 is an equal share")
     _validate_devices(config)
     _validate_batch(config)
+    _validate_axes(config)
+
+
+def _option_rules(config: TrainConfig) -> Iterator[tuple[str, Rule, str]]:
+    chosen = (config.gate, config.tau, config.aggregation, config.kl, config.correction, config.rollout, config.engine)
+    for option in chosen:
+        yield from chain(*(OPTION_RULES.get(kind, ()) for kind in type(option).mro()))
+
+
+def _validate_axes(config: TrainConfig) -> None:
+    """Choices on one axis that exclude choices on another."""
+    if config.aggregation.name == "geometric_mean":
+        # Its product over tokens would take the |o|-th power of a ratio that is the same for all of them.
+        token = Rule("must be token with aggregation=geometric_mean", lambda value: value == "token")
+        _require("ratio", token, config.ratio.name, "type ratio=token, or aggregation=sequence_mean")
+        if isinstance(config.correction, BoundedCorrectionConfig):
+            whole = Rule("must be sequence with aggregation=geometric_mean", lambda value: value == "sequence")
+            _require("correction.level", whole, config.correction.level, "type correction.level=sequence")
+    for key, part in (("tau", config.tau), ("kl", config.kl)):
+        if isinstance(part, TargetEurTauConfig | AdaptiveKlConfig):
+            above = Rule(f"must be > {key}.low = {part.low}", part.low.__lt__)
+            _require(f"{key}.high", above, part.high, "raise it")
+            again = Rule(f"must be >= 2 with {key}={part.name}, which looks beyond the first", lambda value: value >= 2)
+            _require("batch.iterations", again, config.batch.iterations, f"choose another {key}")
 
 
 def _validate_batch(config: TrainConfig) -> None:

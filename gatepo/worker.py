@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from gatepo import cli, config, distributed
+from gatepo import checkpoint, cli, config, distributed
 from gatepo.distributed import World
 from gatepo.errors import UserError
 from gatepo.run import describe, run
@@ -29,8 +29,11 @@ def work(settings: TrainConfig, folder: Path) -> None:
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     try:
         summary = run(_on(settings, world), shown, world)
-    except RuntimeError as error:
-        world.name_the_dead(error)
+    except BaseException as error:
+        if checkpoint.found(shown):
+            print(f"gatepo: go on with: python -m gatepo.train resume={shown}", file=sys.stderr, flush=True)
+        if isinstance(error, RuntimeError):
+            world.name_the_dead(error)
         raise
     if world.first:
         print(describe(summary, shown), flush=True)

@@ -31,7 +31,7 @@ def test_cfg_job_prints_the_composed_config() -> None:
 def test_help_lists_groups_and_their_options() -> None:
     done = gatepo("train", "--help")
     assert done.returncode == 0, done.stderr
-    assert "gate: arctan, clip, erf, none, sigmoid, softsign" in done.stdout
+    assert "gate: arctan, aspo, ce_gppo, cispo, clip, " in done.stdout
     assert "experiment/paper: arctan, erf, grpo, sapo, setup, softsign" in done.stdout
     assert "sweep: gates, temperature" in done.stdout
 
@@ -39,9 +39,9 @@ def test_help_lists_groups_and_their_options() -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["gate=tanh"], ["gate/tanh", "arctan clip erf none sigmoid softsign"]),
+        (["gate=tanh"], ["gate/tanh", "arctan aspo ce_gppo cispo clip"]),
         (["tau=7"], ["Config group override must be a string", "in tau=7"]),
-        (["tau=t7"], ["tau/t7", "paper t1 t13 t5"]),
+        (["tau=t7"], ["tau/t7", "matched paper schedule t1 t13 t2 t5 target_eur"]),
         (["data=none"], ["data/none", "deepmath gsm8k gsm8k_deepmath tiny"]),
         (["gates=erf"], ["gates"]),
         (["tau.position=3"], ["tau.position"]),
@@ -103,6 +103,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             {
                 *("gatepo.engine.base", "gatepo.rollout.base", "gatepo.rewards.base", "gatepo.objective"),
                 *("gatepo.metrics", "gatepo.state", "gatepo.stopwatch", "gatepo.types", "gatepo.distributed"),
+                *("gatepo.steering", "gatepo.errors"),
             },
         ),
         ("rewards/tags.py", set()),

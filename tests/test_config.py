@@ -13,7 +13,8 @@ from gatepo.schema import TrainConfig
 
 cli.register()
 
-GROUPS = sorted(folder.name for folder in (REPO / "conf").iterdir() if folder.is_dir() and folder.name != "source")
+ADDED = ("source", "method")  # chosen with a package or a plus
+GROUPS = sorted(folder.name for folder in (REPO / "conf").iterdir() if folder.is_dir() and folder.name not in ADDED)
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((REPO / "conf" / group).glob("*.yaml"))]
 
 

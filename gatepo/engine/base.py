@@ -13,6 +13,14 @@ from gatepo.objective.surrogate import Objective
 from gatepo.types import Batch, StepMetrics
 
 
+class ReferencePolicy(Protocol):
+    """A policy that does not learn."""
+
+    def logprobs(self, batch: Batch) -> Tensor:
+        """See :meth:`PolicyEngine.logprobs`."""
+        ...
+
+
 class PolicyEngine(Protocol):
     """Owns the policy's weights and their optimizer.
 
@@ -50,7 +58,7 @@ class PolicyEngine(Protocol):
         ...
 
     def save(self, path: Path) -> None:
-        """Write weights, optimizer and schedule, as :meth:`load` reads them."""
+        """Write weights, optimizer and schedule, as :meth:`load` reads them; every rank calls it."""
         ...
 
     def load(self, path: Path) -> None:

@@ -111,6 +111,7 @@ def accumulate(
                 logp_NT=part_NT,
                 anchor_NT=part_NT.detach() if anchor_NT is None else anchor_NT[part.rows_N, : part_NT.shape[1]],
                 sampler_NT=cut.sampler_logp_NT[:, 1:],
+                reference_NT=cut.reference_logp_NT,
                 entropy_NT=entropy_NT,
                 advantage_N=cut.advantage_N,
                 mask_NT=cut.completion_NT[:, 1:],

@@ -120,7 +120,10 @@ class TorchEngine:
     def save(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = {"model": self._model, "optimizer": self._optimizer, "schedule": self._schedule}
-        torch.save({name: part.state_dict() for name, part in parts.items()} | {"updates": self._updates_done}, path)
+        state = {name: part.state_dict() for name, part in parts.items()} | {"updates": self._updates_done}
+        if self._world.first:
+            torch.save(state, path)
+        self._world.barrier()
 
     def load(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""

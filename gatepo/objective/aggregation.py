@@ -1,4 +1,4 @@
-"""How the terms of single tokens become the one number that is optimised.
+"""How the values of single tokens become the one number that is optimised.
 
 Denominators are those of the whole update, over every micro-batch and device: they are counted once (:class:`Totals`)
 and passed in, so that the loss and its gradient do not depend on how the update is cut up.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -25,13 +26,79 @@ class Totals:
 class Aggregation(Protocol):
     """This micro-batch's share of the update's aggregate; the shares of all micro-batches sum to the aggregate."""
 
-    def __call__(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor: ...
+    def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        """Of gate values f(r) with the weights A (times the correction's, where there is one)."""
+        ...
+
+    def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        """Of terms that are simply added, such as a KL penalty."""
+        ...
+
+
+class _Linear:
+    """An aggregate of products: the value enters linearly."""
+
+    __slots__ = ()
+
+    def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        return self.mean(value_NT * weight_NT, mask_NT, totals)
+
+    def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceMean:
+class SequenceMean(_Linear):
     """1/N sum_i 1/|o_i| sum_t term_it (eq. 1, 2), with N the completions of the whole update."""
 
-    def __call__(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+    def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         length_N = mask_NT.sum(dim=1).clamp(min=1)
         return ((term_NT * mask_NT).sum(dim=1) / length_N).sum() / totals.completions
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMean(_Linear):
+    """1/sum_i |o_i| sum_i sum_t term_it: every token of the update counts the same (DAPO, arXiv:2503.14476, eq. 12)."""
+
+    def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        return (term_NT * mask_NT).sum() / max(totals.tokens, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant(_Linear):
+    """1/N sum_i 1/L sum_t term_it with one constant L in tokens, the longest completion allowed.
+
+    A long completion's tokens then weigh as much as a short one's (Dr. GRPO, arXiv:2503.20783, section 3).
+    """
+
+    length: int
+
+    def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        return (term_NT * mask_NT).sum() / (self.length * totals.completions)
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSum(_Linear):
+    """1/N sum_i sum_t term_it: a completion weighs as much as it is long (LUSPO, arXiv:2602.05261)."""
+
+    def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        return (term_NT * mask_NT).sum() / totals.completions
+
+
+@dataclass(frozen=True, slots=True)
+class GeometricMean:
+    """1/N sum_i w_i (prod_t f(r_it))^(1/|o_i|): the geometric instead of the arithmetic mean over tokens.
+
+    One outlying token moves it less. Values must be > 0, and a completion's weights equal; their mean is taken.
+
+    Source: GMPO, arXiv:2507.20673, eq. 4.
+    """
+
+    def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        length_N = mask_NT.sum(dim=1).clamp(min=1)
+        log_NT = torch.log(torch.where(mask_NT, value_NT, 1.0))
+        weight_N = (weight_NT * mask_NT).sum(dim=1) / length_N
+        return (weight_N * torch.exp(log_NT.sum(dim=1) / length_N)).sum() / totals.completions
+
+    def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        return SequenceMean().mean(term_NT, mask_NT, totals)

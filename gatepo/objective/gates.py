@@ -15,6 +15,14 @@ both in closed form, with d = r - 1:
     clip       min(r, 1+eps_high), max(r, 1-eps_low)   1 inside, 0 outside         eq. 1
     none       r                                       1                           importance sampling
 
+The peers' gates, whose slope is best read off the coefficient c = r f'(r):
+
+    dual_clip  clip, and A <= 0: min(., c)             0 above c too               Ye et al. 2019
+    cispo      c = min(r, 1+eps_high)                  min(1, (1+eps_high) / r)    MiniMax-M1
+    ce_gppo    outside the clip c = beta (1 +- eps)    beta (1 +- eps) / r         Su et al. 2025
+    aspo       A > 0: c = min(1/r, c_max) within eps   c / r                       Wang et al. 2025
+    gamma      c = r^k exp(lambda (1 - r))             c / r                       VESPO
+
 Shapes: ``ratio`` is any tensor; ``tau`` and ``positive`` (True where A > 0) broadcast to it. Results have the
 shape of ``ratio``. All quantities are dimensionless.
 """
@@ -123,6 +131,157 @@ class Clip:
         return self.eps_high
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DualClip:
+    """PPO's clip with a second bound where A <= 0: A f(r) = max(min(r A, clip(r) A), c A). ``tau`` is not used.
+
+    Without it a token whose probability has grown much is pushed down with the weight r, however large.
+
+    Source: Ye et al., *Mastering Complex Control in MOBA Games with Deep Reinforcement Learning*, 2019, eq. 5.
+    """
+
+    eps_low: float = 0.2
+    eps_high: float = 0.2
+    c: float = 3.0
+
+    def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        return torch.where(positive, ratio.clamp(max=1 + self.eps_high), ratio.clamp(1 - self.eps_low, self.c))
+
+    def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        negative_side = (ratio >= 1 - self.eps_low) & (ratio <= self.c)
+        return torch.where(positive, ratio <= 1 + self.eps_high, negative_side).to(ratio.dtype)
+
+    def half_width(self, tau: float) -> float:
+        return self.eps_high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cispo:
+    """CISPO's bounded importance weight, for both signs of A: c = r f'(r) = min(r, 1 + eps_high). ``tau`` is not used.
+
+    The paper's loss is sg(c) A log pi, whose gradient is that of f(r) = r up to the bound b = 1 + eps_high and
+    b (1 + log(r / b)) beyond. c does not vanish: property (iv) does not hold, by intention.
+
+    Source: MiniMax-M1, arXiv:2506.13585, eq. 4 and 5; it sets no lower bound.
+    """
+
+    eps_high: float = 4.0
+
+    def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        bound = 1 + self.eps_high
+        return torch.where(ratio <= bound, ratio, bound * (1 + torch.log(ratio / bound)))
+
+    def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        return ((1 + self.eps_high) / ratio).clamp(max=1)
+
+    def half_width(self, tau: float) -> float:
+        return 1 + 2 * self.eps_high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CeGppo:
+    """CE-GPPO's clip that keeps a bounded gradient outside. ``tau`` is not used.
+
+    Where PPO clips, c = r f'(r) is not 0 but beta_high (1 + eps_high) for A > 0 and beta_low (1 - eps_low) for A <= 0.
+
+    Source: Su et al., arXiv:2509.20712; beta_low = beta_1 and beta_high = beta_2 there.
+    """
+
+    eps_low: float = 0.2
+    eps_high: float = 0.2
+    beta_low: float = 0.75
+    beta_high: float = 1.0
+
+    def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        high, low = 1 + self.eps_high, 1 - self.eps_low
+        above = torch.where(ratio > high, high * (1 + self.beta_high * torch.log(ratio / high)), ratio)
+        below = torch.where(ratio < low, low * (1 + self.beta_low * torch.log(ratio / low)), ratio)
+        return torch.where(positive, above, below)
+
+    def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        high, low = 1 + self.eps_high, 1 - self.eps_low
+        above = torch.where(ratio > high, self.beta_high * high / ratio, 1.0)
+        below = torch.where(ratio < low, self.beta_low * low / ratio, 1.0)
+        return torch.where(positive, above, below)
+
+    def half_width(self, tau: float) -> float:
+        return max(self.eps_high, 2 * self.beta_high * (1 + self.eps_high) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aspo:
+    """ASPO's flipped weight where A > 0: c = r f'(r) = min(1/r, c_max) up to r = 1 + eps_high, 0 beyond.
+
+    Tokens that have become rarer are raised more, not less. Where A <= 0 it is PPO's clip below, and c = c_max from
+    r = c_max on ("soft" dual clip: bounded, not cut). ``tau`` is not used; the slope passes 1 below r = 1, so property
+    (ii) does not hold, by intention.
+
+    Source: Wang et al., arXiv:2510.06062, and the authors' code (Archer2.0, ``compute_policy_loss_archer``).
+    """
+
+    eps_low: float = 0.2
+    eps_high: float = 0.2
+    c: float = 3.0
+
+    def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        rare = 2 - self.c + self.c * torch.log(ratio * self.c)
+        raised = torch.where(ratio < 1 / self.c, rare, 2 - 1 / ratio.clamp(min=1 / self.c, max=1 + self.eps_high))
+        kept = ratio.clamp(min=1 - self.eps_low)
+        lowered = torch.where(kept > self.c, self.c * (1 + torch.log(kept / self.c)), kept)
+        return torch.where(positive, raised, lowered)
+
+    def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        raised = torch.where(ratio <= 1 + self.eps_high, (1 / ratio).clamp(max=self.c) / ratio, 0.0)
+        lowered = torch.where(ratio >= 1 - self.eps_low, (self.c / ratio).clamp(max=1), 0.0)
+        return torch.where(positive, raised, lowered)
+
+    def half_width(self, tau: float) -> float:
+        return self.eps_high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gamma:
+    """VESPO's weight c = r f'(r) = r^k exp(lambda (1 - r)), with k and lambda by the sign of A. ``tau`` is not used.
+
+    The value is an incomplete gamma function: f(r) = exp(lambda) Gamma(k) / lambda^k P(k, lambda r), up to a constant.
+    The slope peaks at r = (k - 1) / lambda, which is below 1 for A > 0: property (ii) does not hold.
+
+    Source: VESPO, arXiv:2602.10693; defaults as in TRL's ``vespo_*`` options.
+    """
+
+    k_pos: float = 2.0
+    lambda_pos: float = 3.0
+    k_neg: float = 3.0
+    lambda_neg: float = 2.0
+
+    def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        return torch.where(
+            positive, _gamma_value(ratio, self.k_pos, self.lambda_pos), _gamma_value(ratio, self.k_neg, self.lambda_neg)
+        )
+
+    def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        k = torch.where(positive, self.k_pos, self.k_neg).to(ratio.dtype)
+        rate = torch.where(positive, self.lambda_pos, self.lambda_neg).to(ratio.dtype)
+        return torch.exp((k - 1) * torch.log(ratio) + rate * (1 - ratio))
+
+    def half_width(self, tau: float) -> float:
+        def slope(distance: float) -> float:
+            return (1 + distance) ** (self.k_pos - 1) * math.exp(-self.lambda_pos * distance)
+
+        low, high = 0.0, 1.0
+        while slope(high) > 0.5:
+            high *= 2
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (middle, high) if slope(middle) > 0.5 else (low, middle)
+        return low
+
+
+def _gamma_value(ratio: Tensor, k: float, rate: float) -> Tensor:
+    scale = math.exp(rate + math.lgamma(k) - k * math.log(rate))
+    return scale * torch.special.gammainc(torch.full_like(ratio, k), rate * ratio)
+
+
 @dataclass(frozen=True, slots=True)
 class NoGate:
     """f(r) = r: plain importance sampling. ``tau`` is not used; property (iv) of the paper does not hold."""
@@ -143,6 +302,11 @@ _FAMILIES: dict[str, type] = {
     "arctan": Arctan,
     "softsign": Softsign,
     "clip": Clip,
+    "dual_clip": DualClip,
+    "cispo": Cispo,
+    "ce_gppo": CeGppo,
+    "aspo": Aspo,
+    "gamma": Gamma,
     "none": NoGate,
 }
 

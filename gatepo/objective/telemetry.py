@@ -14,6 +14,8 @@ from torch.nn.functional import pad
 
 from gatepo.objective.surrogate import TokenRecord
 
+BANDS = (0.01, 0.05, 0.2, 1.0)  # edges of |log r|, nats
+
 
 def effective_update_ratio(slope_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -> Tensor:
     """Mean gate slope of each prompt's tokens, averaged over prompts (EUR).
@@ -63,12 +65,18 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
     low, high = torch.quantile(ratio_M[:: _stride(ratio_M)], ratio_M.new_tensor([0.01, 0.99])).tolist()
     damped_M = slope_M < 0.5  # for `clip` the clipped tokens, for a smooth gate those beyond its half-width
     weight_M = record.correction_NT[mask_NT]
+    coefficient_M = ratio_M * slope_M * weight_M
+    advantage_M = record.advantage_N[:, None].expand_as(mask_NT)[mask_NT]
     metrics = {
         "entropy": record.entropy_NT[mask_NT].mean().item(),
         "eur": eur,
         f"eur/iteration_{iteration}": eur,
         "eur/token_mean": slope_M.mean().item(),
         "coefficient/mean": (ratio_M * slope_M).mean().item(),
+        "coefficient/ess": effective_sample_size(coefficient_M).item(),
+        **gradient_shares(log_ratio_M, (advantage_M * coefficient_M).abs()),
+        **tails(advantage_M * coefficient_M),
+        "kl/sampling": (ratio_M - 1 - log_ratio_M).mean().item(),  # k3 of KL(pi_old || pi_theta)
         "ratio/mean": ratio_M.mean().item(),
         "ratio/min": ratio_M.min().item(),
         "ratio/max": ratio_M.max().item(),
@@ -86,6 +94,47 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
             part = effective_update_ratio(slope_NT[chosen_N], mask_NT[chosen_N], group_N[chosen_N])
             metrics[f"eur/{sign}"] = part.item()
     return metrics
+
+
+def effective_sample_size(weight_M: Tensor) -> Tensor:
+    """(sum w)^2 / (M sum w^2), in (0, 1]: 1 where all weights are equal, 1/M where one token has it all (Kish 1965)."""
+    weight_M = weight_M.double()
+    return weight_M.sum() ** 2 / (len(weight_M) * (weight_M**2).sum().clamp(min=1e-300))
+
+
+def gradient_shares(log_ratio_M: Tensor, size_M: Tensor) -> dict[str, float]:
+    """Which part of sum |A c| comes from tokens in each band of |log r|, nats; the shares sum to 1.
+
+    Args:
+      log_ratio_M: log r of each token.
+      size_M: |A| c of each token, the size of its factor of grad log pi (eq. 4).
+    """
+    edges = torch.tensor(BANDS, dtype=log_ratio_M.dtype, device=log_ratio_M.device)
+    band_M = torch.bucketize(log_ratio_M.abs(), edges)
+    size_B = torch.zeros(len(BANDS) + 1, dtype=torch.float64, device=size_M.device).index_add(
+        0, band_M, size_M.double()
+    )
+    share_B = size_B / size_B.sum().clamp(min=1e-300)
+    names = (*(f"below_{edge}" for edge in BANDS), f"above_{BANDS[-1]}")
+    return {f"gradient_share/{name}": share for name, share in zip(names, share_B.tolist(), strict=True)}
+
+
+def tails(factor_M: Tensor) -> dict[str, float]:
+    """How heavy the tails of A c are, over tokens with A != 0.
+
+    ``gradient/kurtosis`` is E[x^4] / E[x^2]^2 about 0 (3 for a normal distribution); ``gradient/tail_index`` is Hill's
+    estimate of alpha in P(|x| > t) ~ t^-alpha from the largest twentieth: below 4 the fourth moment is infinite, below
+    2 the variance. Left out where fewer than 40 tokens count, or all of the largest are equal.
+
+    Source: the view of Garg et al., arXiv:2102.10264, on PPO's gradients; Hill 1975.
+    """
+    size_M = factor_M[factor_M != 0].double().abs()
+    if len(size_M) < 40:
+        return {}
+    kurtosis = {"gradient/kurtosis": ((size_M**4).mean() / (size_M**2).mean() ** 2).item()}
+    largest_K = size_M.topk(len(size_M) // 20 + 1).values
+    spacing = torch.log(largest_K[:-1] / largest_K[-1]).mean().item()
+    return kurtosis if spacing == 0 else kurtosis | {"gradient/tail_index": 1 / spacing}
 
 
 def _stride(values_M: Tensor, most: int = 1_000_000) -> int:

@@ -9,10 +9,19 @@ from typing import IO
 
 
 class JsonLines:
-    """Appends objects to a file, one line each."""
+    """Appends objects to a file, one line each.
 
-    def __init__(self, path: Path) -> None:
-        self._file: IO[str] = path.open("w", encoding="utf-8")
+    Args:
+      path: the file. Rows of a run that was interrupted stay, as far as ``update``.
+      update: rows that belong to a later one are taken out; they will be written again.
+    """
+
+    def __init__(self, path: Path, update: int) -> None:
+        kept = _rows_until(path, update) if path.is_file() else []
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.rename(path)
+        self._file: IO[str] = path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, object]) -> None:
         """Append one object; numbers keep all their digits."""
@@ -27,8 +36,8 @@ class JsonLines:
 class FileTracker:
     """One line of ``metrics.jsonl`` per update."""
 
-    def __init__(self, path: Path) -> None:
-        self._lines = JsonLines(path)
+    def __init__(self, path: Path, update: int) -> None:
+        self._lines = JsonLines(path, update)
 
     def log(self, update: int, metrics: dict[str, float]) -> None:
         """See :class:`~gatepo.tracking.base.Tracker`."""
@@ -37,3 +46,9 @@ class FileTracker:
     def close(self) -> None:
         """See :class:`~gatepo.tracking.base.Tracker`."""
         self._lines.close()
+
+
+def _rows_until(path: Path, update: int) -> list[str]:
+    """Whole lines of updates up to ``update``; what a dying process left half-written is not one."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n") and json.loads(line)["update"] <= update]

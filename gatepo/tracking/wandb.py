@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,25 @@ class WandbTracker:
       project: W&B project.
       mode: ``offline``, ``online`` or ``disabled``.
       config: the resolved config, shown beside the run.
+
+    Its id is kept in ``folder/wandb-id``, so that a resumed run goes on in the same curves.
     """
 
     def __init__(self, folder: Path, project: str, mode: str, config: dict[str, Any]) -> None:
         import wandb  # slow to import, and only needed when chosen
 
-        self._run = wandb.init(dir=str(folder), project=project, mode=mode, name=folder.name, config=config)  # type: ignore[arg-type]
+        identity = folder / "wandb-id"
+        if not identity.is_file():
+            identity.write_text(secrets.token_hex(4), encoding="utf-8")
+        self._run = wandb.init(
+            dir=str(folder),
+            project=project,
+            mode=mode,  # type: ignore[arg-type]
+            name=folder.name,
+            config=config,
+            id=identity.read_text(encoding="utf-8"),
+            resume="allow",
+        )
 
     def log(self, update: int, metrics: dict[str, float]) -> None:
         """See :class:`~gatepo.tracking.base.Tracker`."""

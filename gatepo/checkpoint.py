@@ -1,0 +1,85 @@
+"""Exact resume: what a run needs to go on, in its own folder, whole or not there at all.
+
+``RUN/checkpoints/update-000020/`` holds the engine's part (weights, optimizer, schedule), ``state-RANK.pt`` of each
+rank (positions, controls and the rollout batch in flight), and ``checkpoint.json``, which lists the files and their
+sizes. It gets this name only once all of it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from gatepo.distributed import World
+from gatepo.engine.base import PolicyEngine
+from gatepo.errors import UserError
+from gatepo.objective.aggregation import Totals
+from gatepo.state import Flight, RunState
+from gatepo.types import Batch
+
+FOLDER, MANIFEST, ENGINE = "checkpoints", "checkpoint.json", "engine"
+
+
+def found(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    return sorted(path for path in (run / FOLDER).glob("update-*") if path.suffix == "")
+
+
+def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: int | None) -> Path:
+    """Write a checkpoint, together with the other ranks; then only the newest ``keep`` stay (None: all)."""
+    final = run / FOLDER / f"update-{state.update:06d}"
+    partial = final.with_suffix(".partial")
+    if world.first:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.mkdir(parents=True)
+    world.barrier()
+    engine.save(partial / ENGINE)
+    torch.save(state, _state_file(partial, world.rank))
+    world.barrier()
+    if world.first:
+        files = {str(p.relative_to(partial)): p.stat().st_size for p in sorted(partial.rglob("*")) if p.is_file()}
+        manifest = {"update": state.update, "ranks": world.size, "files": files}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        partial.rename(final)
+        for old in found(run)[: -keep if keep else 0]:
+            shutil.rmtree(old)
+    world.barrier()
+    return final
+
+
+def load(path: Path, engine: PolicyEngine, world: World) -> RunState:
+    """Put the engine where the checkpoint left it, and give this rank's state.
+
+    Raises:
+      UserError: a file is missing or cut short, or there were other numbers of ranks.
+    """
+    check(path, world.size)
+    engine.load(path / ENGINE)
+    return read_state(path, world.rank)
+
+
+def check(path: Path, ranks: int) -> None:
+    """See the errors of :func:`load`."""
+    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    for name, size in manifest["files"].items():
+        file = path / name
+        if not file.is_file() or file.stat().st_size != size:
+            raise UserError(f"{file} must be the {size} bytes that were written; remove {path} to use the one before")
+    if manifest["ranks"] != ranks:
+        raise UserError(f"devices must be {manifest['ranks']}, as when {path} was written, got {ranks}")
+
+
+def read_state(path: Path, rank: int) -> RunState:
+    """One rank's positions and rollout batch in flight, on the CPU."""
+    with torch.serialization.safe_globals([RunState, Flight, Batch, Totals]):
+        state = torch.load(_state_file(path, rank), map_location="cpu", weights_only=True)
+    assert isinstance(state, RunState)
+    return state
+
+
+def _state_file(path: Path, rank: int) -> Path:
+    return path / f"state-{rank}.pt"

@@ -1,0 +1,31 @@
+"""The untrained model, which a KL penalty may hold on to."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from gatepo.engine import passes
+from gatepo.engine.policy import Policy
+from gatepo.types import Batch
+
+
+class FrozenPolicy:
+    """A second copy of the model, whole on every device, that never changes.
+
+    Args:
+      model: the untrained policy.
+      micro: completions that run at once.
+      temperature: of the sampler.
+      dtype: what the body computes in, and keeps its weights in.
+    """
+
+    def __init__(self, model: PreTrainedModel, micro: int, temperature: float, dtype: torch.dtype) -> None:
+        self._policy = Policy(model.requires_grad_(False).to(dtype), temperature, dtype)
+        self._micro = micro
+
+    def logprobs(self, batch: Batch) -> Tensor:
+        """See :class:`~gatepo.engine.base.ReferencePolicy`."""
+        parts = passes.micro_batches(batch, torch.zeros_like(batch.advantage_N, dtype=torch.bool), self._micro)
+        return passes.logprobs(self._policy, batch, parts, None)

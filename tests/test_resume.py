@@ -1,0 +1,108 @@
+"""A run that was cut off goes on exactly, from its folder alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPO
+from test_cli import gatepo
+from test_processes import SMALL as SMALL_ON_TWO
+from test_processes import wait_for
+from test_run import SMALL, metrics, untimed
+
+from gatepo import checkpoint
+from gatepo.errors import UserError
+
+RUN = (*SMALL, "updates=9", "checkpoint.every=3", "checkpoint.keep=2")
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    done = gatepo("train", *RUN, f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, killed some time after its first checkpoint."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    command = [sys.executable, "-m", "gatepo.train", *RUN, f"hydra.run.dir={folder}"]
+    process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    lines = folder / "metrics.jsonl"
+    assert wait_for(lambda: lines.exists() and lines.read_text().count("\n") >= 4 and checkpoint.found(folder), 120)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "summary.json").exists()
+    with lines.open("a") as file:
+        file.write('{"update": 5, "lo')  # as a full disk would leave it
+    return folder
+
+
+def test_a_killed_run_goes_on_to_the_bit(straight: Path, killed: Path) -> None:
+    """From update 3, in the middle of a rollout batch: the same metrics, samples, model and accuracies."""
+    done = gatepo("train", f"resume={killed}")
+    assert done.returncode == 0, done.stderr
+    assert untimed(metrics(killed)) == untimed(metrics(straight))
+    for name in ("completions.jsonl", "model/model.safetensors"):
+        assert (killed / name).read_bytes() == (straight / name).read_bytes()
+    one, other = (json.loads((folder / "summary.json").read_text()) for folder in (killed, straight))
+    assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    again = gatepo("train", f"resume={killed}")
+    assert again.returncode == 2
+    assert "which is finished" in again.stderr
+
+
+def test_the_newest_checkpoints_stay(straight: Path) -> None:
+    assert [path.name for path in checkpoint.found(straight)] == ["update-000006", "update-000009"]
+    flight = checkpoint.read_state(checkpoint.found(straight)[-1], rank=0).flight
+    assert flight is not None
+    assert flight.iteration == 1
+
+
+def test_what_cannot_be_gone_on_with_is_said(straight: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        (["resume=nowhere"], "resume must be the folder of a run, got nowhere"),
+        ([f"resume={straight}", "tau.pos=3"], "resume must stand alone, got tau.pos=3 beside it"),
+    ):
+        done = gatepo("train", *arguments)
+        assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    (tmp_path / "config.yaml").write_bytes((straight / "config.yaml").read_bytes())
+    done = gatepo("train", f"resume={tmp_path}")
+    assert (done.returncode, "resume must be a run with a checkpoint" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_checkpoint_that_is_not_whole_is_refused(straight: Path, tmp_path: Path) -> None:
+    import shutil
+
+    path = tmp_path / "update-000006"
+    shutil.copytree(checkpoint.found(straight)[0], path)
+    checkpoint.check(path, ranks=1)
+    with pytest.raises(UserError, match=r"devices must be 1, as when .* got 2"):
+        checkpoint.check(path, ranks=2)
+    os.truncate(path / "engine", 1000)
+    with pytest.raises(UserError, match=r"engine must be the \d+ bytes that were written; remove"):
+        checkpoint.check(path, ranks=1)
+
+
+def test_the_papers_stack_goes_on_too(tmp_path: Path) -> None:
+    """vLLM and ZeRO-2 on two ranks, from the middle of a rollout batch."""
+    pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed; make test installs it")
+    folder = tmp_path / "run"
+    stack = ("rollout=vllm", "engine=deepspeed", "devices=2", "checkpoint.every=3")
+    done = gatepo("train", *SMALL_ON_TWO, "updates=6", "checkpoint.keep=null", *stack, f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    straight = untimed(metrics(folder))
+    (folder / "summary.json").unlink()
+    (folder / "checkpoints" / "update-000006").rename(folder / "checkpoints" / "update-000006.partial")
+    (folder / "model").rename(folder / "model before")
+    done = gatepo("train", f"resume={folder}")
+    assert done.returncode == 0, done.stderr
+    assert untimed(metrics(folder)) == straight
