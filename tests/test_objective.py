@@ -16,7 +16,6 @@ from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
 from gatepo.objective.tau import ConstantTau, tau_by_sign
 from gatepo.objective.telemetry import effective_update_ratio, join, token_metrics
 
-
 PAPER = ("sigmoid", "erf", "arctan", "softsign", "clip", "none")
 
 
