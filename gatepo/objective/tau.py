@@ -32,7 +32,7 @@ class ConstantTau:
 
 def tau_by_sign(advantage_N: Tensor, tau: Tau) -> Tensor:
     """tau of each completion (eq. 3): ``tau.pos`` where A > 0, ``tau.neg`` where A <= 0. Shape [N], dimensionless."""
-    return torch.where(advantage_N > 0, tau.pos, tau.neg)
+    return torch.where(advantage_N > 0, advantage_N.new_tensor(tau.pos), advantage_N.new_tensor(tau.neg))
 
 
 def tau_with_half_width(gate: Gate, half_width: float) -> float:
