@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gatepo import tiny
+from gatepo import checkpoint, tiny
 from gatepo.data import sources
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
@@ -64,6 +64,7 @@ from gatepo.schema import (
     ScheduleTauConfig,
     SourceConfig,
     TargetEurTauConfig,
+    TauConfig,
     TrainConfig,
     VllmRolloutConfig,
 )
@@ -90,11 +91,10 @@ def pick(table: dict[str, Any], key: str, name: str) -> Any:
 def objective(config: TrainConfig) -> Objective:
     """One choice on each axis."""
     options = {k: v for k, v in asdict(config.gate).items() if k != "name"}
-    pick(dict.fromkeys(gates.names()), "gate", config.gate.name)
-    gate = gates.get(config.gate.name, **options)
+    gate = gate_by_name(config.gate.name, **options)
     return Objective(
         gate=gate,
-        tau=pick(TAUS, "tau", config.tau.name)(config, gate),
+        tau=tau(config.tau, config.gate.name, gate),
         ratio=pick(RATIOS, "ratio", config.ratio.name)(clamp=config.ratio.clamp),
         aggregation=pick(AGGREGATIONS, "aggregation", config.aggregation.name)(config.aggregation),
         correction=pick(CORRECTIONS, "correction", config.correction.name)(config.correction),
@@ -103,41 +103,43 @@ def objective(config: TrainConfig) -> Objective:
     )
 
 
+def gate_by_name(name: str, **options: float) -> Gate:
+    """A gate of the family called ``name``."""
+    pick(dict.fromkeys(gates.names()), "gate", name)
+    return gates.get(name, **options)
+
+
+def tau(config: TauConfig, name: str, gate: Gate) -> ConstantTau:
+    """The temperatures at the start of the run, for the gate called ``name``."""
+    pick(dict.fromkeys(("constant", "schedule", "target_eur", "matched")), "tau", config.name)
+    if isinstance(config, ConstantTauConfig):
+        return ConstantTau(pos=config.pos, neg=config.neg)
+    assert isinstance(config, MatchedTauConfig)
+    try:
+        pos = tau_with_half_width(gate, config.half_width)
+    except ValueError as error:
+        raise UserError(
+            f"tau.half_width must be a width that gate={name} can have, got {config.half_width} ({error}); "
+            "choose another gate or another tau"
+        ) from error
+    return ConstantTau(pos=pos, neg=pos * config.neg_over_pos)
+
+
 def steering(config: TrainConfig) -> tuple[Steering, ...]:
     """What moves tau and the KL coefficient over the run."""
     found: list[Steering] = []
-    tau, kl, last = config.tau, config.kl, config.batch.iterations
-    if isinstance(tau, ScheduleTauConfig):
-        start, end = ConstantTau(pos=tau.pos, neg=tau.neg), ConstantTau(pos=tau.end_pos, neg=tau.end_neg)
-        found.append(TauSchedule(shape=tau.shape, start=start, end=end))
-    if isinstance(tau, TargetEurTauConfig):
-        start = ConstantTau(pos=tau.pos, neg=tau.neg)
+    rule, kl, last = config.tau, config.kl, config.batch.iterations
+    if isinstance(rule, ScheduleTauConfig):
+        start, end = ConstantTau(pos=rule.pos, neg=rule.neg), ConstantTau(pos=rule.end_pos, neg=rule.end_neg)
+        found.append(TauSchedule(shape=rule.shape, start=start, end=end))
+    if isinstance(rule, TargetEurTauConfig):
+        start = ConstantTau(pos=rule.pos, neg=rule.neg)
         found.append(
-            TargetEur(target=tau.target, gain=tau.gain, start=start, low=tau.low, high=tau.high, iteration=last)
+            TargetEur(target=rule.target, gain=rule.gain, start=start, low=rule.low, high=rule.high, iteration=last)
         )
     if isinstance(kl, AdaptiveKlConfig):
         found.append(AdaptiveKl(start=kl.coefficient, target=kl.target, low=kl.low, high=kl.high, iteration=last))
     return tuple(found)
-
-
-def _given_tau(config: TrainConfig, gate: Gate) -> ConstantTau:
-    assert isinstance(config.tau, ConstantTauConfig)
-    return ConstantTau(pos=config.tau.pos, neg=config.tau.neg)
-
-
-def _matched_tau(config: TrainConfig, gate: Gate) -> ConstantTau:
-    assert isinstance(config.tau, MatchedTauConfig)
-    try:
-        pos = tau_with_half_width(gate, config.tau.half_width)
-    except ValueError as error:
-        raise UserError(
-            f"tau.half_width must be a width that gate={config.gate.name} can have, got {config.tau.half_width} "
-            f"({error}); choose another gate or another tau"
-        ) from error
-    return ConstantTau(pos=pos, neg=pos * config.tau.neg_over_pos)
-
-
-TAUS = {"constant": _given_tau, "schedule": _given_tau, "target_eur": _given_tau, "matched": _matched_tau}
 
 
 def _constant_aggregation(config: AggregationConfig) -> Aggregation:
@@ -299,6 +301,14 @@ def _vllm_rollout(
 
 
 ROLLOUTS = {"transformers": _transformers_rollout, "vllm": _vllm_rollout}
+
+
+def load_weights(config: TrainConfig, model: PreTrainedModel, path: Path) -> None:
+    """Put the weights of a checkpoint's engine into ``model``."""
+    pick(WEIGHT_READERS, "engine", config.engine.name)(model, path / checkpoint.ENGINE)
+
+
+WEIGHT_READERS = {"torch": TorchEngine.read_weights, "deepspeed": DeepSpeedEngine.read_weights}
 
 
 def rollout(

@@ -73,6 +73,11 @@ def check(path: Path, ranks: int) -> None:
         raise UserError(f"devices must be {manifest['ranks']}, as when {path} was written, got {ranks}")
 
 
+def ranks(path: Path) -> int:
+    """How many processes wrote a checkpoint."""
+    return int(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["ranks"])
+
+
 def read_state(path: Path, rank: int) -> RunState:
     """One rank's positions and rollout batch in flight, on the CPU."""
     with torch.serialization.safe_globals([RunState, Flight, Batch, Totals]):

@@ -9,14 +9,15 @@ from typing import Any, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from gatepo.schema import SCHEMAS, TrainConfig
-from gatepo.validation import validate
+from gatepo.schema import SCHEMAS, ProbeConfig, TrainConfig
+from gatepo.validation import validate, validate_probe
 
 
 def register() -> None:
     """Offer the schemas to Hydra, as ``schema/GROUP/plain`` and ``schema/GROUP/OPTION``; YAML files name theirs."""
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainConfig, package="_global_")
+    store.store(group="schema", name="probe", node=ProbeConfig, package="_global_")
     plain = get_type_hints(TrainConfig)
     for group, options in SCHEMAS.items():
         for name, node in {"plain": plain[group], **options}.items():
@@ -32,6 +33,14 @@ def typed(config: DictConfig) -> TrainConfig:
     result = OmegaConf.to_object(config)
     assert isinstance(result, TrainConfig), f"the root config lost its schema: {type(result)}"
     validate(result)
+    return result
+
+
+def typed_probe(config: DictConfig) -> ProbeConfig:
+    """As :func:`typed`, for ``gatepo.probe``."""
+    result = OmegaConf.to_object(config)
+    assert isinstance(result, ProbeConfig), f"the root config lost its schema: {type(result)}"
+    validate_probe(result)
     return result
 
 

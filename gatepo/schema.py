@@ -385,6 +385,17 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
+@dataclass
+class ProbeConfig:
+    run: str = MISSING
+    """Folder of a run with checkpoints."""
+    gates: list[str] = field(default_factory=list)
+    """Gates to compare, with their options' defaults."""
+    tau: TauConfig = field(default_factory=TauConfig)
+    out: str | None = None
+    """Folder for probe.json and probe.png; null: the run's."""
+
+
 SCHEMAS: dict[str, dict[str, type]] = {
     "gate": {
         "clip": ClipGateConfig,

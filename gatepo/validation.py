@@ -25,6 +25,7 @@ from gatepo.schema import (
     FixedKlConfig,
     GammaGateConfig,
     MatchedTauConfig,
+    ProbeConfig,
     ScheduleTauConfig,
     TargetEurTauConfig,
     TrainConfig,
@@ -173,7 +174,8 @@ def validate(config: TrainConfig) -> None:
     Raises:
       UserError: the first value that breaks one.
     """
-    for key, rule, remedy in (*RULES, *_option_rules(config)):
+    chosen = (config.gate, config.tau, config.aggregation, config.kl, config.correction, config.rollout, config.engine)
+    for key, rule, remedy in (*RULES, *_option_rules(*chosen)):
         _require(key, rule, attrgetter(key)(config), remedy)
     _require("data.sources", Rule("must name at least one source", bool), config.data.sources, "choose data=tiny, say")
     for name, source in config.data.sources.items():
@@ -183,8 +185,19 @@ def validate(config: TrainConfig) -> None:
     _validate_axes(config)
 
 
-def _option_rules(config: TrainConfig) -> Iterator[tuple[str, Rule, str]]:
-    chosen = (config.gate, config.tau, config.aggregation, config.kl, config.correction, config.rollout, config.engine)
+def validate_probe(config: ProbeConfig) -> None:
+    """Check every rule that needs no file.
+
+    Raises:
+      UserError: the first value that breaks one.
+    """
+    for key, rule, remedy in _option_rules(config.tau):
+        _require(key, rule, attrgetter(key)(config), remedy)
+    several = Rule("must name two different gates or more", lambda value: len(set(value)) == len(value) >= 2)
+    _require("gates", several, config.gates, "type 'gates=[clip,erf]', say")
+
+
+def _option_rules(*chosen: object) -> Iterator[tuple[str, Rule, str]]:
     for option in chosen:
         yield from chain(*(OPTION_RULES.get(kind, ()) for kind in type(option).mro()))
 

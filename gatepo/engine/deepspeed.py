@@ -151,6 +151,19 @@ class DeepSpeedEngine:
             raise UserError(f"{path} holds no checkpoint that DeepSpeed can read with these settings")
         self._updates_done = client["updates"]
 
+    @staticmethod
+    def read_weights(model: PreTrainedModel, path: Path) -> None:
+        """Put the fp32 weights that :meth:`save` wrote, from any stage and number of ranks, into ``model``."""
+        _import_deepspeed()
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        if list((path / "state").glob("*_optim_states.pt")):
+            state = get_fp32_state_dict_from_zero_checkpoint(str(path), tag="state")
+        else:  # stage 0: nothing is sharded
+            state = torch.load(path / "state" / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()}, strict=False)
+        model.tie_weights()
+
     def _backward(self, share: Tensor) -> None:
         # DeepSpeed averages over ranks; the shares are parts of one sum.
         self._engine.backward(share * self._world.size, scale_wrt_gas=False)

@@ -133,6 +133,11 @@ class TorchEngine:
         self._schedule.load_state_dict(state["schedule"])
         self._updates_done = state["updates"]
 
+    @staticmethod
+    def read_weights(model: PreTrainedModel, path: Path) -> None:
+        """Put the weights that :meth:`save` wrote into ``model``."""
+        model.load_state_dict(torch.load(path, map_location=model.device, weights_only=True)["model"])
+
     def _add_up_gradients(self) -> None:
         for parameter in self._model.parameters():
             if parameter.grad is None:  # no completion learns: zero is what the skipped backward would have given

@@ -1,0 +1,111 @@
+"""Readings of several objectives on one stored rollout batch.
+
+Axes: N completions of one prompt's group, T tokens, D parameters of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gatepo.objective.aggregation import Totals
+from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
+from gatepo.objective.telemetry import effective_update_ratio, join
+from gatepo.types import Batch
+
+Policy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (ids, completion mask) -> (log-probability, entropy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one objective makes of a rollout batch."""
+
+    record: TokenRecord
+    group_N: Tensor
+    gradient_D: Tensor  # of the loss (eq. 2), as an update would have seen it, before clipping
+    spread: float  # mean over groups of |P g_p - g|^2, g_p being a group's share of the gradient g
+
+    def figures(self) -> dict[str, float]:
+        """EUR (eq. 12; by sign of A), coefficient, size and noise of the gradient."""
+        record, mask_NT = self.record, self.record.mask_NT
+        coefficient_M = (record.log_ratio_NT.exp() * record.slope_NT)[mask_NT]
+        norm = self.gradient_D.norm().item()
+        found = {"eur": effective_update_ratio(record.slope_NT, mask_NT, self.group_N).item()}
+        signs = {"eur/positive": record.advantage_N > 0, "eur/negative": record.advantage_N < 0}
+        for name, chosen_N in signs.items():
+            if chosen_N.any():
+                part = effective_update_ratio(record.slope_NT[chosen_N], mask_NT[chosen_N], self.group_N[chosen_N])
+                found[name] = part.item()
+        return found | {
+            "coefficient/mean": coefficient_M.mean().item(),
+            "coefficient/max": coefficient_M.max().item(),
+            "grad_norm": norm,
+            "noise_over_signal": self.spread / (norm**2 * len(torch.unique(self.group_N))) if norm else float("nan"),
+        }
+
+
+def read(
+    policy: Policy,
+    parameters: list[Tensor],
+    batch: Batch,
+    anchor_NT: Tensor,
+    totals: Totals,
+    objectives: dict[str, Objective],
+) -> dict[str, Reading]:
+    """Run every group once forward, and once backward for each objective that learns from it.
+
+    Args:
+      policy: under the weights of the checkpoint; the gradient flows through its log-probability.
+      parameters: of the policy; each objective's gradient is kept whole on the CPU, fp32, twice.
+      batch: the stored completions.
+      anchor_NT: log pi_old of their tokens, [N, T - 1], nats.
+      totals: denominators of the whole update.
+      objectives: by the name under which their readings come back.
+    """
+    size = sum(p.numel() for p in parameters)
+    gradient = {name: torch.zeros(size) for name in objectives}
+    squares = dict.fromkeys(objectives, 0.0)
+    records: dict[str, list[TokenRecord]] = {name: [] for name in objectives}
+    groups = torch.unique(batch.group_N)
+    for group in groups:
+        rows_N = (batch.group_N == group).nonzero().squeeze(1)
+        cut = batch.rows(rows_N)
+        logp_NT, entropy_NT = policy(cut.ids_NT, cut.completion_NT)
+        for name, objective in objectives.items():
+            loss, record = policy_loss(
+                objective,
+                logp_NT=logp_NT,
+                anchor_NT=anchor_NT[rows_N, : logp_NT.shape[1]],
+                sampler_NT=cut.sampler_logp_NT[:, 1:],
+                reference_NT=cut.reference_logp_NT,
+                entropy_NT=entropy_NT,
+                advantage_N=cut.advantage_N,
+                mask_NT=cut.completion_NT[:, 1:],
+                totals=totals,
+            )
+            records[name].append(record.cpu())
+            if objective.learns_from(cut.advantage_N).any():
+                parts = torch.autograd.grad(loss, parameters, retain_graph=True)
+                share_D = torch.cat([part.flatten().float().cpu() for part in parts])
+                gradient[name] += share_D
+                squares[name] += share_D.double().square().sum().item()
+    order_N = torch.cat([batch.group_N[batch.group_N == group] for group in groups]).cpu()
+    P = len(groups)
+    return {
+        name: Reading(
+            record=join(records[name]),
+            group_N=order_N,
+            gradient_D=gradient[name],
+            spread=P * squares[name] - gradient[name].double().square().sum().item(),
+        )
+        for name in objectives
+    }
+
+
+def cosines(gradients: list[Tensor]) -> Tensor:
+    """Cosine between each pair of gradients, [K, K]; NaN where one is zero."""
+    unit_KD = torch.stack([gradient / gradient.norm() for gradient in gradients])
+    return unit_KD @ unit_KD.T
