@@ -7,7 +7,8 @@ here and a YAML file.
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gatepo import tiny
+from gatepo import outside, tiny
 from gatepo.data import sources
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
@@ -30,6 +31,7 @@ from gatepo.objective import gates
 from gatepo.objective.advantage import GroupZScore
 from gatepo.objective.aggregation import SequenceMean
 from gatepo.objective.correction import BoundedCorrection, Correction, NoCorrection
+from gatepo.objective.custom import custom_gate
 from gatepo.objective.ratio import TokenRatio
 from gatepo.objective.surrogate import Objective
 from gatepo.objective.tau import ConstantTau
@@ -41,13 +43,17 @@ from gatepo.rollout.vllm import VllmRollout, VllmSettings
 from gatepo.schema import (
     BoundedCorrectionConfig,
     CorrectionConfig,
+    CustomGateConfig,
     DataConfig,
     DeepSpeedEngineConfig,
+    GateConfig,
     SourceConfig,
     TrainConfig,
     VllmRolloutConfig,
 )
 from gatepo.types import Prompt, Sampling
+
+log = logging.getLogger(__name__)
 
 BF16_NOISE_LIMIT = 1.0  # nats on single, arbitrary tokens; other weights differ by more
 RATIOS = {"token": TokenRatio}
@@ -66,16 +72,39 @@ def pick(table: dict[str, Any], key: str, name: str) -> Any:
 
 def objective(config: TrainConfig) -> Objective:
     """One choice on each axis."""
-    options = {k: v for k, v in asdict(config.gate).items() if k != "name"}
-    pick(dict.fromkeys(gates.names()), "gate", config.gate.name)
+    tau = pick(TAUS, "tau.name", config.tau.name)(pos=config.tau.pos, neg=config.tau.neg)
     return Objective(
-        gate=gates.get(config.gate.name, **options),
-        tau=pick(TAUS, "tau.name", config.tau.name)(pos=config.tau.pos, neg=config.tau.neg),
+        gate=gate(config.gate, (tau.pos, tau.neg)),
+        tau=tau,
         ratio=pick(RATIOS, "ratio", config.ratio.name)(clamp=config.ratio.clamp),
         aggregation=pick(AGGREGATIONS, "aggregation", config.aggregation.name)(),
         correction=pick(CORRECTIONS, "correction", config.correction.name)(config.correction),
         anchor=config.anchor,
     )
+
+
+def gate(config: GateConfig, taus: Sequence[float]) -> gates.Gate:
+    """A family of the package, a formula, or a class from outside; what cannot be used at ``taus`` is refused."""
+    if config._target_ is not None:
+        return outside.gate(config._target_, config.arguments, taus)
+    if isinstance(config, CustomGateConfig):
+        return _custom_gate(config, taus)
+    pick(dict.fromkeys([*gates.names(), "custom"]), "gate", config.name)
+    options = {k: v for k, v in asdict(config).items() if k not in ("name", "_target_", "arguments")}
+    return gates.get(config.name, **options)
+
+
+def _custom_gate(config: CustomGateConfig, taus: Sequence[float]) -> gates.Gate:
+    from gatepo.objective.symbolic.expression import ExpressionError  # and with it sympy
+
+    try:
+        made = custom_gate(slope=config.slope, value=config.value, taus=taus)
+        notes = made.notes
+    except ExpressionError as error:
+        raise UserError(f"gate.{'value' if config.slope is None else 'slope'} {error}") from error
+    for note in notes:
+        log.info("gate=custom: %s", note)
+    return made
 
 
 def _no_correction(config: CorrectionConfig) -> Correction:

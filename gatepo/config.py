@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,24 @@ from gatepo.schema import (
     BoundedCorrectionConfig,
     ClipGateConfig,
     CorrectionConfig,
+    CustomGateConfig,
     DeepSpeedEngineConfig,
     GateConfig,
+    GatesConfig,
     TrainConfig,
     VllmRolloutConfig,
 )
-from gatepo.validation import validate
+from gatepo.validation import validate, validate_gates
 
 
 def register() -> None:
     """Offer the schemas to Hydra, under ``schema/``; YAML files name the one that they fill in."""
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainConfig, package="_global_")
+    store.store(group="schema", name="gates", node=GatesConfig, package="_global_")
     store.store(group="schema/gate", name="plain", node=GateConfig)
     store.store(group="schema/gate", name="clip", node=ClipGateConfig)
+    store.store(group="schema/gate", name="custom", node=CustomGateConfig)
     store.store(group="schema/correction", name="plain", node=CorrectionConfig)
     store.store(group="schema/correction", name="bounded", node=BoundedCorrectionConfig)
     store.store(group="schema/rollout", name="vllm", node=VllmRolloutConfig)
@@ -42,8 +46,25 @@ def typed(config: DictConfig) -> TrainConfig:
     """
     result = OmegaConf.to_object(config)
     assert isinstance(result, TrainConfig), f"the root config lost its schema: {type(result)}"
+    result = replace(result, gate=_gate(result.gate))
     validate(result)
     return result
+
+
+def typed_gates(config: DictConfig) -> GatesConfig:
+    """As :func:`typed`, for ``python -m gatepo.gates``."""
+    result = OmegaConf.to_object(config)
+    assert isinstance(result, GatesConfig), f"the root config lost its schema: {type(result)}"
+    result = replace(result, gate=_gate(result.gate))
+    validate_gates(result)
+    return result
+
+
+def _gate(gate: GateConfig) -> GateConfig:
+    """A class in the place of a family bears its own name, and none of the family's settings."""
+    if gate._target_ is None:
+        return gate
+    return GateConfig(name=gate._target_, _target_=gate._target_, arguments=gate.arguments)
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from gatepo.errors import UserError
 from gatepo.schema import (
     BoundedCorrectionConfig,
     ClipGateConfig,
+    CustomGateConfig,
     DeepSpeedEngineConfig,
+    GateConfig,
+    GatesConfig,
     TrainConfig,
     VllmRolloutConfig,
 )
@@ -115,8 +118,33 @@ def validate(config: TrainConfig) -> None:
     _require("data.sources", Rule("must name at least one source", bool), config.data.sources, "choose data=tiny, say")
     for name, source in config.data.sources.items():
         _require(f"data.sources.{name}.weight", POSITIVE, source.weight, "1 is an equal share")
+    _validate_gate(config.gate)
     _validate_devices(config)
     _validate_batch(config)
+
+
+def validate_gates(config: GatesConfig) -> None:
+    """The rules of ``python -m gatepo.gates``.
+
+    Raises:
+      UserError: the first value that breaks one.
+    """
+    for key, rule, remedy in (("tau", POSITIVE, "the paper uses 10"), *OPTION_RULES.get(type(config.gate), ())):
+        _require(key, rule, attrgetter(key)(config), remedy)
+    _validate_gate(config.gate)
+
+
+def _validate_gate(gate: GateConfig) -> None:
+    if isinstance(gate, CustomGateConfig) and (gate.slope is None) == (gate.value is None):
+        given = "neither" if gate.slope is None else f"both, {gate.slope} and {gate.value}"
+        raise UserError(
+            f"gate=custom must have exactly one of gate.slope and gate.value, got {given}; "
+            "e.g. gate.slope='1/(1+tau**2*(x-1)**2)'"
+        )
+    if gate.arguments and gate._target_ is None:
+        raise UserError(
+            f"gate.arguments must go with gate._target_, got {gate.arguments} alone; add gate._target_=my.module.MyGate"
+        )
 
 
 def _validate_batch(config: TrainConfig) -> None:
