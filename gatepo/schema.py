@@ -280,8 +280,8 @@ class TrainConfig:
 class GatesConfig:
     """``python -m gatepo.gates``."""
 
-    tau: float = 10.0
-    """At which half-widths are shown and properties checked; > 0."""
+    at: float = 10.0
+    """The tau at which half-widths are shown and properties checked; > 0."""
     gate: GateConfig = field(default_factory=GateConfig)
     """A gate with its settings, shown in the place of its family's row or below the others."""
     gates: list[str] | None = None

@@ -129,7 +129,7 @@ def validate_gates(config: GatesConfig) -> None:
     Raises:
       UserError: the first value that breaks one.
     """
-    for key, rule, remedy in (("tau", POSITIVE, "the paper uses 10"), *OPTION_RULES.get(type(config.gate), ())):
+    for key, rule, remedy in (("at", POSITIVE, "the paper uses tau = 10"), *OPTION_RULES.get(type(config.gate), ())):
         _require(key, rule, attrgetter(key)(config), remedy)
     _validate_gate(config.gate)
 

@@ -31,7 +31,7 @@ def test_cfg_job_prints_the_composed_config() -> None:
 def test_help_lists_groups_and_their_options() -> None:
     done = gatepo("train", "--help")
     assert done.returncode == 0, done.stderr
-    assert "gate: arctan, clip, erf, none, sigmoid, softsign" in done.stdout
+    assert "gate: arctan, clip, custom, erf, none, sigmoid, softsign" in done.stdout
     assert "experiment/paper: arctan, erf, grpo, sapo, setup, softsign" in done.stdout
     assert "sweep: gates, temperature" in done.stdout
 
@@ -39,7 +39,9 @@ def test_help_lists_groups_and_their_options() -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["gate=tanh"], ["gate/tanh", "arctan clip erf none sigmoid softsign"]),
+        (["gate=tanh"], ["gate/tanh", "arctan clip custom erf none sigmoid softsign"]),
+        (["gate=custom", "gate.slope=1/(1+y**2)"], ["gate.slope may name x, tau, pi, E only, got the name y"]),
+        (["gate._target_=gone.MyGate"], ["gate._target_ must be a class that can be imported, got gone.MyGate"]),
         (["tau=7"], ["Config group override must be a string", "in tau=7"]),
         (["tau=t7"], ["tau/t7", "paper t1 t13 t5"]),
         (["data=none"], ["data/none", "deepmath gsm8k gsm8k_deepmath tiny"]),

@@ -1,4 +1,4 @@
-"""What each gate is: ``python -m gatepo.gates tau=10 plot=true gate=custom gate.slope='sech(tau*(x-1))'``."""
+"""What each gate is: ``python -m gatepo.gates at=10 plot=true gate=custom gate.slope='sech(tau*(x-1))'``."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def task(composed: DictConfig) -> None:
     from gatepo.gates.rows import chosen, of_figure, rows  # torch, which --help and bad input need not wait for
 
     shown = chosen(settings)
-    print(report(rows(shown, settings.tau), settings.tau))
+    print(report(rows(shown, settings.at), settings.at))
     if settings.plot:
         from gatepo.gates.figure import draw
 

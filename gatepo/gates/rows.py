@@ -40,7 +40,7 @@ def chosen(settings: GatesConfig) -> dict[str, Gate]:
         raise UserError(f"gates must be among {known}, got {', '.join(unknown)}; e.g. gates=[clip,erf]")
     shown = {name: gates.get(name) for name in wanted}
     if settings.gate.name in wanted or settings.gate.name not in gates.names():
-        shown[settings.gate.name] = build.gate(settings.gate, (settings.tau,))
+        shown[settings.gate.name] = build.gate(settings.gate, (settings.at,))
     return shown
 
 

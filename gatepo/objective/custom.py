@@ -10,7 +10,7 @@ never goes through the value. sympy is imported when such a gate is made, and by
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -92,21 +92,24 @@ class _Value(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, ratio: Tensor, tau: Tensor, gate: _Derived) -> Tensor:
-        ctx.save_for_backward(ratio, tau)
-        ctx.gate = gate
-        return gate.value(ratio, tau)
+        if not ctx.needs_input_grad[0]:
+            return gate.value(ratio, tau)
+        slope, value = gate.both(ratio, tau)
+        ctx.save_for_backward(slope)
+        return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        ratio, tau = ctx.saved_tensors
-        return gradient * ctx.gate.slope(ratio, tau), None, None
+        (slope,) = ctx.saved_tensors
+        return gradient * slope, None, None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Derived:
     value: Callable[[Tensor, Tensor], Tensor]
-    slope: Program
+    slope: Callable[[Tensor, Tensor], Tensor]
+    both: Callable[[Tensor, Tensor], Sequence[Tensor]]  # slope and value at once
     half_width: Callable[[float], float]
     formula: Formula
     notes: tuple[str, ...]
@@ -115,23 +118,28 @@ class _Derived:
 @lru_cache(maxsize=64)
 def _derived(given: str, text: str) -> _Derived:
     from gatepo.objective.symbolic.expression import parse, text_of
+    from gatepo.objective.symbolic.lower import lower
     from gatepo.objective.symbolic.worker import ask
 
-    tree = parse(text)
-    slope_text = text if given == "slope" else text_of(_slope_tree(given, tree))
-    asked = [("half_widths", slope_text), *([("value", slope_text)] if given == "slope" else [])]
-    widths, *values = ask(*asked)
-    slope = _precise(slope_text)
-    value_text, value, value_note = _value(slope, text if given == "value" else values[0], given)
+    slope_tree = _slope_tree(given, parse(text))
+    slope_text = text if given == "slope" else text_of(slope_tree)
+    asked = [("half_widths", slope_text), *([("values", slope_text)] if given == "slope" else [])]
+    widths, *found = ask(*asked)
+    slope_tree, guarded = _precise(slope_text)
+    slope = lower(slope_tree, guarded=guarded)
+    value_text, value_note = _closed_form(slope, [text] if given == "value" else found[0] or [], given)
     half_width, width_note = _half_width(slope, widths or [])
     slope_note = f"f'(x) = {slope_text}, derived from the value" if given == "value" else ""
-    return _Derived(
-        value=value,
-        slope=slope,
-        half_width=half_width,
-        formula=Formula(slope=slope_text, value=value_text),
-        notes=tuple(note for note in (slope_note, value_note, width_note) if note),
-    )
+    shared: dict[str, Any] = {
+        "half_width": half_width,
+        "formula": Formula(slope=slope_text, value=value_text),
+        "notes": tuple(note for note in (slope_note, value_note, width_note) if note),
+    }
+    if value_text is not None:
+        both = lower(slope_tree, parse(value_text), guarded=guarded)
+        return _Derived(slope=both.only(0), value=both.only(1), both=both.all, **shared)
+    value = IntegratedValue(slope)
+    return _Derived(slope=slope, value=value, both=lambda ratio, tau: (slope(ratio, tau), value(ratio, tau)), **shared)
 
 
 def _slope_tree(given: str, tree: Any) -> Any:
@@ -140,8 +148,8 @@ def _slope_tree(given: str, tree: Any) -> Any:
     return tree if given == "slope" else derive.slope(tree)
 
 
-def _precise(text: str) -> Program:
-    """The slope as torch operations that keep their digits in fp32 from ratio 1e-9 to e^20.
+def _precise(text: str) -> tuple[Any, bool]:
+    """A tree of the slope that keeps its digits in fp32 from ratio 1e-9 to e^20, and whether it must be guarded.
 
     Raises:
       ExpressionError: neither the formula as it is written nor sympy's simplification of it does.
@@ -152,11 +160,12 @@ def _precise(text: str) -> Program:
 
     exact = _exact(parse(text))
     trouble = ""
-    for form in _forms(text, lambda: ask(("simpler", text))[0]):
-        program = _guarded(lower(parse(form)))
-        trouble = trouble or _fp32_error(program, exact)
-        if not _fp32_error(program, exact):
-            return program
+    for tree in map(parse, _forms(text, lambda: ask(("simpler", text))[0])):
+        guarded = not _stays_finite(lower(tree))
+        error = _fp32_error(lower(tree, guarded=guarded), exact)  # whether 0 is right for what is not finite, too
+        if not error:
+            return tree, guarded
+        trouble = trouble or error
     raise ExpressionError(
         f"must keep its digits in fp32 up to the ratio e^20, got {trouble}; "
         "write it so that nothing cancels or overflows, e.g. exp(-z) rather than 1 - tanh(z)"
@@ -171,11 +180,9 @@ def _forms(text: str, simpler: Callable[[], str | None]) -> Iterable[str]:
         yield other
 
 
-def _guarded(program: Program) -> Program:
-    """With 0 for what is not finite, if anything in fp32 is not; whether 0 is right shows the comparison after."""
+def _stays_finite(program: Program) -> bool:
     ratio = torch.linspace(-20, 88, 2161).exp()
-    finite = all(torch.isfinite(program(ratio, torch.tensor(tau))).all() for tau in FAR_TAUS)
-    return program if finite else replace(program, guarded=True)
+    return all(bool(torch.isfinite(program(ratio, torch.tensor(tau))).all()) for tau in FAR_TAUS)
 
 
 def _points() -> Tensor:
@@ -210,20 +217,21 @@ def _fp32_error(program: Program, exact: dict[tuple[float, float], float]) -> st
     return ""
 
 
-def _value(slope: Program, text: str | None, given: str) -> tuple[str | None, Callable[[Tensor, Tensor], Tensor], str]:
-    """Text, function and note: the closed form where it is one in fp32 too, else the integral."""
+def _closed_form(slope: Program, texts: list[str], given: str) -> tuple[str | None, str]:
+    """The first of ``texts`` that is the slope's integral, in fp32 too, or None where f must be integrated; a note."""
     from gatepo.objective.symbolic.expression import parse
     from gatepo.objective.symbolic.lower import lower
 
-    integrated = IntegratedValue(slope)
-    if text is None:
-        return None, integrated, "no closed form of f was found: it is integrated from f' numerically, to 1e-8"
-    closed = lower(parse(text))
-    difference = _difference(closed, integrated, VALUE_ERROR if given == "slope" else 1e-6)
-    if difference:
-        whose = "sympy's closed form" if given == "slope" else "the value as it is written"
-        return None, integrated, f"f is integrated from f' numerically, to 1e-8: {whose} gives {difference}"
-    return text, closed, f"f(x) = {text}, derived from the slope" if given == "slope" else ""
+    difference = ""
+    for text in texts:
+        error = _difference(lower(parse(text)), IntegratedValue(slope), VALUE_ERROR if given == "slope" else 1e-6)
+        if not error:
+            return text, f"f(x) = {text}, derived from the slope" if given == "slope" else ""
+        difference = difference or error
+    if not texts:
+        return None, "no closed form of f was found: it is integrated from f' numerically, to 1e-8"
+    whose = "sympy's closed form" if given == "slope" else "the value as it is written"
+    return None, f"f is integrated from f' numerically, to 1e-8: {whose} gives {difference}"
 
 
 def _difference(closed: Program, integrated: IntegratedValue, bound: float) -> str:

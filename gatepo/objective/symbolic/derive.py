@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import sympy
+from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 
 from gatepo.objective.symbolic.expression import TAU, ExpressionError, X, parse, text_of
 
@@ -12,15 +13,15 @@ _Z = sympy.Symbol("z", real=True)
 _H = sympy.Symbol("h", positive=True)
 
 
-def value(slope: str) -> str | None:
-    """f(x) = 1 + int_1^x f'(u) du in closed form, or None where sympy finds none in the language of gates."""
+def values(slope: str) -> list[str]:
+    """f(x) = 1 + int_1^x f'(u) du in closed forms, as far as sympy finds any; not all of them suit fp32."""
     tree = parse(slope)
     of_z = sympy.simplify(tree.subs(X, 1 + _Z / TAU))
     if TAU in of_z.free_symbols:
         candidates = (found - found.subs(X, 1) for found in _antiderivatives(tree, X))
     else:  # the slope is one of z = tau (x - 1) alone, and tau need not trouble the integral
         candidates = ((f - f.subs(_Z, 0)).subs(_Z, TAU * (X - 1)) / TAU for f in _antiderivatives(of_z, _Z))
-    return next(_readable(1 + found for found in candidates), None)
+    return list(_readable(1 + found for found in candidates))
 
 
 def slope(value: sympy.Expr) -> sympy.Expr:
@@ -43,10 +44,19 @@ def simpler(formula: str) -> str | None:
 
 
 def _antiderivatives(tree: sympy.Expr, variable: sympy.Symbol) -> Iterator[sympy.Expr]:
-    for form in dict.fromkeys((tree, tree.rewrite(sympy.exp))):
+    """Forms of one antiderivative."""
+    for form in dict.fromkeys((tree, tree.rewrite(sympy.exp)) if tree.has(HyperbolicFunction) else (tree,)):
         found = sympy.integrate(form, variable)
         if not found.has(sympy.Integral):
-            yield sympy.simplify(found)
+            # As tanh, exp(z) / (1 + exp(z)) does not overflow.
+            shapes = (found, found.rewrite(sympy.tanh)) if found.has(sympy.exp) else (found,)
+            yield from map(_with_sigmoid, map(sympy.simplify, shapes))
+            return
+
+
+def _with_sigmoid(tree: sympy.Expr) -> sympy.Expr:
+    """torch's sigmoid is six times as fast as its tanh, and a value needs no digits near 0."""
+    return tree.replace(sympy.tanh, lambda z: 2 / (1 + sympy.exp(-2 * z)) - 1)
 
 
 def _readable(trees: object) -> Iterator[str]:

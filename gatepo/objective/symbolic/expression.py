@@ -88,8 +88,10 @@ def parse(text: str) -> sympy.Expr:
 
 def words_of(number: sympy.Expr) -> str:
     """What a number is to somebody who does not know sympy's names."""
-    kinds = (kind for symbol, kind in _NO_NUMBERS.items() if number.has(symbol))
-    return next(kinds, f"{float(number):.6g}" if number.is_number else str(number))
+    for symbol, kind in _NO_NUMBERS.items():
+        if number.has(symbol):
+            return kind
+    return f"{float(number):.6g}" if number.is_number else str(number)
 
 
 def text_of(formula: sympy.Expr) -> str:

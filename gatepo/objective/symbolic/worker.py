@@ -19,7 +19,7 @@ DEADLINE = 20.0  # seconds for one question
 START = 60.0  # seconds that importing sympy may take on a busy machine
 MEMORY = 4 << 30  # bytes of address space
 
-Question = tuple[str, str]  # ("value", "half_widths", "simpler" or "properties"; the formula)
+Question = tuple[str, str]  # ("values", "half_widths", "simpler" or "properties"; the formula)
 
 
 @lru_cache(maxsize=256)
@@ -55,7 +55,7 @@ def _answer(kind: str, formula: str, deadline: float) -> Any:
     from gatepo.objective.symbolic import derive, proofs
 
     functions = {
-        "value": derive.value,
+        "values": derive.values,
         "half_widths": derive.half_widths,
         "simpler": derive.simpler,
         "properties": proofs.properties,
