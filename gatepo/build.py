@@ -7,7 +7,6 @@ here and a YAML file.
 from __future__ import annotations
 
 import glob
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +30,7 @@ from gatepo.objective import gates
 from gatepo.objective.advantage import GroupZScore
 from gatepo.objective.aggregation import SequenceMean
 from gatepo.objective.correction import BoundedCorrection, Correction, NoCorrection
-from gatepo.objective.custom import custom_gate
+from gatepo.objective.custom import CustomGate, custom_gate
 from gatepo.objective.ratio import TokenRatio
 from gatepo.objective.surrogate import Objective
 from gatepo.objective.tau import ConstantTau
@@ -52,8 +51,6 @@ from gatepo.schema import (
     VllmRolloutConfig,
 )
 from gatepo.types import Prompt, Sampling
-
-log = logging.getLogger(__name__)
 
 BF16_NOISE_LIMIT = 1.0  # nats on single, arbitrary tokens; other weights differ by more
 RATIOS = {"token": TokenRatio}
@@ -99,12 +96,14 @@ def _custom_gate(config: CustomGateConfig, taus: Sequence[float]) -> gates.Gate:
 
     try:
         made = custom_gate(slope=config.slope, value=config.value, taus=taus)
-        notes = made.notes
     except ExpressionError as error:
         raise UserError(f"gate.{'value' if config.slope is None else 'slope'} {error}") from error
-    for note in notes:
-        log.info("gate=custom: %s", note)
     return made
+
+
+def gate_notes(gate: gates.Gate) -> list[str]:
+    """What was derived for a formula and what is done numerically; nothing for other gates."""
+    return [f"gate=custom: {note}" for note in gate.notes] if isinstance(gate, CustomGate) else []
 
 
 def _no_correction(config: CorrectionConfig) -> Correction:

@@ -51,6 +51,8 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     _make_deterministic(config)
     chosen = build.objective(config)  # before the model is loaded: a formula may have to be refused
     if world.first:
+        for note in build.gate_notes(chosen.gate):
+            log.info(note)
         for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
             log.warning("gate=%s: %s", config.gate.name, line)
     if world.first:

@@ -71,10 +71,14 @@ def table(lines: list[tuple[str, ...]]) -> str:
 def task(composed: DictConfig) -> None:
     """Validate, print, and draw where asked to."""
     settings = config.typed_gates(composed)
+    from gatepo import build
     from gatepo.gates.rows import chosen, of_figure, rows  # torch, which --help and bad input need not wait for
 
     shown = chosen(settings)
     print(report(rows(shown, settings.at), settings.at))
+    notes = [note for gate in shown.values() for note in build.gate_notes(gate)]
+    if notes:
+        print("", *notes, sep="\n")
     if settings.plot:
         from gatepo.gates.figure import draw
 

@@ -82,6 +82,7 @@ def custom_gate(*, slope: str | None = None, value: str | None = None, taus: Seq
     _require_finite(slope_tree, "must have a slope that is", taus)
     _require_one_at_one(slope_tree, given, taus)
     gate = CustomGate(given=given, text=str(text))
+    _derived(given, str(text))  # refuses what fp32 cannot hold
     if given == "value":
         _require_no_jump(gate, taus)
     return gate
