@@ -152,6 +152,13 @@ def test_fp32_stays_finite_and_right_at_extreme_ratios(kind: dict[str, str]) -> 
         torch.testing.assert_close(gradient.double(), exact, rtol=1e-3, atol=1e-6)
 
 
+def test_an_overflow_far_from_1_becomes_the_limit_0() -> None:
+    ratio, tau = torch.tensor([0.5, 1.1, 20.0]), torch.tensor(10.0)
+    bare, guarded = (lower(parse(OVERFLOWS), guarded=guard)(ratio, tau) for guard in (False, True))
+    assert bare.isnan().tolist() == [False, False, True]  # exp(190) / exp(190)^2
+    assert torch.equal(guarded, torch.cat([bare[:2], torch.zeros(1)]))
+
+
 def test_a_root_is_found_where_no_closed_form_is() -> None:
     # exp(-z^2) (1 + z^2) / 1 = 1/2 has no elementary root; z = 1.2956...: e^-1.678347 (2.678347) = 0.5
     gate = custom_gate(slope="exp(-(tau*(x-1))**2)*(1 + (tau*(x-1))**2)*where(x > 0, 1, 1)")

@@ -133,7 +133,9 @@ def test_a_broken_property_is_seen_where_it_breaks(text: str, number: str, witne
     assert found.witness.startswith(witness or "")
 
 
-@pytest.mark.parametrize("text", ["1/x", "min(1, 1.2/x)", "0.9/(1+tau**2*(x-1)**2)", "where(x < 1.5, 1, 0)"])
+@pytest.mark.parametrize(
+    "text", ["1/x", "1 + atan(x-1)", "min(1, 1.2/x)", "0.9/(1+tau**2*(x-1)**2)", "where(x < 1.5, 1, 0)"]
+)
 def test_no_proof_contradicts_a_check(text: str) -> None:
     proof = properties(text)
     for finding in examine(Formula(text), 10.0, True).findings:
