@@ -7,7 +7,7 @@ here and a YAML file.
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gatepo import checkpoint, tiny
+from gatepo import checkpoint, outside, tiny
 from gatepo.data import sources
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
@@ -39,6 +39,7 @@ from gatepo.objective.aggregation import (
     TokenMean,
 )
 from gatepo.objective.correction import BoundedCorrection, Correction, NoCorrection
+from gatepo.objective.custom import CustomGate, custom_gate
 from gatepo.objective.gates import Gate
 from gatepo.objective.kl import KlPenalty
 from gatepo.objective.ratio import SequenceRatio, TokenRatio
@@ -57,9 +58,11 @@ from gatepo.schema import (
     ConstantAggregationConfig,
     ConstantTauConfig,
     CorrectionConfig,
+    CustomGateConfig,
     DataConfig,
     DeepSpeedEngineConfig,
     FixedKlConfig,
+    GateConfig,
     MatchedTauConfig,
     ScheduleTauConfig,
     SourceConfig,
@@ -90,11 +93,10 @@ def pick(table: dict[str, Any], key: str, name: str) -> Any:
 
 def objective(config: TrainConfig) -> Objective:
     """One choice on each axis."""
-    options = {k: v for k, v in asdict(config.gate).items() if k != "name"}
-    gate = gate_by_name(config.gate.name, **options)
+    made = gate(config.gate, starting_taus(config.tau))
     return Objective(
-        gate=gate,
-        tau=tau(config.tau, config.gate.name, gate),
+        gate=made,
+        tau=tau(config.tau, config.gate.name, made),
         ratio=pick(RATIOS, "ratio", config.ratio.name)(clamp=config.ratio.clamp),
         aggregation=pick(AGGREGATIONS, "aggregation", config.aggregation.name)(config.aggregation),
         correction=pick(CORRECTIONS, "correction", config.correction.name)(config.correction),
@@ -103,10 +105,44 @@ def objective(config: TrainConfig) -> Objective:
     )
 
 
-def gate_by_name(name: str, **options: float) -> Gate:
-    """A gate of the family called ``name``."""
-    pick(dict.fromkeys(gates.names()), "gate", name)
-    return gates.get(name, **options)
+def gate(config: GateConfig, taus: Sequence[float]) -> Gate:
+    """A family of the package, a formula, or a class from outside; what cannot be used at ``taus`` is refused."""
+    if config._target_ is not None:
+        return outside.gate(config._target_, config.arguments, taus)
+    if isinstance(config, CustomGateConfig):
+        return _custom_gate(config, taus)
+    pick(dict.fromkeys([*gates.names(), "custom"]), "gate", config.name)
+    options = {k: v for k, v in asdict(config).items() if k not in ("name", "_target_", "arguments")}
+    return gates.get(config.name, **options)
+
+
+def _custom_gate(config: CustomGateConfig, taus: Sequence[float]) -> Gate:
+    from gatepo.objective.symbolic.expression import ExpressionError  # and with it sympy
+
+    try:
+        made = custom_gate(slope=config.slope, value=config.value, taus=taus)
+    except ExpressionError as error:
+        raise UserError(f"gate.{'value' if config.slope is None else 'slope'} {error}") from error
+    return made
+
+
+def gate_notes(gate: Gate) -> list[str]:
+    """What was derived for a formula and what is done numerically; nothing for other gates."""
+    return [f"gate=custom: {note}" for note in gate.notes] if isinstance(gate, CustomGate) else []
+
+
+def gate_by_name(name: str) -> Gate:
+    """A family of the package with its own defaults, or, where ``name`` is no single word, a formula of a slope."""
+    if name.isidentifier():
+        return pick({known: gates.get(known) for known in gates.names()}, "gate", name)  # type: ignore[no-any-return]
+    return _custom_gate(CustomGateConfig(name="custom", slope=name), (1.0, 10.0))
+
+
+def starting_taus(config: TauConfig) -> tuple[float, ...]:
+    """The temperatures at which a gate must be usable from the start."""
+    if isinstance(config, ScheduleTauConfig):
+        return (config.pos, config.neg, config.end_pos, config.end_neg)
+    return (config.pos, config.neg) if isinstance(config, ConstantTauConfig) else (1.0, 10.0)
 
 
 def tau(config: TauConfig, name: str, gate: Gate) -> ConstantTau:

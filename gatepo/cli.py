@@ -20,6 +20,7 @@ from gatepo import config
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.memory import is_out_of_memory, out_of_memory_line
 
+FORMULA_KEYS = ("gate.slope", "gate.value")
 _PACKAGE = Path(__file__).parent
 _FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC)
 
@@ -50,6 +51,7 @@ def register() -> None:
 def run(name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose ``conf/NAME.yaml`` with the command line and run ``task`` on it; exit 2 after a user's error."""
     register()
+    sys.argv = [quoted(argument) for argument in sys.argv]
     # Hydra would print its errors over several lines, and end with advice that helps nobody here.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     if started_with_others() and os.environ.get("RANK", os.environ.get("SLURM_PROCID")) != "0":
@@ -57,6 +59,14 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
         sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
     with errors_as_one_line():
         hydra.main(version_base="1.3", config_path=str(yaml_dir("conf").resolve()), config_name=name)(task)()
+
+
+def quoted(argument: str) -> str:
+    """A gate's formula in the quotes that Hydra needs around parentheses, where the shell has taken the user's own."""
+    key, equals, formula = argument.partition("=")
+    if key not in FORMULA_KEYS or not equals or formula[:1] in ("", "'", '"') or formula == "null":
+        return argument
+    return f"{key}='{formula.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
 
 
 def started_with_others() -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from gatepo.schema import SCHEMAS, ProbeConfig, TrainConfig
-from gatepo.validation import validate, validate_probe
+from gatepo.schema import SCHEMAS, GateConfig, GatesConfig, ProbeConfig, TrainConfig
+from gatepo.validation import validate, validate_gates, validate_probe
 
 
 def register() -> None:
@@ -18,6 +18,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainConfig, package="_global_")
     store.store(group="schema", name="probe", node=ProbeConfig, package="_global_")
+    store.store(group="schema", name="gates", node=GatesConfig, package="_global_")
     plain = get_type_hints(TrainConfig)
     for group, options in SCHEMAS.items():
         for name, node in {"plain": plain[group], **options}.items():
@@ -32,6 +33,7 @@ def typed(config: DictConfig) -> TrainConfig:
     """
     result = OmegaConf.to_object(config)
     assert isinstance(result, TrainConfig), f"the root config lost its schema: {type(result)}"
+    result = replace(result, gate=_gate(result.gate))
     validate(result)
     return result
 
@@ -42,6 +44,22 @@ def typed_probe(config: DictConfig) -> ProbeConfig:
     assert isinstance(result, ProbeConfig), f"the root config lost its schema: {type(result)}"
     validate_probe(result)
     return result
+
+
+def typed_gates(config: DictConfig) -> GatesConfig:
+    """As :func:`typed`, for ``python -m gatepo.gates``."""
+    result = OmegaConf.to_object(config)
+    assert isinstance(result, GatesConfig), f"the root config lost its schema: {type(result)}"
+    result = replace(result, gate=_gate(result.gate))
+    validate_gates(result)
+    return result
+
+
+def _gate(gate: GateConfig) -> GateConfig:
+    """A class in the place of a family bears its own name, and none of the family's settings."""
+    if gate._target_ is None:
+        return gate
+    return GateConfig(name=gate._target_, _target_=gate._target_, arguments=gate.arguments)
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:

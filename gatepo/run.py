@@ -21,6 +21,7 @@ from gatepo.errors import UserError
 from gatepo.evaluation import Evaluator
 from gatepo.loop import Algorithm, Hook, train
 from gatepo.memory import keep_freed_memory
+from gatepo.objective.properties import broken_properties
 from gatepo.plan import resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
@@ -47,6 +48,12 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     """
     keep_freed_memory()
     _make_deterministic(config)
+    chosen = build.objective(config)  # before the model is loaded: a formula may have to be refused
+    if world.first:
+        for note in build.gate_notes(chosen.gate):
+            log.info(note)
+        for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
+            log.warning("gate=%s: %s", config.gate.name, line)
     if world.first:
         _claim(folder, config)
     world.barrier()

@@ -6,6 +6,7 @@ Each field has one line under it: meaning, unit, range. Defaults that depend on 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -13,7 +14,11 @@ from omegaconf import MISSING
 @dataclass
 class GateConfig:
     name: str = MISSING
-    """Family: one of gatepo.objective.gates.names()."""
+    """Family: one of gatepo.objective.gates.names(), or custom."""
+    _target_: str | None = None
+    """Python class to use in its place, as module.Class; it has the methods of Gate in gatepo/objective/gates.py."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """What that class's constructor takes, by name: +gate.arguments.NAME=VALUE."""
 
 
 @dataclass
@@ -60,6 +65,14 @@ class GammaGateConfig(GateConfig):
     """Exponent of the ratio where A <= 0; > 0."""
     lambda_neg: float = MISSING
     """Rate of the exponential where A <= 0; > 0."""
+
+
+@dataclass
+class CustomGateConfig(GateConfig):
+    slope: str | None = None
+    """f'(x) as a formula in x (the ratio) and tau, 1 at x = 1; exactly one of slope and value."""
+    value: str | None = None
+    """f(x) as such a formula; any constant may be added."""
 
 
 @dataclass
@@ -396,6 +409,22 @@ class ProbeConfig:
     """Folder for probe.json and probe.png; null: the run's."""
 
 
+@dataclass
+class GatesConfig:
+    """``python -m gatepo.gates``."""
+
+    at: float = 10.0
+    """The tau at which half-widths are shown and properties checked; > 0."""
+    gate: GateConfig = field(default_factory=GateConfig)
+    """A gate with its settings, shown in the place of its family's row or below the others."""
+    gates: list[str] | None = None
+    """Families to show; null: all of them in the table, the paper's five in the figure."""
+    plot: bool = False
+    """Draw the paper's Figure 1."""
+    out: str = "gates.png"
+    """The figure's file."""
+
+
 SCHEMAS: dict[str, dict[str, type]] = {
     "gate": {
         "clip": ClipGateConfig,
@@ -404,6 +433,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "ce_gppo": CeGppoGateConfig,
         "aspo": AspoGateConfig,
         "gamma": GammaGateConfig,
+        "custom": CustomGateConfig,
     },
     "tau": {
         "constant": ConstantTauConfig,

@@ -20,10 +20,13 @@ from gatepo.schema import (
     ClipGateConfig,
     ConstantAggregationConfig,
     ConstantTauConfig,
+    CustomGateConfig,
     DeepSpeedEngineConfig,
     DualClipGateConfig,
     FixedKlConfig,
     GammaGateConfig,
+    GateConfig,
+    GatesConfig,
     MatchedTauConfig,
     ProbeConfig,
     ScheduleTauConfig,
@@ -180,6 +183,7 @@ def validate(config: TrainConfig) -> None:
     _require("data.sources", Rule("must name at least one source", bool), config.data.sources, "choose data=tiny, say")
     for name, source in config.data.sources.items():
         _require(f"data.sources.{name}.weight", POSITIVE, source.weight, "1 is an equal share")
+    _validate_gate(config.gate)
     _validate_devices(config)
     _validate_batch(config)
     _validate_axes(config)
@@ -217,6 +221,30 @@ def _validate_axes(config: TrainConfig) -> None:
             _require(f"{key}.high", above, part.high, "raise it")
             again = Rule(f"must be >= 2 with {key}={part.name}, which looks beyond the first", lambda value: value >= 2)
             _require("batch.iterations", again, config.batch.iterations, f"choose another {key}")
+
+
+def validate_gates(config: GatesConfig) -> None:
+    """The rules of ``python -m gatepo.gates``.
+
+    Raises:
+      UserError: the first value that breaks one.
+    """
+    for key, rule, remedy in (("at", POSITIVE, "the paper uses tau = 10"), *_option_rules(config.gate)):
+        _require(key, rule, attrgetter(key)(config), remedy)
+    _validate_gate(config.gate)
+
+
+def _validate_gate(gate: GateConfig) -> None:
+    if isinstance(gate, CustomGateConfig) and (gate.slope is None) == (gate.value is None):
+        given = "neither" if gate.slope is None else f"both, {gate.slope} and {gate.value}"
+        raise UserError(
+            f"gate=custom must have exactly one of gate.slope and gate.value, got {given}; "
+            "e.g. gate.slope='1/(1+tau**2*(x-1)**2)'"
+        )
+    if gate.arguments and gate._target_ is None:
+        raise UserError(
+            f"gate.arguments must go with gate._target_, got {gate.arguments} alone; add gate._target_=my.module.MyGate"
+        )
 
 
 def _validate_batch(config: TrainConfig) -> None:

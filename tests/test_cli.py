@@ -40,6 +40,8 @@ def test_help_lists_groups_and_their_options() -> None:
     ("arguments", "parts"),
     [
         (["gate=tanh"], ["gate/tanh", "arctan aspo ce_gppo cispo clip"]),
+        (["gate=custom", "gate.slope=1/(1+y**2)"], ["gate.slope may name x, tau, pi, E only, got the name y"]),
+        (["gate._target_=gone.MyGate"], ["gate._target_ must be a class that can be imported, got gone.MyGate"]),
         (["tau=7"], ["Config group override must be a string", "in tau=7"]),
         (["tau=t7"], ["tau/t7", "matched paper schedule t1 t13 t2 t5 target_eur"]),
         (["data=none"], ["data/none", "deepmath gsm8k gsm8k_deepmath tiny"]),

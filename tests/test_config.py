@@ -18,6 +18,9 @@ GROUPS = sorted(folder.name for folder in (REPO / "conf").iterdir() if folder.is
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((REPO / "conf" / group).glob("*.yaml"))]
 
 
+NEEDED = {("gate", "custom"): ["gate.slope='exp(-tau*abs(x-1))'"]}  # settings that an option has no default for
+
+
 def files(folder: str) -> list[str]:
     return sorted(str(f.relative_to(REPO / folder).with_suffix("")) for f in (REPO / folder).rglob("*.yaml"))
 
@@ -48,7 +51,7 @@ def test_every_group_of_the_design_is_there() -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_is_known_to_the_code(group: str, option: str) -> None:
-    settings = typed(f"{group}={option}")
+    settings = typed(f"{group}={option}", *NEEDED.get((group, option), ()))
     build.objective(settings)
     chosen = getattr(settings, group)
     tables = {
@@ -110,6 +113,15 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
         ("tau.pos=inf", "tau.pos must be a finite number > 0, got inf"),
         ("gate=clip gate.eps_low=0", "gate.eps_low must be in (0, 1), got 0.0; the paper uses 0.2"),
         ("gate=clip gate.eps_high=1", "gate.eps_high must be in (0, 1), got 1.0; the paper uses 0.2"),
+        (
+            "gate=custom",
+            "gate=custom must have exactly one of gate.slope and gate.value, got neither; e.g. gate.slope=",
+        ),
+        ("gate=custom gate.slope=x gate.value=tau", "of gate.slope and gate.value, got both, x and tau; e.g."),
+        (
+            "+gate.arguments.power=2",
+            "gate.arguments must go with gate._target_, got {'power': 2} alone; add gate._target",
+        ),
         ("batch.num_generations=1", "batch.num_generations must be >= 2, a group of one has no advantage, got 1"),
         ("batch.prompts=0", "batch.prompts must be >= 1, got 0"),
         ("batch.iterations=0", "batch.iterations must be >= 1, got 0"),
@@ -173,7 +185,12 @@ def test_one_iteration_is_allowed_but_warned_about(caplog: pytest.LogCaptureFixt
 
 
 def test_a_runs_own_config_is_read_back_the_same(tmp_path: Path) -> None:
-    for overrides in (("gate=clip", "gate.eps_high=0.28"), ("gate=arctan", "tau.pos=3", "data=gsm8k")):
+    for overrides in (
+        ("gate=clip", "gate.eps_high=0.28"),
+        ("gate=arctan", "tau.pos=3", "data=gsm8k"),
+        ("gate=custom", "gate.slope='where(x < 1, 1, 0)'"),
+        ("gate=clip", "gate._target_=my.module.MyGate", "+gate.arguments={power: 2.5, side: upper}"),
+    ):
         settings = typed(*overrides)
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump(config.plain(settings)))

@@ -134,6 +134,7 @@ def test_a_refactor_keeps_the_committed_losses(tmp_path: Path) -> None:
     for gate in ("clip", "sigmoid", "erf"):
         done = gatepo("train", f"gate={gate}", *SMALL, "data.evaluation={}", f"hydra.run.dir={tmp_path / gate}")
         assert done.returncode == 0, done.stderr
+        assert ("breaks property (i) of the paper: f' jumps" in done.stdout) == (gate == "clip")
         found[gate] = [{key: row[key] for key in keys} for row in metrics(tmp_path / gate)]
     if os.environ.get("GATEPO_GOLDEN") == "write":
         golden.parent.mkdir(exist_ok=True)
@@ -145,6 +146,17 @@ def test_a_refactor_keeps_the_committed_losses(tmp_path: Path) -> None:
         for row, wanted in zip(rows[2:], expected[gate][2:], strict=True):
             for key in ("reward", "entropy", "eur"):
                 assert row[key] == pytest.approx(wanted[key], abs=0.15), (gate, key)
+
+
+def test_a_formula_trains_as_the_built_in_gate_of_the_same_formula(folder: Path, tmp_path: Path) -> None:
+    formula = "gate.slope=1/(1+tau**2*(x-1)**2)"
+    arguments = ("gate=custom", formula, "tau.pos=10", *SMALL, "evaluate.every=2", f"hydra.run.dir={tmp_path / 'run'}")
+    done = gatepo("train", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("gate=custom: f(x) = 1 + atan(tau*(x - 1))/tau, derived from the slope") == 1
+    for row, wanted in zip(metrics(tmp_path / "run")[:2], metrics(folder), strict=False):
+        for key in ("loss", "grad_norm", "eur", "coefficient/mean"):
+            assert row[key] == pytest.approx(wanted[key], rel=1e-4, abs=1e-7), key
 
 
 def test_samples_are_written_with_a_single_iteration_too(tmp_path: Path) -> None:

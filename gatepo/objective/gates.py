@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -53,6 +53,23 @@ class Gate(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formula:
+    """A gate as text in x (the ratio) and tau, in the language of :mod:`gatepo.objective.symbolic.expression`."""
+
+    slope: str
+    value: str | None  # None: no closed form
+
+
+@runtime_checkable
+class Formulated(Protocol):
+    """A gate that states its formula, from which ``python -m gatepo.gates`` proves what it can."""
+
+    def formula(self, positive: bool) -> Formula:
+        """As it is where A > 0, or where A <= 0."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sigmoid:
     """SAPO's gate (eq. 3, 5). f(1) = 2 / tau, as the equation has it; slope decays exponentially."""
@@ -66,6 +83,9 @@ class Sigmoid:
 
     def half_width(self, tau: float) -> float:
         return 2 * math.acosh(math.sqrt(2)) / tau  # 4 s(z) s(-z) = sech^2(z/2)
+
+    def formula(self, positive: bool) -> Formula:
+        return Formula(value="4/tau * sigmoid(tau*(x-1))", slope="sech(tau*(x-1)/2)**2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +102,9 @@ class Erf:
     def half_width(self, tau: float) -> float:
         return math.sqrt(2 * math.log(2)) / tau
 
+    def formula(self, positive: bool) -> Formula:
+        return Formula(value="1 + sqrt(pi/2)/tau * erf(tau*(x-1)/sqrt(2))", slope="exp(-tau**2*(x-1)**2/2)")
+
 
 @dataclass(frozen=True, slots=True)
 class Arctan:
@@ -96,6 +119,9 @@ class Arctan:
     def half_width(self, tau: float) -> float:
         return 1 / tau
 
+    def formula(self, positive: bool) -> Formula:
+        return Formula(value="1 + atan(tau*(x-1))/tau", slope="1/(1 + tau**2*(x-1)**2)")
+
 
 @dataclass(frozen=True, slots=True)
 class Softsign:
@@ -109,6 +135,9 @@ class Softsign:
 
     def half_width(self, tau: float) -> float:
         return math.sqrt(2 ** (2 / 3) - 1) / tau
+
+    def formula(self, positive: bool) -> Formula:
+        return Formula(value="1 + (x-1)/sqrt(1 + tau**2*(x-1)**2)", slope="(1 + tau**2*(x-1)**2)**(-3/2)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +158,13 @@ class Clip:
 
     def half_width(self, tau: float) -> float:
         return self.eps_high
+
+    def formula(self, positive: bool) -> Formula:
+        if positive:
+            high = 1 + self.eps_high
+            return Formula(value=f"min(x, {high:.12g})", slope=f"where(x <= {high:.12g}, 1, 0)")
+        low = 1 - self.eps_low
+        return Formula(value=f"max(x, {low:.12g})", slope=f"where(x >= {low:.12g}, 1, 0)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +330,9 @@ class NoGate:
 
     def half_width(self, tau: float) -> float:
         return math.inf
+
+    def formula(self, positive: bool) -> Formula:
+        return Formula(value="x", slope="1")
 
 
 _FAMILIES: dict[str, type] = {

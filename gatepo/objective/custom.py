@@ -1,0 +1,332 @@
+"""A gate that a user writes: one side as a formula, the other side and the half-width derived.
+
+    custom_gate(slope="1/(1+tau**2*(x-1)**2)")     is the arctan gate
+    custom_gate(value="1 + tanh(tau*(x-1))/tau")
+
+A value that has no closed form is integrated numerically to 1e-8. The gradient is the slope in every case: autograd
+never goes through the value. sympy is imported when such a gate is made, and by nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from gatepo.objective.gates import Formula
+from gatepo.objective.integral import IntegratedValue
+
+if TYPE_CHECKING:
+    from gatepo.objective.symbolic.lower import Program
+
+TAUS = (1.0, 5.0, 10.0, 15.0)  # at which forms are compared
+FAR_TAUS = (1e-3, 1.0, 10.0, 1e4)  # at which a formula must stay finite in fp32
+LARGEST_SLOPE = 1e6  # on [0, 20]; beyond it is a pole
+SLOPE_ERROR = 1e-4  # of f' in fp32, absolute
+COEFFICIENT_ERROR = 1e-3  # of x f' in fp32, absolute up to 1 and relative beyond
+VALUE_ERROR = 1e-8  # of a closed form against the integral, absolute up to 1 and relative beyond
+
+
+@dataclass(frozen=True, slots=True)
+class CustomGate:
+    """A gate as text: ``given`` is "slope" or "value", ``text`` that side's formula in x and tau.
+
+    Made by :func:`custom_gate`, which checks it. Equal and hashable by its text, and pickled as such.
+    """
+
+    given: str
+    text: str
+
+    def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        found: Tensor = _Value.apply(ratio, tau, _derived(self.given, self.text))
+        return found
+
+    def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        return _derived(self.given, self.text).slope(ratio, tau)
+
+    def half_width(self, tau: float) -> float:
+        return _derived(self.given, self.text).half_width(tau)
+
+    def formula(self, positive: bool) -> Formula:
+        return _derived(self.given, self.text).formula
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was derived, and what had to be done numerically; one line each."""
+        return _derived(self.given, self.text).notes
+
+
+def custom_gate(*, slope: str | None = None, value: str | None = None, taus: Sequence[float] = TAUS) -> CustomGate:
+    """The gate with this slope, or with this value; exactly one of them.
+
+    Args:
+      slope: f'(x) as text; 1 at x = 1.
+      value: f(x) as text; any constant may be added, it acts on nothing.
+      taus: temperatures at which it must be finite on [0, 20].
+    Raises:
+      ExpressionError: no formula, not finite on [0, 20], its slope at 1 is not 1, or not computable in fp32. The
+        message is the rule, what was received and the remedy.
+    """
+    from gatepo.objective.symbolic.expression import parse
+
+    assert (slope is None) != (value is None), "exactly one of slope and value"
+    given, text = ("slope", slope) if slope is not None else ("value", str(value))
+    tree = parse(str(text))
+    slope_tree = _slope_tree(given, tree)
+    _require_finite(tree, "must be", taus)
+    _require_finite(slope_tree, "must have a slope that is", taus)
+    _require_one_at_one(slope_tree, given, taus)
+    gate = CustomGate(given=given, text=str(text))
+    _derived(given, str(text))  # refuses what fp32 cannot hold
+    if given == "value":
+        _require_no_jump(gate, taus)
+    return gate
+
+
+class _Value(torch.autograd.Function):
+    """f forward; backward the gradient times f', whatever f was computed by."""
+
+    @staticmethod
+    def forward(ctx: Any, ratio: Tensor, tau: Tensor, gate: _Derived) -> Tensor:
+        if not ctx.needs_input_grad[0]:
+            return gate.value(ratio, tau)
+        slope, value = gate.both(ratio, tau)
+        ctx.save_for_backward(slope)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return gradient * slope, None, None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Derived:
+    value: Callable[[Tensor, Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor]
+    both: Callable[[Tensor, Tensor], Sequence[Tensor]]  # slope and value at once
+    half_width: Callable[[float], float]
+    formula: Formula
+    notes: tuple[str, ...]
+
+
+@lru_cache(maxsize=64)
+def _derived(given: str, text: str) -> _Derived:
+    from gatepo.objective.symbolic.expression import parse, text_of
+    from gatepo.objective.symbolic.lower import lower
+    from gatepo.objective.symbolic.worker import ask
+
+    slope_tree = _slope_tree(given, parse(text))
+    slope_text = text if given == "slope" else text_of(slope_tree)
+    asked = [("half_widths", slope_text), *([("values", slope_text)] if given == "slope" else [])]
+    widths, *found = ask(*asked)
+    slope_tree, guarded = _precise(slope_text)
+    slope = lower(slope_tree, guarded=guarded)
+    value_text, value_note = _closed_form(slope, [text] if given == "value" else found[0] or [], given)
+    half_width, width_note = _half_width(slope, widths or [])
+    slope_note = f"f'(x) = {slope_text}, derived from the value" if given == "value" else ""
+    shared: dict[str, Any] = {
+        "half_width": half_width,
+        "formula": Formula(slope=slope_text, value=value_text),
+        "notes": tuple(note for note in (slope_note, value_note, width_note) if note),
+    }
+    if value_text is not None:
+        both = lower(slope_tree, parse(value_text), guarded=guarded)
+        return _Derived(slope=both.only(0), value=both.only(1), both=both.all, **shared)
+    value = IntegratedValue(slope)
+    return _Derived(slope=slope, value=value, both=lambda ratio, tau: (slope(ratio, tau), value(ratio, tau)), **shared)
+
+
+def _slope_tree(given: str, tree: Any) -> Any:
+    from gatepo.objective.symbolic import derive
+
+    return tree if given == "slope" else derive.slope(tree)
+
+
+def _precise(text: str) -> tuple[Any, bool]:
+    """A tree of the slope that keeps its digits in fp32 from ratio 1e-9 to e^20, and whether it must be guarded.
+
+    Raises:
+      ExpressionError: neither the formula as it is written nor sympy's simplification of it does.
+    """
+    from gatepo.objective.symbolic.expression import ExpressionError, parse
+    from gatepo.objective.symbolic.lower import lower
+    from gatepo.objective.symbolic.worker import ask
+
+    exact = _exact(parse(text))
+    trouble = ""
+    for tree in map(parse, _forms(text, lambda: ask(("simpler", text))[0])):
+        guarded = not _stays_finite(lower(tree))
+        error = _fp32_error(lower(tree, guarded=guarded), exact)  # whether 0 is right for what is not finite, too
+        if not error:
+            return tree, guarded
+        trouble = trouble or error
+    raise ExpressionError(
+        f"must keep its digits in fp32 up to the ratio e^20, got {trouble}; "
+        "write it so that nothing cancels or overflows, e.g. exp(-z) rather than 1 - tanh(z)"
+    )
+
+
+def _forms(text: str, simpler: Callable[[], str | None]) -> Iterable[str]:
+    """The formula as it is written, and only if that will not do, another form of it."""
+    yield text
+    other = simpler()
+    if other is not None:
+        yield other
+
+
+def _stays_finite(program: Program) -> bool:
+    ratio = torch.linspace(-20, 88, 2161).exp()
+    return all(bool(torch.isfinite(program(ratio, torch.tensor(tau))).all()) for tau in FAR_TAUS)
+
+
+def _points() -> Tensor:
+    """Ratios as fp32 holds them: near 1, on [0, 20], and out to both ends of what the ratio is clamped to."""
+    near = [1 + sign * 10.0**-k for k in range(1, 6) for sign in (-1, 1)]
+    return torch.tensor([2.1e-9, 1e-6, 0.01, 0.3, 0.6, *near, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 100, 1e4, 1e6, 4.85e8])
+
+
+def _exact(tree: Any) -> dict[tuple[float, float], float]:
+    """The formula by sympy with 30 digits, by (ratio, tau)."""
+    import sympy
+
+    from gatepo.objective.symbolic.expression import TAU, X
+
+    return {
+        (ratio, tau): float(tree.subs({X: sympy.Float(ratio, 40), TAU: sympy.Float(tau, 40)}).evalf(30))
+        for ratio in _points().tolist()
+        for tau in TAUS
+    }
+
+
+def _fp32_error(program: Program, exact: dict[tuple[float, float], float]) -> str:
+    """The worst that fp32 makes of the slope, in words; empty where it is within bounds."""
+    for tau in TAUS:
+        got = program(_points(), torch.tensor(tau)).tolist()
+        for ratio, number in zip(_points().tolist(), got, strict=True):
+            want = exact[ratio, tau]
+            error = abs(number - want)
+            bound = min(SLOPE_ERROR, COEFFICIENT_ERROR * max(1.0, abs(ratio * want)) / ratio)
+            if not error <= max(bound, 1e-6 * abs(want)):
+                return f"{number:.6g} in place of {want:.6g} at x = {ratio:.6g}, tau = {tau:g}"
+    return ""
+
+
+def _closed_form(slope: Program, texts: list[str], given: str) -> tuple[str | None, str]:
+    """The first of ``texts`` that is the slope's integral, in fp32 too, or None where f must be integrated; a note."""
+    from gatepo.objective.symbolic.expression import parse
+    from gatepo.objective.symbolic.lower import lower
+
+    difference = ""
+    for text in texts:
+        error = _difference(lower(parse(text)), IntegratedValue(slope), VALUE_ERROR if given == "slope" else 1e-6)
+        if not error:
+            return text, f"f(x) = {text}, derived from the slope" if given == "slope" else ""
+        difference = difference or error
+    if not texts:
+        return None, "no closed form of f was found: it is integrated from f' numerically, to 1e-8"
+    whose = "sympy's closed form" if given == "slope" else "the value as it is written"
+    return None, f"f is integrated from f' numerically, to 1e-8: {whose} gives {difference}"
+
+
+def _difference(closed: Program, integrated: IntegratedValue, bound: float) -> str:
+    """Where a closed form, less its f(1), is not the integral, in float64 or in fp32; empty where it is."""
+    for dtype, error in ((torch.float64, bound), (torch.float32, 1e-4)):
+        ratio = torch.cat([_points(), torch.linspace(0.05, 20, 400)]).to(dtype)
+        one = torch.ones(1, dtype=dtype)
+        for tau in TAUS:
+            tau_1 = torch.tensor(tau, dtype=dtype)
+            got = closed(ratio, tau_1) - closed(one, tau_1) + 1
+            want = integrated(ratio.double(), tau_1.double())
+            wrong = ~((got - want).abs() <= error * want.abs().clamp(min=1))
+            if wrong.any():
+                first = int(wrong.nonzero()[0])
+                where = f"x = {ratio[first].item():.6g}, tau = {tau:g}"
+                return f"{got[first].item():.9g} in place of {want[first].item():.9g} at {where}, in {dtype}"
+    return ""
+
+
+def _half_width(slope: Program, texts: list[str]) -> tuple[Callable[[float], float], str]:
+    """The function and a note: the first closed form that is the numerical root, else that root itself."""
+    from gatepo.objective.symbolic.expression import TAU, parse
+
+    def numerical(tau: float) -> float:
+        return first_half(slope, tau)
+
+    for text in texts:
+        tree = parse(text)
+
+        def closed(tau: float, tree: Any = tree) -> float:
+            number = tree.evalf(20, subs={TAU: tau})
+            return float(number) if number.is_real else float("nan")
+
+        if all(abs(closed(tau) / numerical(tau) - 1) < 1e-9 for tau in TAUS):
+            return closed, f"half-width = {text}, derived from the slope"
+    return numerical, "no closed form of the half-width was found: it is a root found numerically"
+
+
+def first_half(slope: Callable[[Tensor, Tensor], Tensor], tau: float) -> float:
+    """The least h > 0 with f'(1 + h) <= 1/2, to 1e-12 (relative); infinite where f' stays above 1/2 up to e^20."""
+    tau_1 = torch.tensor(tau, dtype=torch.float64)
+    width = torch.cat([torch.zeros(1), torch.logspace(-12, 9, 4001)]).double()
+    for _ in range(6):  # each round looks 4,000 times closer
+        below = slope(1 + width, tau_1) <= 0.5
+        if not below.any():
+            return float("inf")
+        first = int(below.int().argmax())
+        if first == 0:
+            break
+        width = torch.linspace(float(width[first - 1]), float(width[first]), 4001, dtype=torch.float64)
+    return float(width[0] + width[-1]) / 2
+
+
+def _require_finite(tree: Any, what: str, taus: Sequence[float]) -> None:
+    """Finite and real on [0, 20]: looked at in float64 on 20,001 points, and where that fails, exactly."""
+    from gatepo.objective.symbolic.expression import TAU, ExpressionError, X, words_of
+    from gatepo.objective.symbolic.lower import lower
+
+    ratio = torch.linspace(0, 20, 20_001, dtype=torch.float64)
+    program = lower(tree)
+    for tau in taus:
+        found = program(ratio, torch.tensor(tau, dtype=torch.float64))
+        for suspect in ratio[~(found.abs() <= LARGEST_SLOPE)][:100].tolist():
+            exact = tree.subs({X: suspect, TAU: tau}).evalf(30)
+            if not (exact.is_real and exact.is_finite and abs(exact) <= LARGEST_SLOPE):
+                raise ExpressionError(
+                    f"{what} finite and real on [0, 20], got {words_of(exact)} at x = {suspect:g}, tau = {tau:g}; "
+                    "write it so that it has no pole there"
+                )
+
+
+def _require_one_at_one(slope: Any, given: str, taus: Sequence[float]) -> None:
+    import sympy
+
+    from gatepo.objective.symbolic.expression import TAU, ExpressionError, X, words_of
+
+    at_one = sympy.simplify(slope.subs(X, 1))
+    if at_one != 1 and not all(abs(at_one.subs(TAU, tau).evalf(30) - 1) < 1e-9 for tau in taus):
+        what = "must be 1 at its peak, x = 1" if given == "slope" else "must have the slope 1 at its peak, x = 1"
+        raise ExpressionError(f"{what}, got {words_of(at_one)}; divide by it")
+
+
+def _require_no_jump(gate: CustomGate, taus: Sequence[float]) -> None:
+    """A jump of f has no slope, so that the integral of f' misses it."""
+    from gatepo.objective.symbolic.expression import ExpressionError, parse
+    from gatepo.objective.symbolic.lower import lower
+
+    ratio = torch.linspace(0.001, 20, 20_000, dtype=torch.float64)
+    closed, integrated = lower(parse(gate.text)), IntegratedValue(_derived(gate.given, gate.text).slope)
+    for tau in taus:
+        tau_1 = torch.tensor(tau, dtype=torch.float64)
+        gap = closed(ratio, tau_1) - integrated(ratio, tau_1)
+        step = gap.diff().abs()
+        if step.max() > 1e-6:
+            where = ratio[1 + int(step.argmax())].item()
+            jump = f"a jump of {step.max().item():.3g} at x = {where:.3f}, tau = {tau:g}"
+            raise ExpressionError(f"must be continuous on [0, 20], got {jump}; write it so that its pieces meet")
