@@ -2,10 +2,10 @@
 
     trainer = GateTrainer(gate="erf", tau=(10, 12), model=..., reward_funcs=..., args=GRPOConfig(...), train_dataset=...)
 
-TRL's own loss runs, with two inputs replaced as soon as the policy's log-probabilities are known. The advantages, which TRL
-takes per token too, become A f(r), and the gradient flows through r. The old log-probabilities become the policy's own, so
-that TRL's ratio is 1 and its clip idle. All that TRL does around the gate stays: aggregation by ``loss_type``, iterations,
-masks, the correction of vLLM's log-probabilities, KL, entropy bonus, accumulation. What could not act is refused.
+TRL's own loss multiplies ratio and advantage of each token. It runs as it is, with its clip opened and, as soon as the
+policy's log-probabilities are known, the advantages replaced by A f(r) / r per token, through which the gradient flows: their
+product with r is A f(r). All that TRL does around the gate stays: aggregation by ``loss_type``, iterations, masks, the
+correction of vLLM's log-probabilities, KL, entropy bonus, accumulation. What could not act is refused.
 
 Axes: N completions, T tokens, M tokens of a whole update in one row.
 """
@@ -13,6 +13,7 @@ Axes: N completions, T tokens, M tokens of a whole update in one row.
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields
@@ -68,6 +69,7 @@ class GateTrainer(GRPOTrainer):
         if args is not None:  # before the model is loaded
             check(args)
         super().__init__(model, reward_funcs, args, *others, **rest)
+        self.epsilon_low = self.epsilon_high = math.inf  # TRL's clip, opened
         self._held: dict[str, Any] | None = None  # inputs of the loss that is being computed
         self._advantage_NT: Tensor | None = None
         self._groups = 0  # seen so far
@@ -105,25 +107,20 @@ class GateTrainer(GRPOTrainer):
         return output
 
     def _gate_advantages(self, held: dict[str, Any], logp_NT: Tensor) -> None:
-        """Replace A by A f(r), the old log-probabilities by the policy's, and keep the tokens' slopes."""
+        """Replace A by A f(r) / r, hand TRL the masked and clamped log-ratio, and keep the tokens' slopes."""
         old_NT = held.get("old_per_token_logps")
         old_NT = logp_NT.detach() if old_NT is None else old_NT
         mask_NT = (held["completion_mask"] * held.get("tool_mask", 1)).bool()
-        log_ratio_NT = self._log_ratio(logp_NT, old_NT, mask_NT)
+        log_ratio_NT = TokenRatio()(logp_NT, old_NT, mask_NT)
+        held["old_per_token_logps"] = logp_NT - log_ratio_NT
+        held.setdefault("sampling_per_token_logps", old_NT)  # what TRL's off-policy mask would fall back to
+        if self.importance_sampling_level == "sequence":
+            log_ratio_NT = log_ratio_NT.sum(dim=1, keepdim=True) / mask_NT.sum(dim=1, keepdim=True).clamp(min=1)
         assert self._advantage_NT is not None
         advantage_NT = self._advantage_NT if self._advantage_NT.dim() == 2 else self._advantage_NT[:, None]
         found = gated(self.gate, self.tau, log_ratio_NT, advantage_NT)
-        held["advantages"] = advantage_NT * found.value_NT
-        held.setdefault("sampling_per_token_logps", old_NT)  # what the off-policy mask would fall back to
-        held["old_per_token_logps"] = logp_NT
+        held["advantages"] = advantage_NT * found.value_NT * (-log_ratio_NT).exp()
         self._keep_tokens(found.slope_NT, advantage_NT, mask_NT, held["group"])
-
-    def _log_ratio(self, logp_NT: Tensor, old_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        """log r per token, or with TRL's level "sequence" its mean over a completion [N, 1]."""
-        log_ratio_NT = TokenRatio()(logp_NT, old_NT, mask_NT)
-        if self.importance_sampling_level == "token":
-            return log_ratio_NT
-        return log_ratio_NT.sum(dim=1, keepdim=True) / mask_NT.sum(dim=1, keepdim=True).clamp(min=1)
 
     def _keep_tokens(self, slope_NT: Tensor, advantage_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -> None:
         """Slope, sign of A, group and iteration of this micro-batch's tokens, [M, 5]; the last column says it is a token."""
@@ -174,10 +171,5 @@ def check(args: GRPOConfig) -> None:
                 f"{name} must be left out beside a gate, where it does nothing, got {getattr(args, name)}; "
                 "give tau=(POS, NEG), or gate=gatepo.objective.gates.get('clip', eps_low=..., eps_high=...)"
             )
-    if args.use_bias_correction_kl and args.beta != 0.0:
-        raise UserError(
-            f"use_bias_correction_kl must be False beside a gate, got {args.use_bias_correction_kl}; "
-            "it weights the KL by the ratio that the gate takes over"
-        )
     if args.num_iterations == 1 and args.steps_per_generation <= args.gradient_accumulation_steps:
         log.warning("num_iterations=1 with one update per generation: every ratio is 1, so all gates act the same")
