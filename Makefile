@@ -55,6 +55,6 @@ $(VENV)/bench: $(VENV)/test
 
 $(VERL)/created: pyproject.toml constraints-verl.txt
 	$(PYTHON) -m venv $(VERL)
-	$(VERL)/bin/python -m pip install --quiet --no-deps --requirement constraints-verl.txt
+	$(VERL)/bin/python -m pip install --quiet --no-deps --no-compile --requirement constraints-verl.txt
 	$(VERL)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@

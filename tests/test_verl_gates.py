@@ -103,6 +103,47 @@ def test_other_gates_have_the_loss_gradient_and_eur_of_gatepo(name: str) -> None
     assert figures["actor/eur/token_mean"] == pytest.approx(eur, rel=1e-5)
 
 
+def test_an_actor_update_goes_through_the_gate() -> None:
+    """verl's own loss of the actor, from a batch as its workers hold it, on the embedded model: two passes over one batch."""
+    from tensordict import TensorDict
+    from verl.workers.utils.losses import ppo_loss
+
+    from gatepo.model import load_model
+
+    model = load_model("tiny", torch.device("cpu"), None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    generator = torch.Generator().manual_seed(0)
+    ids_NT = torch.randint(7, 300, (N, 2 * T), generator=generator)
+
+    def forward() -> torch.Tensor:
+        logp_NT = model(ids_NT).logits.log_softmax(dim=-1)[:, :-1].gather(2, ids_NT[:, 1:, None]).squeeze(2)
+        return torch.nn.functional.pad(logp_NT, (0, 1))
+
+    data = TensorDict(
+        {
+            "prompts": ids_NT[:, :T],
+            "responses": ids_NT[:, T:],
+            "attention_mask": torch.ones_like(ids_NT),
+            "response_mask": torch.ones(N, T, dtype=torch.long),
+            "old_log_probs": forward()[:, T - 1 : -1].detach(),
+            "advantages": torch.randn(N, 1, generator=generator).expand(N, T),
+        },
+        batch_size=N,
+    )
+    for key, value in {"dp_size": 1, "batch_num_tokens": N * T, "global_batch_size": N}.items():
+        data.set_non_tensor(key, value)
+    config = actor(policy_loss={"loss_mode": "gatepo_erf"}, tau_pos=10.0, tau_neg=12.0, loss_agg_mode="seq-mean-token-mean")
+    eur = []
+    for _ in range(2):
+        loss, metrics = ppo_loss(config, {"log_probs": forward().flatten()}, data)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        eur.append(metrics["actor/eur/token_mean"].aggregate())
+    assert eur[0] == pytest.approx(1, abs=1e-4), "on-policy"
+    assert 0.1 < eur[1] < 0.95
+
+
 def test_padding_may_hold_anything() -> None:
     given = tokens()
     with torch.no_grad():
