@@ -3,6 +3,7 @@
 Axes: N completions, T tokens.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ def longer_is_better(completion_ids: list[list[int]], **_: Any) -> list[float]:
     return [float(len(ids) + ids[0] % 3) for ids in completion_ids]
 
 
-def trainer(folder: Path, gate: str | gates.Gate | None, tau: tuple[float, float] = (10.0, 12.0), **settings: Any) -> Any:
+def trainer(
+    folder: Path, gate: str | gates.Gate | None, tau: tuple[float, float] = (10.0, 12.0), **settings: Any
+) -> Any:
     """TRL's trainer, with its own loss where there is no gate, around the embedded model."""
     from datasets import Dataset
 
@@ -48,7 +51,7 @@ def trainer(folder: Path, gate: str | gates.Gate | None, tau: tuple[float, float
             report_to="none",
             **settings,
         ),
-        "train_dataset": Dataset.from_dict({"prompt": ["1 + 1 =", "2 + 3 =", "4 + 5 =", "9 - 2 ="] * 3}),
+        "train_dataset": Dataset.from_dict({"prompt": [f"{first} + 7 =" for first in range(N)]}),
     }
     return trl.GRPOTrainer(**common) if gate is None else GateTrainer(gate=gate, tau=tau, **common)
 
@@ -116,7 +119,10 @@ def test_with_trls_gates_the_gradient_is_trls(tmp_path: Path, gate: str, setting
     inputs = batch(theirs.model)
     if "entropy_coef" in settings:
         for one in (ours, theirs):
-            one.beta, one.use_vllm = 0.04, True  # as after construction with both, which would want a hub name and a GPU
+            one.beta, one.use_vllm = (
+                0.04,
+                True,
+            )  # as after construction with both, which would want a hub name and a GPU
     wanted_loss, wanted = loss_and_gradient(theirs, inputs, accumulation=2)
     before = dict(inputs)
     found_loss, found = loss_and_gradient(ours, inputs, accumulation=2)
@@ -155,22 +161,41 @@ def test_other_gates_give_the_gradient_and_eur_of_gatepo(tmp_path: Path, gate: s
     assert_same_gradient(found, wanted)
     assert found_loss == pytest.approx(loss.item(), abs=1e-5)
     positive_N = inputs["advantages"] > 0
-    for name, rows_N in {"eur": positive_N | ~positive_N, "eur/positive": positive_N, "eur/negative": ~positive_N}.items():
+    for name, rows_N in {
+        "eur": positive_N | ~positive_N,
+        "eur/positive": positive_N,
+        "eur/negative": ~positive_N,
+    }.items():
         part = effective_update_ratio(record.slope_NT[rows_N], mask_NT[rows_N], inputs["group"][rows_N])
         assert eur[name] == pytest.approx(part.item(), abs=1e-6)
         assert 0.1 < eur[name] < 0.9
 
 
-def run(folder: Path, gate: str, **settings: Any) -> list[dict[str, float]]:
-    """What TRL logged in three updates: two iterations over one generation, and the first of the next."""
+def test_a_token_far_from_the_old_policy_leaves_the_update_finite(tmp_path: Path) -> None:
+    """A log-ratio of 200 nats, where r is infinite in fp32; padding may hold anything."""
+    ours = trainer(tmp_path, "erf")
+    inputs = batch(ours.model)
+    _, wanted = loss_and_gradient(ours, inputs)
+    far_NT = inputs["old_per_token_logps"].clone()
+    far_NT[0, 0] -= 200
+    far_NT[1, -1] -= 200
+    assert inputs["completion_mask"][1, -1] == 0
+    loss, found = loss_and_gradient(ours, inputs | {"old_per_token_logps": far_NT})
+    assert math.isfinite(loss)
+    assert found.isfinite().all()
+    assert 0 < (found - wanted).norm() < wanted.norm(), "only the one token has lost its share"
+
+
+def run(folder: Path, gate: str, **settings: Any) -> tuple[Any, list[dict[str, float]]]:
+    """The trainer after three updates, two over one generation and one over the next, and what TRL logged."""
     one = trainer(folder, gate, max_steps=3, logging_steps=1, learning_rate=3e-3, save_strategy="no", **settings)
     one.train()
-    return [line for line in one.state.log_history if "loss" in line]
+    return one, [line for line in one.state.log_history if "loss" in line]
 
 
 def test_a_run_logs_eur_of_every_update_whatever_its_micro_batches(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", "erf")
-    parts = run(tmp_path / "parts", "erf", per_device_train_batch_size=N // 3, gradient_accumulation_steps=3)
+    _, whole = run(tmp_path / "whole", "erf")
+    trained, parts = run(tmp_path / "parts", "erf", per_device_train_batch_size=N // 3, gradient_accumulation_steps=3)
     assert len(whole) == len(parts) == 3
     assert [line["eur"] for line in whole] == pytest.approx([line["eur"] for line in parts], abs=1e-4)
     assert whole[0]["eur"] == pytest.approx(1, abs=1e-4), "on-policy"
@@ -180,6 +205,12 @@ def test_a_run_logs_eur_of_every_update_whatever_its_micro_batches(tmp_path: Pat
     assert whole[1]["eur/positive"] != whole[1]["eur/negative"]
     assert not any(key.startswith("clip_ratio") for line in whole for key in line)
     assert all(line["grad_norm"] > 0 for line in whole)
+
+    rows = [row for part in trained._buffered_inputs for row in zip(part["group"], part["prompt_ids"], strict=True)]
+    prompts = {int(group): {tuple(ids.tolist()) for at, ids in rows if at == group} for group, _ in rows}
+    assert sorted(prompts) == [3, 4, 5], "the second generation's three prompts"
+    assert all(len(ids) == 1 for ids in prompts.values()), "one prompt each"
+    assert len(set().union(*prompts.values())) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""gatepo's gates through verl's own registry (``make test-verl``; verl needs an older transformers, so not in ``make test``).
+"""gatepo's gates through verl's own registry (``make test-verl``: verl needs an older transformers than the rest).
 
 Axes: N completions, T tokens.
 """
@@ -77,9 +77,7 @@ def test_sigmoid_has_the_gradient_of_verls_sapo() -> None:
 def gatepos(gate: gates.Gate, given: dict[str, torch.Tensor]) -> tuple[float, torch.Tensor, TokenRecord]:
     """Loss, gradient and record of gatepo's own objective on these tokens."""
     loss, record = policy_loss(
-        Objective(
-            gate=gate, tau=ConstantTau(pos=7, neg=9), ratio=TokenRatio(), aggregation=SequenceMean()
-        ),
+        Objective(gate=gate, tau=ConstantTau(pos=7, neg=9), ratio=TokenRatio(), aggregation=SequenceMean()),
         logp_NT=given["log_prob"],
         anchor_NT=given["old_log_prob"],
         sampler_NT=given["old_log_prob"],
@@ -104,14 +102,14 @@ def test_other_gates_have_the_loss_gradient_and_eur_of_gatepo(name: str) -> None
 
 
 def test_an_actor_update_goes_through_the_gate() -> None:
-    """verl's own loss of the actor, from a batch as its workers hold it, on the embedded model: two passes over one batch."""
+    """verl's own loss of the actor, from a batch as its workers hold it, on the embedded model: two passes over it."""
     from tensordict import TensorDict
     from verl.workers.utils.losses import ppo_loss
 
     from gatepo.model import load_model
 
     model = load_model("tiny", torch.device("cpu"), None)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     generator = torch.Generator().manual_seed(0)
     ids_NT = torch.randint(7, 300, (N, 2 * T), generator=generator)
 
@@ -132,7 +130,9 @@ def test_an_actor_update_goes_through_the_gate() -> None:
     )
     for key, value in {"dp_size": 1, "batch_num_tokens": N * T, "global_batch_size": N}.items():
         data.set_non_tensor(key, value)
-    config = actor(policy_loss={"loss_mode": "gatepo_erf"}, tau_pos=10.0, tau_neg=12.0, loss_agg_mode="seq-mean-token-mean")
+    config = actor(
+        policy_loss={"loss_mode": "gatepo_erf"}, tau_pos=10.0, tau_neg=12.0, loss_agg_mode="seq-mean-token-mean"
+    )
     eur = []
     for _ in range(2):
         loss, metrics = ppo_loss(config, {"log_probs": forward().flatten()}, data)

@@ -1,1 +1,1 @@
-"""Gates in the trainers of others. Each file needs the package it is named after; nothing else of gatepo imports them."""
+"""Gates in the trainers of others; each file needs the package that it is named after, and no other file imports it."""

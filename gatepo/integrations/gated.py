@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -66,12 +67,11 @@ def as_tau(tau: Tau | Sequence[float]) -> Tau:
     Raises:
       UserError: not a pair, or not finite and > 0.
     """
-    if isinstance(tau, Sequence) and len(tau) == 2:
-        tau = ConstantTau(pos=tau[0], neg=tau[1])
+    pair: Any = ConstantTau(pos=tau[0], neg=tau[1]) if isinstance(tau, Sequence) and len(tau) == 2 else tau
     for sign, papers in (("pos", 10), ("neg", 12)):
-        value = getattr(tau, sign, None)
+        value = getattr(pair, sign, None)
         if value is None:
             raise UserError(f"tau must be a pair (tau.pos, tau.neg), got {tau!r}; the paper uses (10, 12)")
         if not (value > 0 and math.isfinite(value)):
             raise UserError(f"tau.{sign} must be a finite number > 0, got {value}; the paper uses {papers}")
-    return tau  # type: ignore[return-value]
+    return cast(Tau, pair)

@@ -1,11 +1,11 @@
 """TRL's ``GRPOTrainer`` with a gate in place of its clip.
 
-    trainer = GateTrainer(gate="erf", tau=(10, 12), model=..., reward_funcs=..., args=GRPOConfig(...), train_dataset=...)
+    trainer = GateTrainer(gate="erf", tau=(10, 12), model=..., reward_funcs=..., args=GRPOConfig(...), ...)
 
 TRL's own loss multiplies ratio and advantage of each token. It runs as it is, with its clip opened and, as soon as the
-policy's log-probabilities are known, the advantages replaced by A f(r) / r per token, through which the gradient flows: their
-product with r is A f(r). All that TRL does around the gate stays: aggregation by ``loss_type``, iterations, masks, the
-correction of vLLM's log-probabilities, KL, entropy bonus, accumulation. What could not act is refused.
+policy's log-probabilities are known, the advantages replaced by A f(r) / r per token, through which the gradient flows:
+their product with r is A f(r). All that TRL does around the gate stays: aggregation by ``loss_type``, iterations,
+masks, the correction of vLLM's log-probabilities, KL, entropy bonus, accumulation. What could not act is refused.
 
 Axes: N completions, T tokens, M tokens of a whole update in one row.
 """
@@ -48,8 +48,8 @@ class GateTrainer(GRPOTrainer):
 
     Logged beside TRL's figures: ``eur`` (eq. 12) over all tokens of an update, on every device; ``eur/positive`` and
     ``eur/negative``, over the tokens with A > 0 and A < 0; with several iterations ``eur/iteration_K``. Where an update
-    takes only part of a group (``steps_per_generation`` > ``gradient_accumulation_steps``), that part is the prompt's. TRL's
-    ``clip_ratio/...`` is not logged: it is 1 - EUR of ``gate="clip"``.
+    takes only part of a group (``steps_per_generation`` > ``gradient_accumulation_steps``), EUR is over that part.
+    TRL's ``clip_ratio/...`` is not logged: it is 1 - EUR of ``gate="clip"``.
 
     Raises:
       UserError: an unknown gate, a bad tau, or a setting of TRL's that a gate leaves without effect.
@@ -80,7 +80,7 @@ class GateTrainer(GRPOTrainer):
     ) -> Tensor:
         """TRL's loss of gated advantages; the batch itself stays as it is, for the next iteration."""
         self._held = dict(inputs)
-        # Taken out until they are gated: were TRL to read them earlier, it would fail instead of training without a gate.
+        # Taken out until they are gated: were TRL to read them earlier, it would fail, not train without a gate.
         self._advantage_NT = self._held.pop("advantages")
         try:
             loss: Tensor = super().compute_loss(model, self._held, return_outputs, num_items_in_batch)
@@ -113,7 +113,6 @@ class GateTrainer(GRPOTrainer):
         mask_NT = (held["completion_mask"] * held.get("tool_mask", 1)).bool()
         log_ratio_NT = TokenRatio()(logp_NT, old_NT, mask_NT)
         held["old_per_token_logps"] = logp_NT - log_ratio_NT
-        held.setdefault("sampling_per_token_logps", old_NT)  # what TRL's off-policy mask would fall back to
         if self.importance_sampling_level == "sequence":
             log_ratio_NT = log_ratio_NT.sum(dim=1, keepdim=True) / mask_NT.sum(dim=1, keepdim=True).clamp(min=1)
         assert self._advantage_NT is not None
@@ -123,9 +122,9 @@ class GateTrainer(GRPOTrainer):
         self._keep_tokens(found.slope_NT, advantage_NT, mask_NT, held["group"])
 
     def _keep_tokens(self, slope_NT: Tensor, advantage_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -> None:
-        """Slope, sign of A, group and iteration of this micro-batch's tokens, [M, 5]; the last column says it is a token."""
+        """This micro-batch's tokens [M, 5]: slope, sign of A, group, iteration, and a 1 that no padding has."""
         iteration = self._step // self.args.steps_per_generation % self.num_iterations + 1
-        columns = (slope_NT, advantage_NT.sign(), group_N[:, None], torch.full_like(mask_NT, iteration, dtype=int))
+        columns = (slope_NT, advantage_NT.sign(), group_N[:, None], torch.full_like(group_N, iteration)[:, None])
         kept = [column.expand_as(mask_NT)[mask_NT].double() for column in (*columns, torch.ones_like(mask_NT))]
         self._tokens[self._mode].append(torch.stack(kept, dim=1))
 

@@ -3,8 +3,8 @@
 verl loads this module by itself in each of its processes where gatepo is installed (its entry points ``verl.plugins``);
 without installation ``VERL_USE_EXTERNAL_MODULES=gatepo.integrations.verl`` does the same.
 
-What a loss needs comes from the actor's config: ``tau_pos`` and ``tau_neg``; ``clip_ratio_low`` and ``clip_ratio_high`` for
-gates that have ``eps_low`` and ``eps_high``; ``loss_agg_mode`` ("seq-mean-token-mean" is the paper's, eq. 2).
+What a loss needs comes from the actor's config: ``tau_pos`` and ``tau_neg``; ``clip_ratio_low`` and ``clip_ratio_high``
+for gates that have ``eps_low`` and ``eps_high``; ``loss_agg_mode`` ("seq-mean-token-mean" is the paper's, eq. 2).
 ``gatepo_clip`` is eq. 1, without verl's dual clip: ``clip_ratio_c`` belongs to verl's own losses.
 
 Axes: N completions, T tokens.
@@ -12,7 +12,7 @@ Axes: N completions, T tokens.
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -47,8 +47,9 @@ def policy_loss(
       config: the actor's (``verl.workers.config.ActorConfig``).
       rollout_is_weights: verl's rollout correction, [N, T].
     Returns: the micro-batch's share of the loss, and figures that verl averages over micro-batches and devices:
-      ``actor/eur/token_mean`` is f' averaged over the micro-batch's tokens, since verl does not say which prompt a completion
-      answers (eq. 12 would average by prompt); ``actor/pg_clipfrac`` the share of tokens with f' < 1/2; ``actor/ppo_kl`` verl's.
+      ``actor/eur/token_mean`` is f' averaged over the micro-batch's tokens, since verl does not say which prompt a
+      completion answers (eq. 12 would average by prompt); ``actor/pg_clipfrac`` is the share of tokens with f' < 1/2;
+      ``actor/ppo_kl`` is verl's, mean(-log r).
     """
     mask_NT = response_mask.bool()
     log_ratio_NT = TokenRatio()(log_prob, old_log_prob, mask_NT)
@@ -66,15 +67,19 @@ def policy_loss(
 
 
 def register(name: str, gate: str | Gate) -> None:
-    """Make ``loss_mode=gatepo_NAME`` known to verl in this process; for a gate of your own, in a module that verl imports."""
+    """Make ``loss_mode=gatepo_NAME`` known to verl in this process.
+
+    A gate of your own is registered in a module that verl's workers import (``VERL_USE_EXTERNAL_MODULES=my.module``).
+    """
     register_policy_loss(f"gatepo_{name}")(partial(policy_loss, as_gate(gate)))
 
 
 def _bounded(gate: Gate, config: Any) -> Gate:
-    """The gate with the config's clip ratios in its bounds, if it has such; as in verl, ``clip_ratio`` stands in for None."""
+    """The gate, its bounds, if it has any, taken from the config; ``clip_ratio`` stands in for None, as in verl."""
     ratios = {"eps_low": config.clip_ratio_low, "eps_high": config.clip_ratio_high}
-    known = {field.name for field in fields(gate)} if is_dataclass(gate) else set()
-    given = {name: config.clip_ratio if ratio is None else ratio for name, ratio in ratios.items() if name in known}
+    given = {
+        name: config.clip_ratio if ratio is None else ratio for name, ratio in ratios.items() if hasattr(gate, name)
+    }
     return replace(gate, **given) if given else gate  # type: ignore[type-var]
 
 
