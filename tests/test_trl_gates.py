@@ -19,7 +19,7 @@ from gatepo.objective.surrogate import Objective, policy_loss
 from gatepo.objective.tau import ConstantTau
 from gatepo.objective.telemetry import effective_update_ratio
 
-trl = pytest.importorskip("trl", reason="trl is not installed")
+trl = pytest.importorskip("trl", reason="trl is not installed; make test installs it")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 PROMPT, LENGTH, N, G = 5, 12, 12, 4
