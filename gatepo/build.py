@@ -134,7 +134,7 @@ def gate_notes(gate: Gate) -> list[str]:
 def gate_by_name(name: str) -> Gate:
     """A family of the package with its own defaults, or, where ``name`` is no single word, a formula of a slope."""
     if name.isidentifier():
-        return pick({known: gates.get(known) for known in gates.names()}, "gate", name)  # type: ignore[no-any-return]
+        return pick({known: gates.get(known) for known in gates.names()}, "gate", name)
     return _custom_gate(CustomGateConfig(name="custom", slope=name), (1.0, 10.0))
 
 

@@ -81,14 +81,15 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
     code = (
         "import sys, importlib, pkgutil, gatepo\n"
         "for m in pkgutil.walk_packages(gatepo.__path__, 'gatepo.'):\n"
-        "    if not m.name.endswith(('__main__',)): importlib.import_module(m.name)\n"
+        "    if not m.name.endswith(('__main__', 'integrations.trl', 'integrations.verl')):\n"
+        "        importlib.import_module(m.name)\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=False)
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
     assert "torch" in loaded  # the walk did import the heavy rooms
-    assert not loaded & {"vllm", "deepspeed", "wandb", "math_verify", "datasets"}
+    assert not loaded & {"vllm", "deepspeed", "wandb", "math_verify", "datasets", "trl", "verl"}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
         ("rewards/numbers.py", set()),
         ("tracking", {"gatepo.tracking"}),
         ("report", {"gatepo.report", "gatepo.errors", "gatepo.cli"}),
+        ("integrations", {"gatepo.integrations.gated", "gatepo.objective", "gatepo.errors"}),
     ],
 )
 def test_who_may_know_whom(room: str, allowed: set[str]) -> None:
@@ -125,6 +127,28 @@ def test_who_may_know_whom(room: str, allowed: set[str]) -> None:
             for name in names:
                 if name.split(".")[0] == "gatepo":
                     assert any(name == a or name.startswith(a + ".") for a in allowed), f"{file.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("package", "file"),
+    [
+        ("vllm", "rollout/vllm.py"),
+        ("deepspeed", "engine/deepspeed.py"),
+        ("trl", "integrations/trl.py"),
+        ("verl", "integrations/verl.py"),
+    ],
+)
+def test_what_not_everyone_installs_is_imported_in_one_file(package: str, file: str) -> None:
+    import ast
+
+    found = set()
+    for path in (REPO / "gatepo").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if any(name.split(".")[0] == package for name in names):
+                found.add(path.relative_to(REPO / "gatepo").as_posix())
+    assert found == {file}
 
 
 def test_out_of_memory_names_the_part_and_what_makes_it_smaller() -> None:

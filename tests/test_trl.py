@@ -1,4 +1,4 @@
-"""The gradient of one update beside TRL's own loss (extra ``bench``; ``make bench`` runs this too)."""
+"""The gradient of one update beside TRL's own loss (extra ``trl``)."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from gatepo.objective.ratio import TokenRatio
 from gatepo.objective.surrogate import Objective, policy_loss
 from gatepo.objective.tau import ConstantTau
 
-trl = pytest.importorskip("trl", reason="trl is not installed; make bench installs it")
+trl = pytest.importorskip("trl", reason="trl is not installed; make test installs it")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 PROMPT, LENGTH, P, G = 5, 12, 3, 4
