@@ -1,0 +1,143 @@
+"""Expressions that their spelling does not settle, by latex2sympy and math-verify. Imported in worker processes only.
+
+math-verify alone is too generous for a reward: it rounds differences of small numbers to nothing (1/2006! is 1/2004!),
+takes a pair for an open interval, and reads what it can of a text that it cannot parse (4 in 4\\sqrt(2)). So the whole
+answer is parsed or nothing is, and what math-verify calls equal must also be equal in numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from latex2sympy2_extended import latex2sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+from math_verify import verify
+from math_verify.grader import should_treat_as_complex
+from sympy import Basic, Expr, Float, Integer, MatrixBase, Pow, Rational, factorial, nan, preorder_traversal, zoo
+
+from gatepo.rewards import numbers
+from gatepo.rewards.notation import settle
+
+DIGITS = 30  # of a constant that is compared in numbers
+MOST_NODES = 400  # of an expression
+LARGEST_EXPONENT = 10_000
+LARGEST_FACTORIAL = 3_000
+POINT, STEP = Rational(9, 7), Rational(13, 11)  # where the variables are put to compare in numbers
+_CONFIG = ConversionConfig(lowercase_symbols=False)
+
+
+def equal(gold: str, prediction: str) -> bool:
+    """Whether two answers are equal (eq. 11).
+
+    Raises: what the libraries raise of memory and recursion; everything else that they raise means that an answer
+    cannot be read, and it is wrong.
+    """
+    return bool(settle(gold, prediction, _equal_expressions))
+
+
+def _equal_expressions(gold: str, prediction: str) -> bool:
+    left, right = _parse(gold), _parse(prediction)
+    if left is None or right is None:
+        return False
+    if numbers.read(gold) is not None:
+        return _is_constant(right) and _equal_number(gold, right)
+    if numbers.read(prediction) is not None and _is_constant(left):
+        return _equal_number(prediction, left)
+    return verify(left, right, allow_set_relation_comp=True, timeout_seconds=None) and not _differ_in_numbers(left, right)
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> Any:
+    """The expression that the whole text spells, or None where it spells none, or one too large to work with."""
+    try:
+        expression = latex2sympy(
+            text, is_real=not should_treat_as_complex(text), convert_degrees=False, conversion_config=_CONFIG
+        )
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # latex2sympy raises bare Exceptions of every kind on what it cannot read
+        return None
+    return None if _is_undefined(expression) or _is_too_large(expression) else _with_exact_decimals(expression)
+
+
+def _with_exact_decimals(expression: Any) -> Any:
+    """0.1 as 1/10: binary fractions are why 0.1 + 0.2 would not be 0.3."""
+    return expression.xreplace({number: Rational(str(number)) for number in expression.atoms(Float)})
+
+
+def _is_undefined(expression: Any) -> bool:
+    return not isinstance(expression, Basic | MatrixBase) or expression.has(nan, zoo)
+
+
+def _is_too_large(expression: Any) -> bool:
+    """Whether working it out could take more time or memory than an answer is worth."""
+    nodes = list(_nodes(expression))
+    return len(nodes) > MOST_NODES or any(map(_explodes, nodes))
+
+
+def _nodes(expression: Any) -> Iterator[Basic]:
+    for count, node in enumerate(preorder_traversal(expression)):
+        if count > MOST_NODES + 1:
+            return
+        yield node
+
+
+def _explodes(node: Basic) -> bool:
+    if isinstance(node, Pow):
+        return _magnitude(node.exp) > LARGEST_EXPONENT
+    if isinstance(node, factorial):
+        return _magnitude(node.args[0]) > LARGEST_FACTORIAL
+    return False
+
+
+def _magnitude(expression: Basic) -> float:
+    """A bound on the size of a constant, infinite where it is large; 0 where it has variables."""
+    if isinstance(expression, Integer | Rational | Float):
+        return abs(float(expression)) if abs(expression) < LARGEST_EXPONENT**2 else float("inf")
+    if expression.free_symbols or not expression.args:
+        return 0.0
+    sizes = [_magnitude(part) for part in expression.args]
+    if isinstance(expression, Pow | factorial):
+        return float("inf") if max(sizes) > 20 else max(sizes) ** max(sizes)
+    total = 1.0
+    for size in sizes:
+        total *= max(size, 1.0) + 1
+    return total
+
+
+def _is_constant(expression: Any) -> bool:
+    return isinstance(expression, Expr) and not expression.free_symbols
+
+
+def _equal_number(text: str, constant: Basic) -> bool:
+    """Whether a plain number and a constant expression are equal under the rules for plain numbers."""
+    number = numbers.read(text)
+    value = _evaluate(constant)
+    if number is None or value is None or value.as_real_imag()[1] != 0:
+        return False
+    exact = numbers.Number(value=Fraction(str(value.as_real_imag()[0])))
+    if number.places is None or number.places < numbers.LEAST_PLACES:
+        error = Fraction(1, 10 ** (DIGITS - 8))
+        return abs(exact.value - number.value) <= error * max(1, abs(number.value))
+    return numbers.same(number, exact)
+
+
+def _differ_in_numbers(left: Any, right: Any) -> bool:
+    """Whether both have values at the same point, and these differ: then they are not equal, whatever was said."""
+    if not (isinstance(left, Expr) and isinstance(right, Expr)):
+        return False
+    symbols = sorted(left.free_symbols | right.free_symbols, key=str)
+    values = {symbol: POINT + index * STEP for index, symbol in enumerate(symbols)}
+    one, other = (_evaluate(side.subs(values)) for side in (left, right))
+    if one is None or other is None:
+        return False
+    return bool(abs(one - other) > Float(10) ** (8 - DIGITS) * max(abs(one), abs(other)))
+
+
+def _evaluate(expression: Basic) -> Any:
+    """A constant to DIGITS digits; None where it has no finite value."""
+    value = expression.doit().evalf(DIGITS)
+    return value if isinstance(value, Expr) and value.is_number and value.is_finite else None
