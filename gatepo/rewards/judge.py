@@ -12,8 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from latex2sympy2_extended import latex2sympy
-from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
 from sympy import Basic, Expr, Float, Integer, MatrixBase, Pow, Rational, factorial, nan, preorder_traversal, zoo
@@ -27,6 +26,17 @@ LARGEST_EXPONENT = 10_000
 LARGEST_FACTORIAL = 3_000
 POINT, STEP = Rational(9, 7), Rational(13, 11)  # where the variables are put to compare in numbers
 _CONFIG = ConversionConfig(lowercase_symbols=False)
+
+
+class _Parser(_Latex2Sympy):
+    """latex2sympy without its one call of Python's ``eval``.
+
+    ``sympy.Number(text)``, by which it reads every number, hands the text to sympy's parser, which compiles it as
+    Python. Here a number is read as what it is, and a decimal exactly: 0.1 + 0.2 is 0.3.
+    """
+
+    def parse_number(self, text: str) -> Rational:
+        return Rational(text.replace(",", ""))
 
 
 def equal(gold: str, prediction: str) -> bool:
@@ -53,19 +63,12 @@ def _equal_expressions(gold: str, prediction: str) -> bool:
 def _parse(text: str) -> Any:
     """The expression that the whole text spells, or None where it spells none, or one too large to work with."""
     try:
-        expression = latex2sympy(
-            text, is_real=not should_treat_as_complex(text), convert_degrees=False, conversion_config=_CONFIG
-        )
+        expression = _Parser(is_real=not should_treat_as_complex(text), config=_CONFIG).parse(text)
     except (MemoryError, RecursionError):
         raise
-    except Exception:  # latex2sympy raises bare Exceptions of every kind on what it cannot read
+    except Exception:  # latex2sympy raises bare Exceptions on what it cannot read
         return None
-    return None if _is_undefined(expression) or _is_too_large(expression) else _with_exact_decimals(expression)
-
-
-def _with_exact_decimals(expression: Any) -> Any:
-    """0.1 as 1/10: binary fractions are why 0.1 + 0.2 would not be 0.3."""
-    return expression.xreplace({number: Rational(str(number)) for number in expression.atoms(Float)})
+    return None if _is_undefined(expression) or _is_too_large(expression) else expression
 
 
 def _is_undefined(expression: Any) -> bool:
