@@ -28,7 +28,9 @@ _NUMBER = re.compile(
 )
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]*[a-z]{2,}(?![A-Za-z(])|[^\W\d_a-zA-Z\u0370-\u03ff]{2,}")
 _TEXT = re.compile(r"\\(?:text\w*|mathrm|mathbf|mbox|operatorname|begin|end)\s*\{[^{}]*\}")
-_NO_ANSWER = frozenset(("answer", "answers", "is", "are", "the", "so", "thus", "therefore", "hence", "definitely", "solution"))
+_NO_ANSWER = frozenset(
+    ("answer", "answers", "is", "are", "the", "so", "thus", "therefore", "hence", "definitely", "solution")
+)
 _LABEL = re.compile(r"[a-z]\s*:\s")
 _SMALL_WORDS = frozenset(("and", "or", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "percent", "pct"))
 

@@ -56,7 +56,9 @@ def _equal_expressions(gold: str, prediction: str) -> bool:
         return _is_constant(right) and _equal_number(gold, right)
     if numbers.read(prediction) is not None and _is_constant(left):
         return _equal_number(prediction, left)
-    return verify(left, right, allow_set_relation_comp=True, timeout_seconds=None) and not _differ_in_numbers(left, right)
+    return verify(left, right, allow_set_relation_comp=True, timeout_seconds=None) and not _differ_in_numbers(
+        left, right
+    )
 
 
 @lru_cache(maxsize=256)

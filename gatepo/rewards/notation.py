@@ -136,7 +136,9 @@ _UNIT = re.compile(
 )
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _NOT_UNITS = frozenset(("dozen", "score", "pair", "pairs", "half", "hundred", "hundreds", "factorial", "squared"))
-_NOT_UNITS |= frozenset(("cubed", "mod", "base", "plus", "minus", "times", "over", "to", "not", "is", "if", "when", "for"))
+_NOT_UNITS |= frozenset(
+    ("cubed", "mod", "base", "plus", "minus", "times", "over", "to", "not", "is", "if", "when", "for")
+)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' .-]*")
 _NAME = re.compile(
     r"(?:\\angle\s*)?(?:\\?[A-Za-z]+(?:_\s*\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?|[A-Z]+\s*:\s*[A-Z]+"
@@ -367,7 +369,9 @@ def _is_visible(character: str) -> bool:
 # --- comparing ----------------------------------------------------------------------------------------------------
 
 _ORDERED = frozenset("([")
-_LITERAL = re.compile(r"[:]|\d_(?:\d|\{\d+\}$)")  # times, ratios and digits with their base are equal when they read equal
+_LITERAL = re.compile(
+    r"[:]|\d_(?:\d|\{\d+\}$)"
+)  # times, ratios and digits with their base are equal when they read equal
 
 
 def _compare_items(gold: Answer, prediction: Answer, judge: Judge) -> bool | None:

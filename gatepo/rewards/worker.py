@@ -43,8 +43,22 @@ WARM_UP = (
     ("\\log_2 8 + e^{i\\pi}", "2"),
     ("\\sum_{k=1}^{n} k", "\\frac{n(n+1)}{2}"),
 )
-FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.", "pty.", "socket.", "shutil.")
+FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "subprocess.",
+    "pty.",
+    "socket.",
+    "shutil.",
+)
 FORBIDDEN += ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
+
+
+# These compile templates of their own: products of monomials for so many variables, a tuple's methods, annotations.
+TEMPLATES = frozenset(("sympy.polys.monomials", "collections", "dataclasses", "typing"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,11 +231,16 @@ _refusals: list[str] = []  # what the answer in hand tried
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """Audit hook of a worker."""
-    compiles_text = event == "compile" and str(arguments[1]).startswith("<")
+    compiles_text = event == "compile" and str(arguments[1]).startswith("<") and _caller() not in TEMPLATES
     writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
     if compiles_text or writes or event.startswith(FORBIDDEN):
         _refusals.append(event)
         raise PermissionError(f"an answer is mathematics; {event} is not")
+
+
+def _caller() -> str:
+    """The module that asked for what the audit hook looks at."""
+    return str(sys._getframe(2).f_globals.get("__name__"))
 
 
 def main(options: dict[str, Any]) -> None:
