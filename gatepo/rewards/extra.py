@@ -36,11 +36,11 @@ class ExtraReward:
           UserError: its path leads nowhere, or it does not take these arguments.
         """
         options = {key: value for key, value in entry.items() if key not in ("_target_", "weight")}
-        target: Any = _find(name, entry["_target_"])
+        target: Callable[..., Any] = _find(name, entry["_target_"])
         try:
-            score = target(**options) if inspect.isclass(target) else partial(target, **options)
+            score: Any = target(**options) if inspect.isclass(target) else partial(target, **options)
             inspect.signature(score).bind(None, None)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise UserError(
                 f"reward.extra.{name} must take (prompt, completion) and the keywords given "
                 f"({', '.join(options) or 'none'}), got {error}; change {entry['_target_']} or its keywords"

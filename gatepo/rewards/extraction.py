@@ -120,12 +120,10 @@ def _is_bare(text: str) -> bool:
 
 def _said(text: str) -> str | None:
     """What the response calls its answer, the last time it does."""
-    last = None
-    for last in _PHRASE.finditer(text):
-        pass
-    if last is None:
+    phrases = list(_PHRASE.finditer(text))
+    if not phrases:
         return None
-    line = _HOPE.split(text[last.end() :].split("\n", 1)[0], maxsplit=1)[0].strip()
+    line = _HOPE.split(text[phrases[-1].end() :].split("\n", 1)[0], maxsplit=1)[0].strip()
     if _is_bare(line):
         return line or None
     formula = _MATH.match(line)

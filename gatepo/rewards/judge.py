@@ -7,6 +7,7 @@ answer is parsed or nothing is, and what math-verify calls equal must also be eq
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
@@ -56,9 +57,9 @@ def _equal_expressions(gold: str, prediction: str) -> bool:
         return _is_constant(right) and _equal_number(gold, right)
     if numbers.read(prediction) is not None and _is_constant(left):
         return _equal_number(prediction, left)
-    return verify(left, right, allow_set_relation_comp=True, timeout_seconds=None) and not _differ_in_numbers(
-        left, right
-    )
+    if _differ_in_numbers(left, right):
+        return False
+    return bool(verify(left, right, allow_set_relation_comp=True, timeout_seconds=None))
 
 
 @lru_cache(maxsize=256)
@@ -107,10 +108,7 @@ def _magnitude(expression: Basic) -> float:
     sizes = [_magnitude(part) for part in expression.args]
     if isinstance(expression, Pow | factorial):
         return float("inf") if max(sizes) > 20 else max(sizes) ** max(sizes)
-    total = 1.0
-    for size in sizes:
-        total *= max(size, 1.0) + 1
-    return total
+    return math.prod(max(size, 1.0) + 1 for size in sizes)
 
 
 def _is_constant(expression: Any) -> bool:
@@ -126,7 +124,7 @@ def _equal_number(text: str, constant: Basic) -> bool:
     exact = numbers.Number(value=Fraction(str(value.as_real_imag()[0])))
     if number.places is None or number.places < numbers.LEAST_PLACES:
         error = Fraction(1, 10 ** (DIGITS - 8))
-        return abs(exact.value - number.value) <= error * max(1, abs(number.value))
+        return abs(exact.value - number.value) <= error * max(Fraction(1), abs(number.value))
     return numbers.same(number, exact)
 
 

@@ -52,7 +52,7 @@ def unreadable(text: str) -> str | None:
         return "too long"
     if not text.isascii() and not all(map(_is_visible, text)):
         return "invisible characters or another script's digits"
-    if _CODE.search(text) is not None or not text.isprintable() and _CONTROL_CHARACTER.search(text) is not None:
+    if _CODE.search(text) is not None or _CONTROL_CHARACTER.search(text) is not None:
         return "not mathematics"
     return "nested too deep" if _depth(text) > DEEPEST else None
 
@@ -106,8 +106,10 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<!\\)\\\\(?=(?:left|right|frac|sqrt|boxed|text|pi|infty|cup|le|ge|pm)\b)", r"\\"),
         (r"\\!\s*|\\displaystyle\b|\\limits\b|\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])", ""),
         (r"\{\s*,\s*\}", ","),
-        (r"\\(?:lbrace|lbrack|langle)(?![A-Za-z])", lambda m: {"lbrace": r"\{", "lbrack": "["}.get(m[0][1:], "(")),
-        (r"\\(?:rbrace|rbrack|rangle)(?![A-Za-z])", lambda m: {"rbrace": r"\}", "rbrack": "]"}.get(m[0][1:], ")")),
+        (r"\\lbrace(?![A-Za-z])", r"\\{"),
+        (r"\\rbrace(?![A-Za-z])", r"\\}"),
+        (r"\\langle(?![A-Za-z])", "("),
+        (r"\\rangle(?![A-Za-z])", ")"),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\(?:text(?:bf|it|rm|normal|sf)?|mathrm|mathbf|mathit|mathsf|mbox)\s*\{([^{}]*)\}", r" \1 "),
         (r"\\(?:quad|qquad|noindent)(?![A-Za-z])|(?<!\\)\\[,;:> ]|~", " "),

@@ -24,7 +24,7 @@ _NUMBER = re.compile(
       | {_FRACTION.format("plain", _INTEGER)}
       | (?P<mixed>\d+)[ ]+(?P<mixed_numerator>\d+)/(?P<mixed_denominator>\d+)
       | (?P<numerator>{_INTEGER})\s*/\s*(?P<denominator>{_INTEGER})
-      | (?P<mantissa>{_DECIMAL}|{_INTEGER})\s*(?:\\times|\\cdot|[*×x])\s*10\s*(?:\^|\*\*)\s*{_EXPONENT}
+      | (?P<mantissa>{_DECIMAL}|{_INTEGER})\s*(?:\\times|\\cdot|[*x])\s*10\s*(?:\^|\*\*)\s*{_EXPONENT}
       | (?P<base>\d{{1,9}})\s*\^\s*(?:\{{\s*(?P<power_braced>\d{{1,3}})\s*\}}|(?P<power_bare>\d{{1,3}}))
       | (?P<float>(?:{_DECIMAL}|\d+))[eE](?P<float_exponent>[-+]?\d{{1,3}})
       | (?P<decimal>{_DECIMAL})

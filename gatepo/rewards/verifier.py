@@ -1,4 +1,4 @@
-"""Whether an answer is right (eq. 11): by its spelling where that decides it, else by math-verify in a worker process."""
+"""Whether an answer is right (eq. 11): by its spelling where that decides it, else by math-verify in a worker."""
 
 from __future__ import annotations
 

@@ -44,19 +44,9 @@ WARM_UP = (
     ("\\sum_{k=1}^{n} k", "\\frac{n(n+1)}{2}"),
 )
 FORBIDDEN = (
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "os.spawn",
-    "os.fork",
-    "subprocess.",
-    "pty.",
-    "socket.",
-    "shutil.",
+    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.", "pty.", "socket.", "shutil."),
+    *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod"),
 )
-FORBIDDEN += ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
-
-
 # These compile templates of their own: products of monomials for so many variables, a tuple's methods, annotations.
 TEMPLATES = frozenset(("sympy.polys.monomials", "collections", "dataclasses", "typing"))
 
