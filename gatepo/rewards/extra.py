@@ -1,6 +1,6 @@
 """Rewards of a user's own, by the dotted path of a function or class.
 
-    reward.extra.short._target_=my_module.shortness reward.extra.short.weight=0.1 reward.extra.short.longest=400
+    +reward.extra.short._target_=my_module.shortness +reward.extra.short.weight=0.1 +reward.extra.short.longest=400
 
 where ``my_module.shortness(prompt, completion, *, longest)`` gives a number. A class is made once, with the keyword
 arguments, and called with the prompt and the completion.

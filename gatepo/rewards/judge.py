@@ -16,7 +16,7 @@ from typing import Any
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
-from sympy import Basic, Expr, Float, Integer, MatrixBase, Pow, Rational, factorial, nan, preorder_traversal, zoo
+from sympy import Basic, Eq, Expr, Float, I, Integer, MatrixBase, Pow, Rational, factorial, nan, oo, preorder_traversal, zoo
 
 from gatepo.rewards import numbers
 from gatepo.rewards.notation import settle
@@ -71,7 +71,9 @@ def _parse(text: str) -> Any:
         raise
     except Exception:  # latex2sympy raises bare Exceptions on what it cannot read
         return None
-    return None if _is_undefined(expression) or _is_too_large(expression) else expression
+    if _is_undefined(expression) or _is_too_large(expression):
+        return None
+    return expression.subs({symbol: I for symbol in expression.free_symbols if symbol.name == "i"})
 
 
 def _is_undefined(expression: Any) -> bool:
@@ -118,10 +120,12 @@ def _is_constant(expression: Any) -> bool:
 def _equal_number(text: str, constant: Basic) -> bool:
     """Whether a plain number and a constant expression are equal under the rules for plain numbers."""
     number = numbers.read(text)
-    value = _evaluate(constant)
+    value = None if constant.has(oo) else _evaluate(constant)
     if number is None or value is None or value.as_real_imag()[1] != 0:
         return False
     exact = numbers.Number(value=Fraction(str(value.as_real_imag()[0])))
+    if isinstance(value, Rational):
+        return numbers.same(number, exact)
     if number.places is None or number.places < numbers.LEAST_PLACES:
         error = Fraction(1, 10 ** (DIGITS - 8))
         return abs(exact.value - number.value) <= error * max(Fraction(1), abs(number.value))
@@ -129,18 +133,29 @@ def _equal_number(text: str, constant: Basic) -> bool:
 
 
 def _differ_in_numbers(left: Any, right: Any) -> bool:
-    """Whether both have values at the same point, and these differ: then they are not equal, whatever was said."""
+    """Whether both have values at the same point, and these differ: then they are not equal, whatever was said.
+
+    Two equations differ where the quotient of their sides' differences is not the same at two points.
+    """
+    if isinstance(left, Eq) and isinstance(right, Eq):
+        quotient = (left.lhs - left.rhs) / (right.lhs - right.rhs)
+        left, right = quotient, quotient.subs({symbol: 2 * symbol + 1 for symbol in quotient.free_symbols})
     if not (isinstance(left, Expr) and isinstance(right, Expr)):
         return False
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)
     values = {symbol: POINT + index * STEP for index, symbol in enumerate(symbols)}
     one, other = (_evaluate(side.subs(values)) for side in (left, right))
-    if one is None or other is None:
-        return False
+    return one is not None and other is not None and _are_apart(one, other)
+
+
+def _are_apart(one: Expr, other: Expr) -> bool:
+    if isinstance(one, Rational) and isinstance(other, Rational):
+        return one != other
     return bool(abs(one - other) > Float(10) ** (8 - DIGITS) * max(abs(one), abs(other)))
 
 
 def _evaluate(expression: Basic) -> Any:
-    """A constant to DIGITS digits; None where it has no finite value."""
-    value = expression.doit().evalf(DIGITS)
+    """A constant, exactly where it is rational, else to DIGITS digits; None where it has no finite value."""
+    value = expression.doit()
+    value = value if isinstance(value, Rational) else value.evalf(DIGITS)
     return value if isinstance(value, Expr) and value.is_number and value.is_finite else None

@@ -108,6 +108,7 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\{\s*,\s*\}", ","),
         (r"\\lbrace(?![A-Za-z])", r"\\{"),
         (r"\\rbrace(?![A-Za-z])", r"\\}"),
+        (r"\\varnothing(?![A-Za-z])", r"\\emptyset"),
         (r"\\langle(?![A-Za-z])", "("),
         (r"\\rangle(?![A-Za-z])", ")"),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
@@ -141,7 +142,7 @@ _NOT_UNITS = frozenset(("dozen", "score", "pair", "pairs", "half", "hundred", "h
 _NOT_UNITS |= frozenset(
     ("cubed", "mod", "base", "plus", "minus", "times", "over", "to", "not", "is", "if", "when", "for")
 )
-_WORDS = re.compile(r"[A-Za-z][A-Za-z' .-]*")
+_WORDS = re.compile(r"[A-Za-z][A-Za-z' .]*")
 _NAME = re.compile(
     r"(?:\\angle\s*)?(?:\\?[A-Za-z]+(?:_\s*\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?|[A-Z]+\s*:\s*[A-Z]+"
     r"|\\frac\s*\{[A-Z]+\}\s*\{[A-Z]+\}|\(\s*[a-z](?:\s*,\s*[a-z])+\s*\)|[A-Za-z](?:\s*\+\s*[A-Za-z])+)"
@@ -349,10 +350,12 @@ def _in_thousands(text: str, comma: int) -> bool:
 
 
 def _squeeze(text: str) -> str:
-    """Without spaces, but for the one that ends a command; every sign of multiplication as ``*``."""
+    """Without spaces that mean nothing (1 5 is not 15); every sign of multiplication as ``*``."""
     text = re.sub(r"\\(?:cdot|times)(?![A-Za-z])", "*", text.strip())
-    text = re.sub(r"(\\[A-Za-z]+)\s+(?=[A-Za-z])", "\\1\0", text) if not _WORDS.fullmatch(text) else text
-    return re.sub(r"\s+", "" if not _WORDS.fullmatch(text) else " ", text).replace("\0", " ")
+    if _WORDS.fullmatch(text):
+        return re.sub(r"\s+", " ", text)
+    kept = re.sub(r"(\\[A-Za-z]+)\s+(?=[A-Za-z])|(\d)\s+(?=\d)", "\\1\\2\0", text)
+    return re.sub(r"\s+", "", kept).replace("\0", " ")
 
 
 def _depth(text: str) -> int:
