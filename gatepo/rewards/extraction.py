@@ -6,6 +6,7 @@ Everything here runs in time linear in the text and compares strings only.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 
 from gatepo.rewards.tags import CONTROL, answer_text
@@ -31,7 +32,7 @@ _TEXT = re.compile(r"\\(?:text\w*|mathrm|mathbf|mbox|operatorname|begin|end)\s*\
 _NO_ANSWER = frozenset(
     ("answer", "answers", "is", "are", "the", "so", "thus", "therefore", "hence", "definitely", "solution")
 )
-_LABEL = re.compile(r"[a-z]\s*:\s")
+_LABEL = re.compile(r"[A-Za-z]\s*:\s")
 _SMALL_WORDS = frozenset(("and", "or", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "percent", "pct"))
 
 
@@ -67,10 +68,10 @@ def final_answer(text: str) -> str | None:
         return boxed(text)
     if _is_cut_off(text):
         return None
-    if _is_bare(text):
-        return text or None
     said = _said(text)
-    return said if said is not None else _last(text)
+    if said is not None:
+        return said
+    return (text or None) if _is_bare(text) else _last(text)
 
 
 def tagged_or_boxed(text: str) -> str | None:
@@ -120,10 +121,10 @@ def _is_bare(text: str) -> bool:
 
 def _said(text: str) -> str | None:
     """What the response calls its answer, the last time it does."""
-    phrases = list(_PHRASE.finditer(text))
+    phrases = deque(_PHRASE.finditer(text), maxlen=1)
     if not phrases:
         return None
-    line = _HOPE.split(text[phrases[-1].end() :].split("\n", 1)[0], maxsplit=1)[0].strip()
+    line = _HOPE.split(text[phrases[0].end() :].split("\n", 1)[0], maxsplit=1)[0].strip()
     if _is_bare(line):
         return line or None
     formula = _MATH.match(line)
@@ -133,9 +134,9 @@ def _said(text: str) -> str | None:
 def _last(text: str) -> str | None:
     """The last formula or number, whichever ends later; a formula without a digit only where there is no number."""
     formulas = [match for match in _MATH.finditer(text) if _is_bare(_content(match))]
-    numbers = list(_NUMBER.finditer(_blank(text, formulas)))
+    numbers = deque(_NUMBER.finditer(_blank(text, formulas)), maxlen=1)
     with_digits = [match for match in formulas if re.search(r"\d", _content(match))]
-    candidates = [(m.end(), _content(m)) for m in with_digits[-1:]] + [(m.end(), m[0]) for m in numbers[-1:]]
+    candidates = [(m.end(), _content(m)) for m in with_digits[-1:]] + [(m.end(), m[0]) for m in numbers]
     candidates = candidates or [(m.end(), _content(m)) for m in formulas[-1:]]
     return max(candidates)[1].strip() if candidates else None
 

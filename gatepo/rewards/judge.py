@@ -16,7 +16,22 @@ from typing import Any
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
-from sympy import Basic, Eq, Expr, Float, I, Integer, MatrixBase, Pow, Rational, factorial, nan, oo, preorder_traversal, zoo
+from sympy import (
+    Basic,
+    Eq,
+    Expr,
+    Float,
+    I,
+    Integer,
+    MatrixBase,
+    Pow,
+    Rational,
+    factorial,
+    nan,
+    oo,
+    preorder_traversal,
+    zoo,
+)
 
 from gatepo.rewards import numbers
 from gatepo.rewards.notation import settle
