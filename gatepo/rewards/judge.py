@@ -8,9 +8,9 @@ answer is parsed or nothing is, and what math-verify calls equal must also be eq
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
@@ -22,7 +22,6 @@ from sympy import (
     Expr,
     Float,
     I,
-    Integer,
     MatrixBase,
     Pow,
     Rational,
@@ -38,8 +37,7 @@ from gatepo.rewards.notation import settle
 
 DIGITS = 30  # of a constant that is compared in numbers
 MOST_NODES = 400  # of an expression
-LARGEST_EXPONENT = 10_000
-LARGEST_FACTORIAL = 3_000
+MOST_BITS = 100_000  # of a number in it
 POINT, STEP = Rational(9, 7), Rational(13, 11)  # where the variables are put to compare in numbers
 _CONFIG = ConversionConfig(lowercase_symbols=False)
 
@@ -58,8 +56,7 @@ class _Parser(_Latex2Sympy):
 def equal(gold: str, prediction: str) -> bool:
     """Whether two answers are equal (eq. 11).
 
-    Raises: what the libraries raise of memory and recursion; everything else that they raise means that an answer
-    cannot be read, and it is wrong.
+    Raises: whatever sympy raises while it works an expression out. One that cannot be parsed is different.
     """
     return bool(settle(gold, prediction, _equal_expressions))
 
@@ -97,35 +94,24 @@ def _is_undefined(expression: Any) -> bool:
 
 def _is_too_large(expression: Any) -> bool:
     """Whether working it out could take more time or memory than an answer is worth."""
-    nodes = list(_nodes(expression))
-    return len(nodes) > MOST_NODES or any(map(_explodes, nodes))
+    nodes = list(islice(preorder_traversal(expression), MOST_NODES + 1))
+    return len(nodes) > MOST_NODES or any(_bits(node) > MOST_BITS for node in nodes)
 
 
-def _nodes(expression: Any) -> Iterator[Basic]:
-    for count, node in enumerate(preorder_traversal(expression)):
-        if count > MOST_NODES + 1:
-            return
-        yield node
+def _bits(expression: Any) -> float:
+    """A bound on the bits of an expression's value: log2 of its size, with every variable as large as 2."""
+    if isinstance(expression, Rational | Float):
+        return math.log2(abs(expression.p) * expression.q + 1) if isinstance(expression, Rational) else 1.0
+    sizes = [_bits(part) for part in getattr(expression, "args", ())] or [1.0]
+    if isinstance(expression, Pow):
+        return (sizes[0] + 1) * _value(sizes[1])
+    if isinstance(expression, factorial):
+        return _value(sizes[0]) * sizes[0]
+    return math.fsum(sizes) + 1 if max(sizes) < math.inf else math.inf
 
 
-def _explodes(node: Basic) -> bool:
-    if isinstance(node, Pow):
-        return _magnitude(node.exp) > LARGEST_EXPONENT
-    if isinstance(node, factorial):
-        return _magnitude(node.args[0]) > LARGEST_FACTORIAL
-    return False
-
-
-def _magnitude(expression: Basic) -> float:
-    """A bound on the size of a constant, infinite where it is large; 0 where it has variables."""
-    if isinstance(expression, Integer | Rational | Float):
-        return abs(float(expression)) if abs(expression) < LARGEST_EXPONENT**2 else float("inf")
-    if expression.free_symbols or not expression.args:
-        return 0.0
-    sizes = [_magnitude(part) for part in expression.args]
-    if isinstance(expression, Pow | factorial):
-        return float("inf") if max(sizes) > 20 else max(sizes) ** max(sizes)
-    return math.prod(max(size, 1.0) + 1 for size in sizes)
+def _value(bits: float) -> float:
+    return 2**bits if bits < 64 else math.inf
 
 
 def _is_constant(expression: Any) -> bool:

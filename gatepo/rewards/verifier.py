@@ -8,7 +8,7 @@ from enum import Enum
 
 from gatepo.rewards.notation import settle, unreadable
 from gatepo.rewards.pool import Pool, default_workers
-from gatepo.rewards.worker import DIFFERENT, EQUAL, KILLED, REFUSED, TIMED_OUT, Limits
+from gatepo.rewards.worker import DIFFERENT, EQUAL, FAILED, KILLED, REFUSED, TIMED_OUT, Limits
 
 
 class Reason(Enum):
@@ -18,6 +18,7 @@ class Reason(Enum):
     ALGEBRA = "algebra"  # math-verify
     NO_ANSWER = "no answer"
     UNREADABLE = "unreadable"  # too long, nested too deep, invisible characters, code
+    FAILED = FAILED  # a library raised on it
     REFUSED = REFUSED  # a library tried to run, write or connect to something on its account
     TIMED_OUT = TIMED_OUT
     KILLED = KILLED  # the worker broke its memory or CPU limit

@@ -26,8 +26,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-EQUAL, DIFFERENT, REFUSED, TIMED_OUT, KILLED = "equal", "different", "refused", "timed out", "killed"
-REPLIES = {b"1": EQUAL, b"0": DIFFERENT, b"!": REFUSED}  # of a worker to its keeper
+EQUAL, DIFFERENT, FAILED, REFUSED, TIMED_OUT, KILLED = "equal", "different", "failed", "refused", "timed out", "killed"
+REPLIES = {b"1": EQUAL, b"0": DIFFERENT, b"?": FAILED, b"!": REFUSED}  # of a worker to its keeper
 QUESTIONS = 500  # of one worker, then it makes room: the caches of sympy and of the parser only ever grow
 ALIVE_SECONDS = 0.5  # between looks whether the parent is there
 PR_SET_PDEATHSIG = 1
@@ -191,12 +191,14 @@ def _serve(connection: socket.socket, limits: Limits, keeper: int) -> NoReturn:
                 _allow_cpu_seconds(limits.cpu_seconds)
                 try:
                     reply = b"1" if equal(*json.loads(line)) else b"0"
-                except RecursionError:  # nested too deep to be read; the worker is as good as before
-                    reply = b"0"
+                except MemoryError:
+                    raise
+                except Exception:  # sympy raises of every kind on what it cannot do; the worker is as good as before
+                    reply = b"?"
                 connection.sendall(b"!" if _refusals else reply)
                 _refusals.clear()
     finally:
-        os._exit(1)  # MemoryError and all that nobody expected: the keeper puts another in its place
+        os._exit(1)  # out of memory, say: the keeper puts another in its place
 
 
 def _confine(limits: Limits, keeper: int) -> None:
