@@ -32,8 +32,8 @@ from sympy import (
     zoo,
 )
 
-from gatepo.rewards import numbers
 from gatepo.rewards.notation import settle
+from gatepo.rewards.numbers import LEAST_PLACES, Number, read, same
 
 DIGITS = 30  # of a constant that is compared in numbers
 MOST_NODES = 400  # of an expression
@@ -65,9 +65,9 @@ def _equal_expressions(gold: str, prediction: str) -> bool:
     left, right = _parse(gold), _parse(prediction)
     if left is None or right is None:
         return False
-    if numbers.read(gold) is not None:
+    if read(gold) is not None:
         return _is_constant(right) and _equal_number(gold, right)
-    if numbers.read(prediction) is not None and _is_constant(left):
+    if read(prediction) is not None and _is_constant(left):
         return _equal_number(prediction, left)
     if _differ_in_numbers(left, right):
         return False
@@ -120,17 +120,17 @@ def _is_constant(expression: Any) -> bool:
 
 def _equal_number(text: str, constant: Basic) -> bool:
     """Whether a plain number and a constant expression are equal under the rules for plain numbers."""
-    number = numbers.read(text)
+    number = read(text)
     value = None if constant.has(oo) else _evaluate(constant)
     if number is None or value is None or value.as_real_imag()[1] != 0:
         return False
-    exact = numbers.Number(value=Fraction(str(value.as_real_imag()[0])))
+    exact = Number(value=Fraction(str(value.as_real_imag()[0])))
     if isinstance(value, Rational):
-        return numbers.same(number, exact)
-    if number.places is None or number.places < numbers.LEAST_PLACES:
+        return same(number, exact)
+    if number.places is None or number.places < LEAST_PLACES:
         error = Fraction(1, 10 ** (DIGITS - 8))
         return abs(exact.value - number.value) <= error * max(Fraction(1), abs(number.value))
-    return numbers.same(number, exact)
+    return same(number, exact)
 
 
 def _differ_in_numbers(left: Any, right: Any) -> bool:

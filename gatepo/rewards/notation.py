@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
-from gatepo.rewards import numbers
 from gatepo.rewards.numbers import Number
+from gatepo.rewards.numbers import read as read_number
+from gatepo.rewards.numbers import settle as settle_numbers
 
 LONGEST = 1000  # characters of an answer; the longest gold answer of MATH, GSM8K, AIME and DeepMath has 159
 DEEPEST = 30  # brackets within each other
@@ -63,7 +64,7 @@ def settle(gold: str, prediction: str, judge: Judge = lambda gold, prediction: N
         return bool(gold.strip())
     if unreadable(prediction) is not None or unreadable(gold) is not None:
         return False
-    by_number = numbers.settle(gold, prediction)
+    by_number = settle_numbers(gold, prediction)
     if by_number is not None:
         return by_number
     left, right = read(gold), read(prediction)
@@ -81,7 +82,7 @@ def compare(gold: Answer, prediction: Answer, judge: Judge) -> bool | None:
     if gold.items and prediction.items and not (_is_open(gold) or _is_open(prediction)):
         return _compare_items(gold, prediction, judge)
     if gold.number is not None and prediction.number is not None:
-        return numbers.settle(gold.text, prediction.text)
+        return settle_numbers(gold.text, prediction.text)
     if _differ_in_kind(gold, prediction):
         return False
     return _compare_texts(gold, prediction, judge)
@@ -177,7 +178,7 @@ def _read(text: str) -> Answer | None:
     listed = _AND.sub(", ", text)
     groups = _split(listed, ";")
     items = [_group(group) for group in groups] if len(groups) > 1 else _split(listed, ",")
-    if len(items) > 1 and numbers.read(text) is None:
+    if len(items) > 1 and read_number(text) is None:
         return _list("", "", items, text)
     name, value = _assignment(text)
     if value is None:
@@ -213,10 +214,10 @@ def _group(text: str) -> str:
 
 
 def _single(text: str) -> Answer:
-    number = numbers.read(text)
+    number = read_number(text)
     if number is None:
         text = _without_unit(text)
-        number = numbers.read(text)
+        number = read_number(text)
     return Answer(text=text if number is not None else _squeeze(text), latex=text, number=number)
 
 
@@ -225,7 +226,7 @@ def _assignment(text: str) -> tuple[str, str | None]:
     sides = _sides(text)
     if len(sides) == 1 or not all(sides) or len(_split(text, ",")) > 1:
         return "", text
-    plain = [number.value for number in map(numbers.read, sides) if number is not None]
+    plain = [number.value for number in map(read_number, sides) if number is not None]
     if len(set(plain)) > 1:
         return "", None
     if _NAME.fullmatch(sides[0]):
@@ -259,10 +260,10 @@ def _without_unit(text: str) -> str:
         return text
     words = re.findall(r"[A-Za-z]+", match["unit"].lower())
     core = text[: match.start()].strip()
-    if len(words[0]) < 3 and numbers.read(core) is None and not core.endswith("}"):
+    if len(words[0]) < 3 and read_number(core) is None and not core.endswith("}"):
         return text
     if words[0] in _SCALES:
-        scaled = numbers.read(core)
+        scaled = read_number(core)
         return text if scaled is None else _spelled(scaled, _SCALES[words[0]])
     return text if _NOT_UNITS.intersection(words) else core
 
