@@ -219,9 +219,12 @@ def test_each_extraction_falls_back_as_far_as_it_says() -> None:
 def test_extraction_takes_linear_time(tag: str) -> None:
     def seconds(times: int) -> float:
         text = "So it is that " + tag * times
-        started = time.process_time()
-        EXTRACTIONS["auto"](text)
-        return time.process_time() - started
+        tries = []
+        for _ in range(3):
+            started = time.process_time()
+            EXTRACTIONS["auto"](text)
+            tries.append(time.process_time() - started)
+        return min(tries)
 
     assert seconds(20_000) < 40 * max(seconds(2_000), 2e-3)
 

@@ -14,6 +14,7 @@ from gatepo.rewards.tags import CONTROL, answer_text
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _JOINS = re.compile(r",|;|\band\b|\bor\b")
 _JOINT = 30  # characters between two boxes that are one answer, as in \boxed{1} and \boxed{2}
+_MOST_BOXES = 64  # that are looked at, from the end
 _SHORT = 200  # characters of a response that may be nothing but its answer
 _PHRASE = re.compile(r"(?:\banswer is|\banswer\s*:|####)\s*:?\s*", re.IGNORECASE)
 _HOPE = re.compile(r"\.?\s*I hope it is correct", re.IGNORECASE)
@@ -43,7 +44,7 @@ def boxed(text: str) -> str | None:
     """
     contents: list[str] = []
     end_of_gap = len(text)
-    for match in reversed(list(_BOX.finditer(text))):
+    for match in reversed(deque(_BOX.finditer(text), maxlen=_MOST_BOXES)):
         end = _closing(text, match.end())
         if end is None:
             return None if not contents else ", ".join(contents)
