@@ -8,7 +8,7 @@ WITHOUT := torchvision torchaudio torchcodec
 ARGS ?= gate=arctan tau.pos=10
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-verl check bench bench-gpu clean
+.PHONY: help train test test-verl check fuzz bench bench-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -24,6 +24,9 @@ test-verl: $(VERL)/created ## the gates in verl, which needs an older transforme
 
 check: $(VENV)/test ## lint and types only
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+fuzz: $(VENV)/test ## 100,000 generated answers through the verifier; half an hour
+	GATEPO_FUZZ=100000 $(BIN)/python -m pytest tests/test_verifier.py -k fuzz -s
 
 bench: $(VENV)/bench ## gradient and time against TRL, engines beside each other; writes bench.json
 	$(BIN)/python -m pytest tests/test_trl.py

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import gates, logprobs, shape, stack
+from benchmarks import gates, logprobs, shape, stack, verifier
 from benchmarks.rows import row
 
 SIDES = ("ours", "trl", "floor")
@@ -70,7 +70,7 @@ def main() -> None:
             "unit": "1",
         },
     ]
-    rows += stack.rows(options.rounds, options.batches) + logprobs.rows() + gates.rows()
+    rows += stack.rows(options.rounds, options.batches) + logprobs.rows() + gates.rows() + verifier.rows()
     print(f"\n{'':<80}{'ours':>10}{'other':>10}{'ours/other':>12}")
     for r in rows:
         print(f"{r['name']:<80}{r['ours']:>10.3f}{r['other']:>10.3f}{r['ratio']:>12.2f}  {r['unit']}")

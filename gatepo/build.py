@@ -45,7 +45,11 @@ from gatepo.objective.kl import KlPenalty
 from gatepo.objective.ratio import SequenceRatio, TokenRatio
 from gatepo.objective.surrogate import Objective
 from gatepo.objective.tau import ConstantTau, tau_with_half_width
+from gatepo.rewards.extra import ExtraReward
+from gatepo.rewards.extraction import EXTRACTIONS
 from gatepo.rewards.reward import AnswerAndFormat
+from gatepo.rewards.tags import format_reward, strict_format_reward
+from gatepo.rewards.verifier import Verifier
 from gatepo.rollout.base import RolloutEngine
 from gatepo.rollout.sync import Sampler, WeightSync
 from gatepo.rollout.transformers import TransformersRollout
@@ -82,6 +86,7 @@ RATIOS = {
     "sequence_product": partial(SequenceRatio, pool="sum", own_gradient=True),
 }
 REWARDS = {"answer_and_format": AnswerAndFormat}
+FORMATS = {"paper": format_reward, "strict": strict_format_reward}
 
 
 def pick(table: dict[str, Any], key: str, name: str) -> Any:
@@ -375,9 +380,14 @@ def _sync(
 
 def reward(config: TrainConfig) -> AnswerAndFormat:
     """The reward function."""
-    weights = config.reward.weights
-    return pick(REWARDS, "reward", config.reward.name)(
-        answer_weight=weights.answer, format_weight=weights.format, deadline=config.reward.deadline
+    chosen = config.reward
+    return pick(REWARDS, "reward", chosen.name)(
+        answer_weight=chosen.weights.answer,
+        format_weight=chosen.weights.format,
+        extract=EXTRACTIONS[chosen.extraction],
+        score_format=FORMATS[chosen.format],
+        verifier=Verifier(deadline=chosen.deadline, workers=chosen.workers, memory_mib=chosen.memory_mib),
+        extra=[ExtraReward.load(name, entry) for name, entry in chosen.extra.items()],
     )
 
 

@@ -26,6 +26,7 @@ def rollout_metrics(groups: list[Group], rewards: list[list[Reward]]) -> dict[st
         "frac_reward_zero_std": (std_P == 0).float().mean().item(),
         **{f"rewards/{part}/mean": fmean(r.parts[part] for r in scored) for part in scored[0].parts},
         "reward/timeout_frac": fmean(r.timed_out for r in scored),
+        "reward/killed": sum(r.killed for r in scored),
         "prompts/mean_length": fmean(len(group.prompt.token_ids) for group in groups),
         "prompts/truncated_ratio": fmean(group.prompt.truncated for group in groups),
         "completions/mean_length": fmean(lengths),

@@ -270,8 +270,18 @@ class RewardConfig:
     name: str = MISSING
     """answer_and_format (eq. 9)."""
     weights: RewardWeights = field(default_factory=RewardWeights)
+    format: str = "paper"
+    """r_format: paper (partial marks, eq. 10) or strict (all or nothing)."""
+    extraction: str = "tags"
+    """Where the answer is read: tags, boxed (tags, else the last \\boxed) or auto (tags, boxed, else the end)."""
     deadline: float = 2.0
     """Seconds that one answer may take to check; > 0."""
+    workers: int | None = None
+    """Processes that check answers, on each rank; null: one per core of the rank, at most 4."""
+    memory_mib: int = 1024
+    """Memory that one of them may take, MiB; >= 512."""
+    extra: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """More parts, by name: _target_ (dotted path of a function or class), weight, and its own keyword arguments."""
 
 
 @dataclass

@@ -61,7 +61,8 @@ class Reward:
 
     total: float
     parts: dict[str, float]
-    timed_out: bool = False
+    timed_out: bool = False  # its answer ran out of time
+    killed: bool = False  # its answer cost a worker process: out of time, memory or CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

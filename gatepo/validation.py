@@ -101,7 +101,11 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("rollout.tolerance", POSITIVE, "1e-3 is the default"),
     ("reward.weights.answer", at_least(0), "the paper uses 1"),
     ("reward.weights.format", at_least(0), "the paper uses 1"),
+    ("reward.format", one_of("paper", "strict"), "the paper gives partial marks (eq. 10)"),
+    ("reward.extraction", one_of("tags", "boxed", "auto"), "the paper reads the tags"),
     ("reward.deadline", POSITIVE, "2 seconds is the default"),
+    ("reward.workers", OPTIONAL_COUNT, "leave it out"),
+    ("reward.memory_mib", at_least(512), "1024 is the default"),
     ("tracker.mode", one_of("offline", "online", "disabled"), "offline needs no account"),
     ("checkpoint.every", at_least(0), "0 writes none"),
     ("checkpoint.keep", OPTIONAL_COUNT, "null keeps all"),
@@ -184,6 +188,7 @@ def validate(config: TrainConfig) -> None:
     for name, source in config.data.sources.items():
         _require(f"data.sources.{name}.weight", POSITIVE, source.weight, "1 is an equal share")
     _validate_gate(config.gate)
+    _validate_extra_rewards(config)
     _validate_devices(config)
     _validate_batch(config)
     _validate_axes(config)
@@ -245,6 +250,16 @@ def _validate_gate(gate: GateConfig) -> None:
         raise UserError(
             f"gate.arguments must go with gate._target_, got {gate.arguments} alone; add gate._target_=my.module.MyGate"
         )
+
+
+def _validate_extra_rewards(config: TrainConfig) -> None:
+    taken = Rule("must have a name of its own", lambda name: name not in ("answer", "format"))
+    path = Rule("must be the dotted path of a function or class", lambda value: isinstance(value, str) and "." in value)
+    finite = Rule("must be a finite number", lambda value: isinstance(value, int | float) and math.isfinite(value))
+    for name, entry in config.reward.extra.items():
+        _require(f"reward.extra.{name}", taken, name, "those two have reward.weights")
+        _require(f"reward.extra.{name}._target_", path, entry.get("_target_"), "my_module.my_reward, say")
+        _require(f"reward.extra.{name}.weight", finite, entry.get("weight"), "1 is as much as the answer")
 
 
 def _validate_batch(config: TrainConfig) -> None:

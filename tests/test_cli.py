@@ -81,7 +81,8 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
     code = (
         "import sys, importlib, pkgutil, gatepo\n"
         "for m in pkgutil.walk_packages(gatepo.__path__, 'gatepo.'):\n"
-        "    if not m.name.endswith(('__main__', 'integrations.trl', 'integrations.verl')):\n"
+        # judge is what the workers of rewards/worker.py import, in processes of their own
+        "    if not m.name.endswith(('__main__', 'rewards.judge', 'integrations.trl', 'integrations.verl')):\n"
         "        importlib.import_module(m.name)\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
@@ -111,6 +112,12 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
         ),
         ("rewards/tags.py", set()),
         ("rewards/numbers.py", set()),
+        ("rewards/notation.py", {"gatepo.rewards.numbers"}),
+        ("rewards/extraction.py", {"gatepo.rewards.tags"}),
+        ("rewards/judge.py", {"gatepo.rewards.notation", "gatepo.rewards.numbers"}),
+        ("rewards/worker.py", {"gatepo.rewards.judge"}),
+        ("rewards/pool.py", {"gatepo.rewards.worker"}),
+        ("rewards/verifier.py", {"gatepo.rewards.notation", "gatepo.rewards.pool", "gatepo.rewards.worker"}),
         ("tracking", {"gatepo.tracking"}),
         ("report", {"gatepo.report", "gatepo.errors", "gatepo.cli"}),
         ("integrations", {"gatepo.integrations.gated", "gatepo.objective", "gatepo.errors"}),

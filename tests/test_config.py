@@ -161,6 +161,23 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
         ("model.dtype=float16", "model.dtype must be one of float32, bfloat16, got float16"),
         ("reward.weights.answer=-1", "reward.weights.answer must be >= 0, got -1.0"),
         ("reward.deadline=0", "reward.deadline must be a finite number > 0, got 0.0"),
+        (
+            "reward.format=lenient",
+            "reward.format must be one of paper, strict, got lenient; the paper gives partial marks",
+        ),
+        (
+            "reward.extraction=all",
+            "reward.extraction must be one of tags, boxed, auto, got all; the paper reads the tags",
+        ),
+        ("reward.workers=0", "reward.workers must be >= 1, got 0; leave it out"),
+        ("reward.memory_mib=64", "reward.memory_mib must be >= 512, got 64; 1024 is the default"),
+        (
+            "+reward.extra.answer._target_=a.b +reward.extra.answer.weight=1",
+            "reward.extra.answer must have a name of its own, got answer; those two have reward.weights",
+        ),
+        ("+reward.extra.x._target_=len +reward.extra.x.weight=1", "reward.extra.x._target_ must be the dotted path"),
+        ("+reward.extra.x._target_=a.b", "reward.extra.x.weight must be a finite number, got None; 1 is as much as"),
+        ("+reward.extra.x._target_=a.b +reward.extra.x.weight=inf", "reward.extra.x.weight must be a finite number"),
         ("tracker.mode=on", "tracker.mode must be one of offline, online, disabled, got"),
         ("evaluate.every=-1", "evaluate.every must be >= 0, got -1"),
         ("evaluate.temperature=0", "evaluate.temperature must be a finite number > 0, got 0.0"),

@@ -19,7 +19,13 @@ SMALL = ("updates=4", "batch.prompts=4", "threads=1", "evaluate.limit=8")
 KEYS = {
     *("update", "loss", "grad_norm", "learning_rate", "num_tokens", "step_time"),
     *("reward", "reward_std", "frac_reward_zero_std", "rewards/answer/mean", "rewards/format/mean"),
-    *("reward/timeout_frac", "completions/mean_length", "completions/min_length", "completions/max_length"),
+    *(
+        "reward/timeout_frac",
+        "reward/killed",
+        "completions/mean_length",
+        "completions/min_length",
+        "completions/max_length",
+    ),
     *("completions/clipped_ratio", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"),
     *("sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max"),
     *("sampling/importance_sampling_ratio/mean", "sampling/importance_sampling_ratio/max"),

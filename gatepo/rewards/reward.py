@@ -1,11 +1,12 @@
-"""r = r_answer + r_format (eq. 9), with a weight on each part."""
+"""r = r_answer + r_format (eq. 9), with a weight on each part, and parts of a user's own."""
 
 from __future__ import annotations
 
-from gatepo.rewards.numbers import settle
-from gatepo.rewards.tags import answer_text, format_reward
-from gatepo.rewards.verifier import MathVerifier, Verdict
-from gatepo.types import Group, Reward
+from collections.abc import Callable, Sequence
+
+from gatepo.rewards.extra import ExtraReward
+from gatepo.rewards.verifier import Reason, Verdict, Verifier
+from gatepo.types import Completion, Group, Prompt, Reward
 
 
 class AnswerAndFormat:
@@ -14,35 +15,41 @@ class AnswerAndFormat:
     Args:
       answer_weight: of r_answer, 1 in the paper.
       format_weight: of r_format, 1 in the paper.
-      deadline: seconds for one answer that math-verify must judge.
+      extract: where a completion's answer is read; None where it has none.
+      score_format: r_format of a completion's text.
+      verifier: compares answers.
+      extra: further parts, each with its own weight.
     """
 
-    def __init__(self, *, answer_weight: float, format_weight: float, deadline: float) -> None:
-        self._weights = {"answer": answer_weight, "format": format_weight}
-        self._verifier = MathVerifier(deadline)
+    def __init__(
+        self,
+        *,
+        answer_weight: float,
+        format_weight: float,
+        extract: Callable[[str], str | None],
+        score_format: Callable[[str], float],
+        verifier: Verifier,
+        extra: Sequence[ExtraReward] = (),
+    ) -> None:
+        self._weights = {"answer": answer_weight, "format": format_weight} | {e.name: e.weight for e in extra}
+        self._extract, self._score_format, self._verifier, self._extra = extract, score_format, verifier, extra
 
     def __call__(self, groups: list[Group]) -> list[list[Reward]]:
-        """One reward per completion, in the groups' order."""
-        return [[self.score(c.text, group.prompt.answer) for c in group.completions] for group in groups]
-
-    def score(self, completion: str, gold: str) -> Reward:
-        """The reward of one completion against its gold answer."""
-        right, timed_out = self._is_right(completion, gold)
-        parts = {"answer": float(right), "format": format_reward(completion)}
-        total = sum(self._weights[name] * value for name, value in parts.items())
-        return Reward(total=total, parts=parts, timed_out=timed_out)
+        """One reward per completion, in the groups' order. All answers are checked at once."""
+        pairs = [(group.prompt.answer, self._extract(c.text)) for group in groups for c in group.completions]
+        verdicts = iter(self._verifier.verify_many(pairs))
+        return [[self._reward(group.prompt, c, next(verdicts)) for c in group.completions] for group in groups]
 
     def close(self) -> None:
-        """Stop the worker process."""
+        """Stop the worker processes."""
         self._verifier.close()
 
-    def _is_right(self, completion: str, gold: str) -> tuple[bool, bool]:
-        """(r_answer of eq. 11, whether the checker ran out of time)."""
-        prediction = answer_text(completion)
-        if prediction is None:
-            return False, False
-        settled = settle(gold, prediction)
-        if settled is not None:
-            return settled, False
-        verdict = self._verifier(gold, prediction)
-        return verdict is Verdict.EQUAL, verdict is Verdict.TIMED_OUT
+    def _reward(self, prompt: Prompt, completion: Completion, verdict: Verdict) -> Reward:
+        parts = {"answer": float(verdict.equal), "format": self._score_format(completion.text)}
+        parts |= {extra.name: extra(prompt, completion) for extra in self._extra}
+        return Reward(
+            total=sum(self._weights[name] * value for name, value in parts.items()),
+            parts=parts,
+            timed_out=verdict.reason is Reason.TIMED_OUT,
+            killed=verdict.reason in (Reason.TIMED_OUT, Reason.KILLED),
+        )

@@ -1,25 +1,37 @@
 """The response template: its tags, its format reward (eq. 10), and the answer inside it (eq. 11).
 
-Everything here runs in time linear in the text and compares strings only.
+Everything here runs in time linear in the text and compares strings only. A tag counts whether the tokenizer has a
+special token for it or spells it with several: completions are decoded with their special tokens.
 """
 
 from __future__ import annotations
 
+import re
+
 THINK, THINK_END, ANSWER, ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
 TAGS = (THINK, THINK_END, ANSWER, ANSWER_END)
+CONTROL = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>")
+"""What chat templates mark turns with (Qwen, Llama 2 to 4, Gemma, Mistral): a completion that writes one plays a role
+that is not its own."""
 
 
 def format_reward(completion: str) -> float:
     """How far a completion follows ``<think> text </think> <answer> text </answer>`` (eq. 10).
 
     1 when it is that and nothing else: each tag once, in order, white space around the blocks allowed, no block
-    empty. 0.5 when it begins with ``<think>`` and ends with ``</answer>``, 0.25 when it does one of the two, else 0.
+    empty, no token of the chat template in it. 0.5 when it begins with ``<think>`` and ends with ``</answer>``, 0.25
+    when it does one of the two, else 0. ``docs/format_reward.md`` has the cases.
     """
     text = completion.strip()
     begins, ends = text.startswith(THINK), text.endswith(ANSWER_END)
     if begins and ends and _blocks_are_whole(text):
         return 1.0
     return 0.25 * (begins + ends)
+
+
+def strict_format_reward(completion: str) -> float:
+    """All or nothing: 1 where :func:`format_reward` is 1, else 0."""
+    return float(format_reward(completion) == 1.0)
 
 
 def answer_text(completion: str) -> str | None:
@@ -47,4 +59,9 @@ def _blocks_are_whole(text: str) -> bool:
     thought = text[len(THINK) : thought_end]
     between = text[thought_end + len(THINK_END) : answer]
     body = text[answer + len(ANSWER) : -len(ANSWER_END)]
-    return bool(thought.strip()) and not between.strip() and bool(body.strip())
+    return _filled(thought) and not between.strip() and _filled(body) and CONTROL.search(text) is None
+
+
+def _filled(block: str) -> bool:
+    """Whether a reader sees anything: zero-width characters and white space fill no block."""
+    return any(character.isprintable() and not character.isspace() for character in block)

@@ -1,98 +1,76 @@
-"""math-verify behind a deadline: a worker process that is killed and replaced when it is late."""
+"""Whether an answer is right (eq. 11): by its spelling where that decides it, else by math-verify in a worker."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import select
-import subprocess
-import sys
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import IO
 
-START_SECONDS = 60.0  # importing sympy on a busy machine
-MEMORY_BYTES = 4 << 30
-
-
-class Verdict(Enum):
-    """What became of a question to the worker; only ``EQUAL`` scores."""
-
-    EQUAL = "equal"
-    DIFFERENT = "different"
-    TIMED_OUT = "timed_out"
-    DIED = "died"  # of its memory limit, say
+from gatepo.rewards.notation import settle, unreadable
+from gatepo.rewards.pool import Pool, default_workers
+from gatepo.rewards.worker import DIFFERENT, EQUAL, FAILED, KILLED, REFUSED, TIMED_OUT, Limits
 
 
-class MathVerifier:
-    """Asks a worker process whether two expressions mean the same; starts it at the first question.
+class Reason(Enum):
+    """What a verdict rests on."""
+
+    SPELLING = "spelling"  # numbers, lists and texts compared exactly
+    ALGEBRA = "algebra"  # math-verify
+    NO_ANSWER = "no answer"
+    UNREADABLE = "unreadable"  # too long, nested too deep, invisible characters, code
+    FAILED = FAILED  # a library raised on it
+    REFUSED = REFUSED  # a library tried to run, write or connect to something on its account
+    TIMED_OUT = TIMED_OUT
+    KILLED = KILLED  # the worker broke its memory or CPU limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether an answer is right, and why."""
+
+    equal: bool
+    reason: Reason
+
+
+class Verifier:
+    """Compares answers with gold answers; from any thread.
 
     Args:
-      deadline: seconds per question, counted from when it is asked. A worker that is late is killed, the answer
-        scores nothing, and the next question gets a new worker.
+      deadline: seconds for one answer, from when a worker gets it. A late one is wrong and its worker is replaced.
+      workers: processes; null takes one per core of this rank, at most 4. They start when an answer needs them.
+      memory_mib: of one worker, MiB.
     """
 
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
-        self._worker: subprocess.Popen[bytes] | None = None
+    def __init__(self, *, deadline: float, workers: int | None = None, memory_mib: int = 1024) -> None:
+        limits = Limits(memory_bytes=memory_mib << 20, deadline=deadline)
+        self._pool = Pool(workers or default_workers(), limits)
 
-    def __call__(self, gold: str, prediction: str) -> Verdict:
-        """Compare; never raises on account of what the texts say."""
-        worker = self._worker = self._worker or _start()
-        request = json.dumps({"gold": gold, "prediction": prediction}) + "\n"
-        try:
-            _pipe(worker.stdin).write(request.encode())
-            _pipe(worker.stdin).flush()
-            reply = _read_line(worker, self._deadline)
-        except BrokenPipeError:
-            reply = b""
-        if reply is None or not reply:
-            self.close()
-            return Verdict.TIMED_OUT if reply is None else Verdict.DIED
-        return Verdict.EQUAL if json.loads(reply) else Verdict.DIFFERENT
+    def __call__(self, gold: str, prediction: str | None) -> Verdict:
+        """One verdict."""
+        return self.verify_many([(gold, prediction)])[0]
+
+    def verify_many(self, pairs: Sequence[tuple[str, str | None]]) -> list[Verdict]:
+        """A verdict for each (gold, prediction), in their order; None is a response without an answer.
+
+        Never raises on account of what the texts say. Equal pairs are judged once.
+        """
+        verdicts = {pair: _settled(*pair) for pair in pairs}
+        unknown = [(gold, text) for (gold, text), verdict in verdicts.items() if verdict is None and text is not None]
+        for pair, said in zip(unknown, self._pool.ask(unknown) if unknown else (), strict=True):
+            reason = Reason.ALGEBRA if said in (EQUAL, DIFFERENT) else Reason(said)
+            verdicts[pair] = Verdict(equal=said == EQUAL, reason=reason)
+        return [verdict for verdict in map(verdicts.__getitem__, pairs) if verdict is not None]
 
     def close(self) -> None:
-        """Kill the worker, if there is one."""
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker.wait()
-            _pipe(self._worker.stdout).close()
-            with contextlib.suppress(BrokenPipeError):  # it may hold a request that the dead worker will never read
-                _pipe(self._worker.stdin).close()
-            self._worker = None
+        """End the worker processes."""
+        self._pool.close()
 
 
-def _start() -> subprocess.Popen[bytes]:
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "gatepo.rewards.worker", str(MEMORY_BYTES)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-    )
-    if _read_line(worker, START_SECONDS) != b"ready\n":
-        worker.kill()
-        worker.wait()
-        raise RuntimeError("the answer checker did not start; try: python -m gatepo.rewards.worker 4294967296")
-    return worker
-
-
-def _read_line(worker: subprocess.Popen[bytes], seconds: float) -> bytes | None:
-    """One line, b"" at the end of the stream, or None at the deadline."""
-    descriptor = _pipe(worker.stdout).fileno()
-    end, line = time.monotonic() + seconds, b""
-    while not line.endswith(b"\n"):
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
-        if not ready:
-            return None
-        chunk = os.read(descriptor, 4096)
-        if not chunk:
-            return b""
-        line += chunk
-    return line
-
-
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    assert pipe is not None
-    return pipe
+def _settled(gold: str, prediction: str | None) -> Verdict | None:
+    """The verdict that needs no worker, or None."""
+    if prediction is None or not prediction.strip():
+        return Verdict(equal=False, reason=Reason.NO_ANSWER)
+    if gold.strip() != prediction.strip() and unreadable(prediction) is not None:
+        return Verdict(equal=False, reason=Reason.UNREADABLE)
+    equal = settle(gold, prediction)
+    return None if equal is None else Verdict(equal=equal, reason=Reason.SPELLING)

@@ -1,0 +1,148 @@
+"""Questions to worker processes from any thread, with limits that hold whatever the answers say."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from gatepo.rewards.worker import KILLED, Limits
+
+START_SECONDS = 120.0  # importing sympy on a busy machine
+SILENCE_SECONDS = 30.0  # beyond the deadline, without a verdict: the keeper itself is gone or stopped
+
+
+def default_workers() -> int:
+    """One for every core that this rank may call its own, at most 4: few answers need one at all."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Keeper:
+    """The process that keeps the workers, and what it said so far."""
+
+    process: subprocess.Popen[bytes]
+    owner: int  # the process that started it: a fork of that one needs a keeper of its own
+    unread: bytes = b""
+
+    def send(self, line: str) -> None:
+        """Raises: BrokenPipeError, when it is gone."""
+        pipe = _pipe(self.process.stdin)
+        pipe.write(line.encode() + b"\n")
+        pipe.flush()
+
+    def hear(self, seconds: float) -> str | None:
+        """The next line, or None when there is none in time or the keeper is gone."""
+        end = time.monotonic() + seconds
+        while b"\n" not in self.unread:
+            ready, _, _ = select.select([_pipe(self.process.stdout)], [], [], max(0.0, end - time.monotonic()))
+            chunk = os.read(_pipe(self.process.stdout).fileno(), 1 << 16) if ready else b""
+            if not chunk:
+                return None
+            self.unread += chunk
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line.decode()
+
+    def end(self) -> None:
+        """Kill it; its workers die with it."""
+        self.process.kill()
+        self.process.wait()
+        _pipe(self.process.stdout).close()
+        with contextlib.suppress(BrokenPipeError):  # it may hold a question that nobody will read
+            _pipe(self.process.stdin).close()
+
+
+class Pool:
+    """Worker processes that judge pairs of expressions; they start at the first question.
+
+    Args:
+      workers: how many answers are judged at once.
+      limits: of a worker. One that breaks a limit is killed and replaced; its answer alone is lost.
+    """
+
+    def __init__(self, workers: int, limits: Limits) -> None:
+        self._workers, self._limits = workers, limits
+        self._lock = threading.Lock()
+        self._keeper: _Keeper | None = None
+
+    def ask(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """The verdict on each (gold, prediction), in their order; never raises on account of what the texts say."""
+        verdicts: dict[int, str] = {}
+        with self._lock:
+            while len(verdicts) < len(pairs):
+                self._ask([(n, *pair) for n, pair in enumerate(pairs) if n not in verdicts], verdicts)
+        return [verdicts[n] for n in range(len(pairs))]
+
+    def close(self) -> None:
+        """End the workers, if there are any."""
+        with self._lock:
+            if self._keeper is not None and self._keeper.owner == os.getpid():
+                self._keeper.end()
+            self._keeper = None
+
+    def _ask(self, questions: list[tuple[int, str, str]], verdicts: dict[int, str]) -> None:
+        """Fill in ``verdicts`` until done or until the keeper is gone; then what it had in hand counts as killed."""
+        keeper = self._running()
+        open_questions: set[int] = set()
+        waiting = iter(questions)
+        try:
+            while True:
+                while len(open_questions) < 2 * self._workers and (question := next(waiting, None)) is not None:
+                    open_questions.add(question[0])
+                    keeper.send(json.dumps(question))
+                if not open_questions:
+                    return
+                reply = keeper.hear(self._limits.deadline + SILENCE_SECONDS)
+                if reply is None:
+                    break
+                number, verdict = json.loads(reply)
+                verdicts[number] = verdict
+                open_questions.remove(number)
+        except BrokenPipeError:
+            pass
+        verdicts |= dict.fromkeys(open_questions, KILLED)
+        keeper.end()
+        self._keeper = None
+
+    def _running(self) -> _Keeper:
+        if self._keeper is None or self._keeper.owner != os.getpid():
+            self._keeper = self._start()
+        return self._keeper
+
+    def _start(self) -> _Keeper:
+        options = {
+            "workers": self._workers,
+            "memory_bytes": self._limits.memory_bytes,
+            "deadline": self._limits.deadline,
+            "parent": os.getpid(),
+        }
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gatepo.rewards.worker", json.dumps(options)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            )
+            keeper = _Keeper(process=process, owner=os.getpid())
+            if keeper.hear(START_SECONDS) != "ready":
+                keeper.end()
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip().splitlines()
+                raise RuntimeError(f"the answer checker did not start: {said[-1] if said else 'no word from it'}")
+        return keeper
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None
+    return pipe
