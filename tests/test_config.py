@@ -56,7 +56,6 @@ def test_every_option_composes_and_is_known_to_the_code(group: str, option: str)
     chosen = getattr(settings, group)
     tables = {
         "ratio": build.RATIOS,
-        "tau": build.TAUS,
         "aggregation": build.AGGREGATIONS,
         "advantage": build.ADVANTAGES,
         "reward": build.REWARDS,

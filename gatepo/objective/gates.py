@@ -190,6 +190,12 @@ class DualClip:
     def half_width(self, tau: float) -> float:
         return self.eps_high
 
+    def formula(self, positive: bool) -> Formula:
+        if positive:
+            return Clip(eps_low=self.eps_low, eps_high=self.eps_high).formula(True)
+        low, c = f"{1 - self.eps_low:.12g}", f"{self.c:.12g}"
+        return Formula(value=f"min(max(x, {low}), {c})", slope=f"where(x < {low}, 0, where(x <= {c}, 1, 0))")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cispo:
@@ -212,6 +218,12 @@ class Cispo:
 
     def half_width(self, tau: float) -> float:
         return 1 + 2 * self.eps_high
+
+    def formula(self, positive: bool) -> Formula:
+        bound = f"{1 + self.eps_high:.12g}"
+        return Formula(
+            value=f"where(x <= {bound}, x, {bound} * (1 + log(x/{bound})))", slope=f"where(x <= {bound}, 1, {bound}/x)"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +255,14 @@ class CeGppo:
     def half_width(self, tau: float) -> float:
         return max(self.eps_high, 2 * self.beta_high * (1 + self.eps_high) - 1)
 
+    def formula(self, positive: bool) -> Formula:
+        edge, beta = (1 + self.eps_high, self.beta_high) if positive else (1 - self.eps_low, self.beta_low)
+        outside = f"x > {edge:.12g}" if positive else f"x < {edge:.12g}"
+        return Formula(
+            value=f"where({outside}, {edge:.12g} * (1 + {beta:.12g}*log(x/{edge:.12g})), x)",
+            slope=f"where({outside}, {beta * edge:.12g}/x, 1)",
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aspo:
@@ -273,6 +293,18 @@ class Aspo:
 
     def half_width(self, tau: float) -> float:
         return self.eps_high
+
+    def formula(self, positive: bool) -> Formula:
+        c, rare, low, high = (f"{n:.12g}" for n in (self.c, 1 / self.c, 1 - self.eps_low, 1 + self.eps_high))
+        if positive:
+            return Formula(
+                value=f"where(x < {rare}, 2 - {c} + {c}*log({c}*x), 2 - 1/min(max(x, {rare}), {high}))",
+                slope=f"where(x < {rare}, {c}/x, where(x <= {high}, 1/x**2, 0))",
+            )
+        return Formula(
+            value=f"where(x > {c}, {c} * (1 + log(x/{c})), max(x, {low}))",
+            slope=f"where(x < {low}, 0, where(x <= {c}, 1, {c}/x))",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +343,10 @@ class Gamma:
             middle = (low + high) / 2
             low, high = (middle, high) if slope(middle) > 0.5 else (low, middle)
         return low
+
+    def formula(self, positive: bool) -> Formula:
+        k, rate = (self.k_pos, self.lambda_pos) if positive else (self.k_neg, self.lambda_neg)
+        return Formula(value=None, slope=f"x**({k:.12g} - 1) * exp({rate:.12g}*(1-x))")
 
 
 def _gamma_value(ratio: Tensor, k: float, rate: float) -> Tensor:
