@@ -8,13 +8,21 @@ import torch
 from torch import Tensor
 
 from gatepo.objective import gates
-from gatepo.objective.advantage import GroupZScore
-from gatepo.objective.aggregation import SequenceMean, Totals
+from gatepo.objective.advantage import BatchZScore, GroupCenter, GroupZScore, MaxRl, Rloo
+from gatepo.objective.aggregation import Constant, GeometricMean, SequenceMean, SequenceSum, TokenMean, Totals
 from gatepo.objective.correction import BoundedCorrection
-from gatepo.objective.ratio import TokenRatio
+from gatepo.objective.kl import KlPenalty
+from gatepo.objective.ratio import SequenceRatio, TokenRatio
 from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
 from gatepo.objective.tau import ConstantTau, tau_by_sign
-from gatepo.objective.telemetry import effective_update_ratio, join, token_metrics
+from gatepo.objective.telemetry import (
+    effective_sample_size,
+    effective_update_ratio,
+    gradient_shares,
+    join,
+    tails,
+    token_metrics,
+)
 
 PAPER = ("sigmoid", "erf", "arctan", "softsign", "clip", "none")
 
@@ -288,3 +296,90 @@ def test_the_correction_multiplies_the_gradient_of_each_token_and_the_record_sho
     assert torch.equal(bare.correction_NT, torch.ones_like(weight_NT))
     got = token_metrics(record, case.group_N, 1, 20.0)
     assert got["correction/mean"] == pytest.approx(weight_NT[case.mask_NT].mean().item(), rel=1e-5)
+
+
+def test_effective_sample_size_worked_by_hand() -> None:
+    # (1 + 1 + 2)^2 / (3 (1 + 1 + 4)) = 16 / 18
+    assert effective_sample_size(torch.tensor([1.0, 1.0, 2.0])).item() == pytest.approx(16 / 18)
+    assert effective_sample_size(torch.ones(7)).item() == pytest.approx(1)
+
+
+def test_gradient_shares_worked_by_hand() -> None:
+    # sizes 1, 2, 3, 4 of 10 in the bands up to 0.01, to 0.05, to 0.2, above 1; nothing between 0.2 and 1
+    got = gradient_shares(torch.tensor([0.0, -0.03, 0.1, -2.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    wanted = {"below_0.01": 0.1, "below_0.05": 0.2, "below_0.2": 0.3, "below_1.0": 0.0, "above_1.0": 0.4}
+    assert got == pytest.approx({f"gradient_share/{name}": share for name, share in wanted.items()})
+
+
+def test_tails_of_known_distributions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(200_000, generator=generator)
+    assert tails(normal)["gradient/kurtosis"] == pytest.approx(3, abs=0.1)
+    uniform = torch.rand(200_000, generator=generator, dtype=torch.float64)
+    for alpha in (1.5, 3.0):  # Pareto: P(x > t) = t^-alpha
+        assert tails(uniform ** (-1 / alpha))["gradient/tail_index"] == pytest.approx(alpha, rel=0.05)
+    assert tails(torch.ones(100)) == {"gradient/kurtosis": pytest.approx(1)}
+    assert tails(torch.ones(39)) == {}
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_kl_estimators_agree_with_the_divergence(estimator: str) -> None:
+    """KL(p || q) of two categorical distributions, by the exact expectation over p; k2 is only close to it."""
+    p, q = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 0.35, 0.25])
+    exact = (p * (p / q).log()).sum()
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    initial = KlPenalty(reference="initial", estimator=estimator, coefficient=1.0)
+    sampling = KlPenalty(reference="sampling", estimator=estimator, coefficient=1.0)
+    tolerance = {"k1": 1e-6, "k2": 2e-3, "k3": 1e-6}[estimator]
+    # initial: the expectation is over the policy p, q is the reference; sampling: over pi_old = p, q is the policy
+    assert (p * initial(p.log()[None], q.log()[None], mask)).sum().item() == pytest.approx(exact.item(), abs=tolerance)
+    assert (p * sampling(q.log()[None], p.log()[None], mask)).sum().item() == pytest.approx(exact.item(), abs=tolerance)
+
+
+def test_advantages_worked_by_hand() -> None:
+    reward = torch.tensor([[0.0, 1.0, 2.0], [3.0, 3.0, 6.0]])
+    # group means 1 and 4
+    assert GroupCenter()(reward).tolist() == [[-1, 0, 1], [-1, -1, 2]]
+    # minus the mean of the two others: 0 - 1.5, 1 - 1, 2 - 0.5; 3 - 4.5, 3 - 4.5, 6 - 3
+    torch.testing.assert_close(Rloo()(reward), torch.tensor([[-1.5, 0.0, 1.5], [-1.5, -1.5, 3.0]]))
+    # by the group means
+    torch.testing.assert_close(MaxRl(eps=0.0)(reward), torch.tensor([[-1.0, 0.0, 1.0], [-0.25, -0.25, 0.5]]))
+    # batch mean 2.5, deviations -2.5 -1.5 -0.5 0.5 0.5 3.5, squares sum to 21.5, std sqrt(4.3)
+    wanted = torch.tensor([[-2.5, -1.5, -0.5], [0.5, 0.5, 3.5]]) / math.sqrt(4.3)
+    torch.testing.assert_close(BatchZScore(baseline=False, eps=0.0)(reward), wanted)
+    # centred rewards: mean 0, squares 1 + 0 + 1 + 1 + 1 + 4 = 8, std sqrt(8 / 5)
+    wanted = torch.tensor([[-1.0, 0.0, 1.0], [-1.0, -1.0, 2.0]]) / math.sqrt(1.6)
+    torch.testing.assert_close(BatchZScore(baseline=True, eps=0.0)(reward), wanted)
+
+
+def test_aggregations_worked_by_hand() -> None:
+    # completion 1: 1 + 2 over 2 tokens; completion 2: 6 over 1; 4 completions and 10 tokens in the whole update
+    terms = torch.tensor([[1.0, 2.0, 9.0], [6.0, 9.0, 9.0]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    totals = Totals(completions=4, tokens=10)
+    assert TokenMean().mean(terms, mask, totals).item() == pytest.approx(9 / 10)
+    assert Constant(length=5).mean(terms, mask, totals).item() == pytest.approx(9 / 5 / 4)
+    assert SequenceSum().mean(terms, mask, totals).item() == pytest.approx(9 / 4)
+    weights = torch.tensor([[2.0, 2.0, 0.0], [-1.0, 0.0, 0.0]])
+    # 2 sqrt(1 x 2) - 1 x 6
+    assert GeometricMean()(terms, weights, mask, totals).item() == pytest.approx((2 * math.sqrt(2) - 6) / 4)
+
+
+def test_sequence_ratios_worked_by_hand() -> None:
+    # log-ratios 0.1 and 0.3: mean 0.2, sum 0.4
+    logp = torch.tensor([[0.1, 0.3, 7.0]], requires_grad=True)
+    mask = torch.tensor([[True, True, False]])
+    for pool, own, value, gradient in (
+        ("mean", False, 0.2, [1.0, 1.0, 0.0]),  # two tokens share a mean: each gives 1/2 to both
+        ("mean", True, 0.2, [1.0, 1.0, 0.0]),  # each gives 1 to itself
+        ("sum", True, 0.4, [1.0, 1.0, 0.0]),
+    ):
+        got = SequenceRatio(pool=pool, own_gradient=own)(logp, torch.zeros(1, 3), mask)
+        torch.testing.assert_close(got.detach(), torch.tensor([[value, value, 0.0]]))
+        assert torch.autograd.grad(got.sum(), logp)[0].tolist() == [gradient]
+        (first,) = torch.autograd.grad(got_first(pool, own, logp, mask), logp)
+        assert first.tolist() == [[1.0, 0.0, 0.0] if own else [0.5, 0.5, 0.0]]
+
+
+def got_first(pool: str, own: bool, logp: Tensor, mask: Tensor) -> Tensor:
+    return SequenceRatio(pool=pool, own_gradient=own)(logp, torch.zeros(1, 3), mask)[0, 0]

@@ -1,0 +1,98 @@
+"""The loop beyond its plain path, with the embedded model: several rounds, early stops, references, filters."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from test_config import typed
+
+from gatepo import build
+from gatepo.distributed import World
+from gatepo.errors import TrainingStopped
+from gatepo.loop import Algorithm, train
+from gatepo.rewards.base import RewardFunction
+from gatepo.state import RunState
+from gatepo.types import make_batch
+
+SMALL = ("batch.prompts=4", "batch.num_generations=4", "batch.micro=16", "sampling.max_completion_length=40")
+
+
+@pytest.fixture(scope="module")
+def reward() -> Iterator[RewardFunction]:
+    function = build.reward(typed())
+    yield function
+    function.close()
+
+
+def algorithm(reward: RewardFunction, *overrides: str) -> Algorithm:
+    settings = typed(*SMALL, "data.evaluation={}", *overrides)
+    return replace(build.algorithm(settings, *build.load(settings), World()), reward=reward)
+
+
+def trained(made: Algorithm) -> tuple[list[dict[str, float]], RunState]:
+    rows: list[dict[str, float]] = []
+    state = RunState(seed=0)
+    train(made, state, [lambda _, row: rows.append(row)])
+    return rows, state
+
+
+def test_dynamic_sampling_leaves_no_group_of_equal_rewards_but_the_counted_ones(reward: RewardFunction) -> None:
+    plain, _ = trained(algorithm(reward, "updates=4"))
+    rows, state = trained(algorithm(reward, "updates=4", "batch.max_rounds=3"))
+    assert max(row["frac_reward_zero_std"] for row in plain) > 0
+    assert all("sampling/rounds" not in row for row in plain)
+    assert all(row["frac_reward_zero_std"] == row["sampling/filled_frac"] for row in rows)
+    assert max(row["sampling/rounds"] for row in rows) > 1
+    assert state.position == 4 * sum(row["sampling/rounds"] for row in rows[::2])  # prompts drawn, kept or not
+
+
+def test_a_batch_gets_no_further_iteration_beyond_the_deviation(reward: RewardFunction) -> None:
+    iterations = ("updates=4", "batch.iterations=4")
+    assert trained(algorithm(reward, *iterations))[1].rollouts == 1
+    assert trained(algorithm(reward, *iterations, "batch.max_deviation=1e-9"))[1].rollouts == 4
+    free, state = trained(algorithm(reward, *iterations, "batch.max_deviation=1e9"))
+    assert state.rollouts == 1
+    assert [row["loss"] for row in free] == [row["loss"] for row in trained(algorithm(reward, *iterations))[0]]
+
+
+def test_a_penalty_on_the_untrained_model_starts_at_zero_and_holds(reward: RewardFunction) -> None:
+    loose, _ = trained(algorithm(reward, "updates=6", "kl=grpo", "kl.coefficient=1e-6"))
+    tight, _ = trained(algorithm(reward, "updates=6", "kl=grpo", "kl.coefficient=10"))
+    for rows in (loose, tight):
+        assert abs(rows[0]["kl"]) < 1e-6
+        assert rows[1]["kl"] > 0
+    assert tight[-1]["kl"] < 0.7 * loose[-1]["kl"]
+    assert tight[0]["kl/coefficient"] == 10
+
+
+def test_filtered_completions_are_not_learned_from(reward: RewardFunction) -> None:
+    short = ("updates=1", "sampling.max_completion_length=24")
+    made = algorithm(reward, *short)
+    groups = made.rollout.generate(made.take_prompts(0, 4), made.sampling, 0)
+    finished = torch.tensor([c.finished for group in groups for c in group.completions])
+    assert finished.any()
+    assert not finished.all()
+    batches = [make_batch(groups, torch.ones(4, 4), made.pad_id, made.device, keep) for keep in (True, False)]
+    kept, filtered = (batch.completion_NT.any(dim=1) for batch in batches)
+    assert kept.all()
+    assert torch.equal(filtered, finished)
+    with pytest.raises(TrainingStopped, match=r"every completion hit sampling\.max_completion_length"):
+        trained(algorithm(reward, "updates=1", "sampling.max_completion_length=2", "sampling.overlong=filter"))
+
+
+def test_the_noise_floor_of_eur_is_measured_once(reward: RewardFunction) -> None:
+    rows, _ = trained(algorithm(reward, "updates=3"))
+    assert rows[0]["eur/noise_floor"] == pytest.approx(1, abs=1e-6)  # fp32
+    assert all("eur/noise_floor" not in row for row in rows[1:])
+    rough, _ = trained(algorithm(reward, "updates=1", "model.dtype=bfloat16", "tau.pos=100", "tau.neg=100"))
+    assert rough[0]["eur/noise_floor"] < 0.999
+
+
+def test_tau_follows_eur_and_the_schedule(reward: RewardFunction) -> None:
+    steered, state = trained(algorithm(reward, "updates=4", "tau=target_eur", "tau.target=0.5"))
+    assert steered[0]["tau/pos"] == steered[1]["tau/pos"] == 10
+    assert steered[2]["tau/pos"] > 10  # EUR was above the target
+    assert state.controls["tau/log_scale"] > 0
+    scheduled, _ = trained(algorithm(reward, "updates=4", "tau=schedule"))
+    assert [row["tau/pos"] for row in scheduled] == pytest.approx([1, 4, 7, 10])

@@ -1,0 +1,91 @@
+"""What moves tau and the KL coefficient over a run."""
+
+import math
+
+import pytest
+
+from gatepo.objective import gates
+from gatepo.objective.aggregation import SequenceMean
+from gatepo.objective.kl import KlPenalty
+from gatepo.objective.ratio import TokenRatio
+from gatepo.objective.surrogate import Objective
+from gatepo.objective.tau import ConstantTau, tau_with_half_width
+from gatepo.steering import AdaptiveKl, TargetEur, TauSchedule
+
+OBJECTIVE = Objective(gate=gates.get("erf"), tau=ConstantTau(), ratio=TokenRatio(), aggregation=SequenceMean())
+
+
+def test_a_schedule_goes_from_one_pair_to_the_other() -> None:
+    # linear at 1/4: 1 + 12/4 = 4 and 1.05 + 13.95/4 = 4.5375; cosine at 1/4: (1 - cos(pi/4)) / 2 = 0.1464 of the way
+    start, end = ConstantTau(pos=1, neg=1.05), ConstantTau(pos=13, neg=15)
+    quarter = {"constant": (1, 1.05), "linear": (4, 4.5375), "cosine": (2.7574, 3.0930)}
+    for shape, (pos, neg) in quarter.items():
+        tau = TauSchedule(shape=shape, start=start, end=end).steer(OBJECTIVE, 0.25, {}).tau
+        assert (tau.pos, tau.neg) == (pytest.approx(pos, abs=1e-4), pytest.approx(neg, abs=1e-4))
+    assert TauSchedule(shape="cosine", start=start, end=end).steer(OBJECTIVE, 0.5, {}).tau.pos == pytest.approx(7)
+
+
+def target_eur(**changes: float) -> TargetEur:
+    return TargetEur(
+        **{"target": 0.9, "gain": 2.0, "low": 0.1, "high": 1000, **changes}, start=ConstantTau(), iteration=2
+    )
+
+
+@pytest.mark.parametrize("start", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("target", [0.5, 0.9, 0.98])
+@pytest.mark.parametrize("gain", [0.5, 2.0, 4.9])
+def test_the_controller_settles_at_its_target(start: float, target: float, gain: float) -> None:
+    """The plant: log-ratios with standard deviation ``start``, for which erf's EUR is 1 / sqrt(1 + (tau s)^2)."""
+    controller, controls = target_eur(target=target, gain=gain, low=1e-3, high=1e5), {}
+    errors = []
+    for _ in range(400):
+        tau = controller.steer(OBJECTIVE, 0.0, controls).tau
+        assert tau.neg / tau.pos == pytest.approx(1.2)
+        eur = 1 / math.sqrt(1 + (tau.pos * start) ** 2)
+        errors.append(abs(eur - target))
+        controls |= controller.learn({"eur/iteration_2": eur}, controls)
+    assert errors[-1] < 1e-3
+    assert max(errors[-50:]) < 2e-3  # it stays
+
+
+def test_the_controller_keeps_its_bounds_and_ignores_other_iterations() -> None:
+    controller, controls = target_eur(low=5, high=20), {}
+    assert controller.learn({"eur/iteration_1": 1.0}, {}) == {}
+    for _ in range(100):
+        controls |= controller.learn({"eur/iteration_2": 1.0}, controls)
+    assert controller.steer(OBJECTIVE, 0.0, controls).tau.pos == pytest.approx(20)
+    for _ in range(100):
+        controls |= controller.learn({"eur/iteration_2": 0.0}, controls)
+    assert controller.steer(OBJECTIVE, 0.0, controls).tau.pos == pytest.approx(5)
+
+
+def test_the_kl_coefficient_is_doubled_and_halved_by_ppos_rule() -> None:
+    rule = AdaptiveKl(start=1.0, target=0.01, low=0.25, high=4.0, iteration=2)
+    seen, controls = [], {}
+    for kl in (0.016, 0.016, 0.016, 0.014, 0.007, 0.006, 0.0, 0.0, 0.0, 0.0):
+        controls |= rule.learn({"eur/iteration_2": 1.0, "kl": kl}, controls)
+        seen.append(controls["kl/coefficient"])
+    assert seen == [2, 4, 4, 4, 4, 2, 1, 0.5, 0.25, 0.25]  # 1.5 x 0.01 = 0.015; 0.01 / 1.5 = 0.00667
+    penalty = KlPenalty(reference="sampling", estimator="k3", coefficient=1.0)
+    steered = rule.steer(
+        Objective(
+            gate=OBJECTIVE.gate, tau=OBJECTIVE.tau, ratio=OBJECTIVE.ratio, aggregation=OBJECTIVE.aggregation, kl=penalty
+        ),
+        0.0,
+        controls,
+    )
+    assert steered.kl is not None
+    assert steered.kl.coefficient == 0.25
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "erf", "arctan", "softsign"])
+def test_matched_tau_gives_every_gate_the_same_half_width(name: str) -> None:
+    tau = tau_with_half_width(gates.get(name), 0.1)
+    assert gates.get(name).half_width(tau) == pytest.approx(0.1)
+    at_ten = {"sigmoid": 17.627, "erf": 11.774, "arctan": 10.0, "softsign": 7.664}  # 1.763, 1.177, 1, 0.766 over 0.1
+    assert tau == pytest.approx(at_ten[name], abs=1e-3)
+
+
+def test_a_gate_without_tau_has_no_matched_one() -> None:
+    with pytest.raises(ValueError, match=r"no tau gives Clip"):
+        tau_with_half_width(gates.get("clip"), 0.1)
