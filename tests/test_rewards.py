@@ -324,3 +324,16 @@ def test_spelling_settles_what_it_can_and_says_so() -> None:
     assert settle_notation("(1, 2)", "( 1 , 2 )") is True
     assert settle_notation("(1, 2)", "(2, 1)") is False
     assert settle_notation("\\sqrt{8}", "2\\sqrt{2}") is None
+
+
+def test_the_overlong_penalty_is_dapos_equation_13() -> None:
+    from gatepo.rewards.overlong import OverlongPenalty
+    from gatepo.types import Completion, Prompt
+
+    prompt = Prompt(index=0, source="", question="", answer="", token_ids=())
+    penalty = OverlongPenalty(limit=100, share=0.2)
+    for length, wanted in ((0, 0.0), (80, 0.0), (85, -0.25), (90, -0.5), (100, -1.0)):
+        completion = Completion(
+            token_ids=(0,) * length, text="", finished=True, policy_version=0, sampler_logp=(0.0,) * length
+        )
+        assert penalty(prompt, completion) == wanted
