@@ -18,17 +18,19 @@ from statistics import median
 from typing import Any
 
 from benchmarks.shape import ITERATIONS, LENGTH, PROMPTS, G
-from gatepo.rewards.reward import AnswerAndFormat
+from gatepo.rewards.tags import answer_text, format_reward
+from gatepo.rewards.verifier import Verifier
 from gatepo.types import Reward
 
 N = PROMPTS * G
+VERIFY = Verifier(deadline=2.0)
 MICRO = 32  # completions that ours puts through the model at once; TRL is no faster with less than all of them
 
 
 def score(text: str, answer: str) -> Reward:
     """The paper's reward plus the share of digits, so that random text forms groups whose rewards differ."""
-    reward = AnswerAndFormat(answer_weight=1.0, format_weight=1.0, deadline=2.0).score(text, answer)
-    return replace(reward, total=reward.total + sum(map(str.isdigit, text)) / LENGTH)
+    parts = {"answer": float(VERIFY(answer, answer_text(text)).equal), "format": format_reward(text)}
+    return Reward(total=sum(parts.values()) + sum(map(str.isdigit, text)) / LENGTH, parts=parts)
 
 
 def ours(folder: Path, batches: int) -> dict[str, Any]:

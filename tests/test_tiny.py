@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gatepo import tiny
-from gatepo.rewards.reward import AnswerAndFormat
+from gatepo.rewards.tags import answer_text, format_reward
+from gatepo.rewards.verifier import Verifier
 from gatepo.tiny import build, problems
 
 FOLDER = tiny.FOLDER
@@ -74,13 +75,14 @@ def test_steps_lead_to_the_answer(source: str) -> None:
 
 def test_the_pretraining_text_has_slips_and_missing_tags_but_not_only() -> None:
     """What reinforcement learning starts from: about 0.65 of 2, right answers and full formats among it."""
-    rng, reward = random.Random(0), AnswerAndFormat(answer_weight=1.0, format_weight=1.0, deadline=2.0)
+    rng, verify = random.Random(0), Verifier(deadline=2.0)
     scores = []
     for _ in range(3000):
         problem = problems.SOURCES[rng.choice(list(problems.SOURCES))](rng, rng.choice(problems.LEVELS))
-        scores.append(reward.score(problems.solution(rng, problem, problems.START), str(problem.answer)))
-    assert 0.5 < sum(s.total for s in scores) / len(scores) < 0.8
-    assert {s.total for s in scores} >= {0.0, 0.25, 1.0, 1.25, 1.5, 2.0}
+        text = problems.solution(rng, problem, problems.START)
+        scores.append(verify(str(problem.answer), answer_text(text)).equal + format_reward(text))
+    assert 0.5 < sum(scores) / len(scores) < 0.8
+    assert set(scores) >= {0.0, 0.25, 1.0, 1.25, 1.5, 2.0}
 
 
 def test_the_embedded_files_are_small_enough_to_ship() -> None:

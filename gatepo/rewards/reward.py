@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gatepo.rewards.extra import ExtraReward
+from gatepo.rewards.tags import answer_text, format_reward
 from gatepo.rewards.verifier import Reason, Verdict, Verifier
 from gatepo.types import Completion, Group, Prompt, Reward
 
@@ -15,9 +16,9 @@ class AnswerAndFormat:
     Args:
       answer_weight: of r_answer, 1 in the paper.
       format_weight: of r_format, 1 in the paper.
-      extract: where a completion's answer is read; None where it has none.
-      score_format: r_format of a completion's text.
       verifier: compares answers.
+      extract: where a completion's answer is read, the paper's tags unless said; None where it has none.
+      score_format: r_format of a completion's text, eq. 10 unless said.
       extra: further parts, each with its own weight.
     """
 
@@ -26,9 +27,9 @@ class AnswerAndFormat:
         *,
         answer_weight: float,
         format_weight: float,
-        extract: Callable[[str], str | None],
-        score_format: Callable[[str], float],
         verifier: Verifier,
+        extract: Callable[[str], str | None] = answer_text,
+        score_format: Callable[[str], float] = format_reward,
         extra: Sequence[ExtraReward] = (),
     ) -> None:
         self._weights = {"answer": answer_weight, "format": format_weight} | {e.name: e.weight for e in extra}

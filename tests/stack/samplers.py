@@ -23,6 +23,7 @@ from gatepo.engine.torch import TorchEngine
 from gatepo.errors import TrainingStopped
 from gatepo.model import load_model, load_tokenizer
 from gatepo.rewards.reward import AnswerAndFormat
+from gatepo.rewards.verifier import Verifier
 from gatepo.rollout.sync import WeightSync
 from gatepo.rollout.transformers import TransformersRollout
 from gatepo.rollout.vllm import VllmRollout, VllmSettings
@@ -123,7 +124,7 @@ def main() -> None:
     found["finished"] = [c.finished == (c.token_ids[-1] == 2) for g in groups for c in g.completions]
     found["lengths"] = [len(c.token_ids) for g in groups for c in g.completions]
 
-    reward = AnswerAndFormat(answer_weight=1.0, format_weight=1.0, deadline=2.0)
+    reward = AnswerAndFormat(answer_weight=1.0, format_weight=1.0, verifier=Verifier(deadline=2.0))
     found["rewards_vllm"] = [r.total for row in reward(groups) for r in row]
     found["rewards_transformers"] = [r.total for row in reward(plain.generate(prompts, SAMPLING, 5)) for r in row]
     reward.close()
