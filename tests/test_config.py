@@ -92,6 +92,10 @@ def test_the_papers_experiments_are_table_2_and_section_5_1() -> None:
         o = c.optimizer
         assert (o.name, o.lr, o.warmup, o.schedule) == ("adamw", 1e-6, 0, "linear")
         assert (o.beta1, o.beta2, o.eps) == (0.9, 0.999, 1e-8)
+        assert (c.rollout.name, c.engine.name, c.engine.zero_stage, c.devices) == ("vllm", "deepspeed", 2, 8)
+        assert (c.kl.name, c.anchor, c.correction.name) == ("none", "old", "none")
+        assert (o.max_grad_norm, o.weight_decay, c.advantage.eps, c.advantage.ddof) == (1, 0, 1e-4, 1)
+        assert (c.ratio.name, c.aggregation.name, c.advantage.name) == ("token", "sequence_mean", "group_zscore")
         assert (c.model.path, c.model.dtype, c.updates) == ("Qwen/Qwen2.5-7B-Instruct", "bfloat16", 5000)
         assert {n: s.weight for n, s in c.data.sources.items()} == {"gsm8k": 1, "deepmath": 1}
         if gate == "clip":

@@ -112,6 +112,35 @@ def test_vllm_and_deepspeed_train_together_and_leave_nothing_behind(tmp_path: Pa
     assert not workers(folder)
 
 
+def test_two_tasks_of_slurm_train_together(tmp_path: Path) -> None:
+    """What srun sets for each task, and the one tool of SLURM that is asked, standing in for a cluster."""
+    tool = tmp_path / "bin" / "scontrol"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho 127.0.0.1\n")
+    tool.chmod(0o755)
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "node[1]", "SLURM_NTASKS": "2"}
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "gatepo.train", *SMALL, f"hydra.run.dir={folder}"]
+    tasks = [
+        subprocess.Popen(
+            command,
+            cwd=REPO,
+            env=os.environ
+            | job
+            | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "PATH": f"{tool.parent}:{os.environ['PATH']}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    results = [task.communicate(timeout=180) for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], results[0][1][-2000:]
+    assert "2 updates in" in results[0][0]
+    assert "2 updates in" not in results[1][0]
+    assert len(metrics(folder)) == 2
+
+
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """A run of two processes in the middle of training."""
