@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.shape import ITERATIONS, LENGTH, PROMPTS, G
 from gatepo.rewards.tags import answer_text, format_reward
 from gatepo.rewards.verifier import Verifier
+from gatepo.stopwatch import PARTS
 from gatepo.types import Reward
 
 N = PROMPTS * G
@@ -76,7 +77,7 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
     per_batch = [rows[i : i + ITERATIONS] for i in range(0, len(rows), ITERATIONS)]
     spent = {
         part: median(sum(row[f"time/{part}"] for row in batch) for batch in per_batch[1:])
-        for part in ("rollout", "sync", "reward", "train", "other")
+        for part in (*PARTS, "other")
     }
     return {"seconds": [sum(row["step_time"] for row in batch) for batch in per_batch[1:]], "spent": spent}
 
