@@ -76,8 +76,7 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
     train(algorithm, RunState(seed=0), [*hooks, lambda state, metrics: rows.append(metrics)])
     per_batch = [rows[i : i + ITERATIONS] for i in range(0, len(rows), ITERATIONS)]
     spent = {
-        part: median(sum(row[f"time/{part}"] for row in batch) for batch in per_batch[1:])
-        for part in (*PARTS, "other")
+        part: median(sum(row[f"time/{part}"] for row in batch) for batch in per_batch[1:]) for part in (*PARTS, "other")
     }
     return {"seconds": [sum(row["step_time"] for row in batch) for batch in per_batch[1:]], "spent": spent}
 

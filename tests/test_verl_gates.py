@@ -3,6 +3,7 @@
 Axes: N completions, T tokens.
 """
 
+import math
 import subprocess
 import sys
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 import torch
 
 from gatepo.objective import gates
-from gatepo.objective.aggregation import SequenceMean, Totals
-from gatepo.objective.ratio import TokenRatio
+from gatepo.objective.aggregation import GeometricMean, SequenceMean, TokenMean, Totals
+from gatepo.objective.ratio import SequenceRatio, TokenRatio
 from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
 from gatepo.objective.tau import ConstantTau
 
@@ -74,10 +75,13 @@ def test_sigmoid_has_the_gradient_of_verls_sapo() -> None:
     assert torch.allclose(found_NT, wanted_NT, atol=1e-7)
 
 
-def gatepos(gate: gates.Gate, given: dict[str, torch.Tensor]) -> tuple[float, torch.Tensor, TokenRecord]:
+def gatepos(
+    gate: gates.Gate, given: dict[str, torch.Tensor], objective: Objective | None = None
+) -> tuple[float, torch.Tensor, TokenRecord]:
     """Loss, gradient and record of gatepo's own objective on these tokens."""
+    own = Objective(gate=gate, tau=ConstantTau(pos=7, neg=9), ratio=TokenRatio(), aggregation=SequenceMean())
     loss, record = policy_loss(
-        Objective(gate=gate, tau=ConstantTau(pos=7, neg=9), ratio=TokenRatio(), aggregation=SequenceMean()),
+        objective or own,
         logp_NT=given["log_prob"],
         anchor_NT=given["old_log_prob"],
         sampler_NT=given["old_log_prob"],
@@ -99,6 +103,59 @@ def test_other_gates_have_the_loss_gradient_and_eur_of_gatepo(name: str) -> None
     eur = record.slope_NT[given["response_mask"]].mean().item()
     assert 0.1 < eur < 0.9
     assert figures["actor/eur/token_mean"] == pytest.approx(eur, rel=1e-5)
+
+
+GMPO = {"eps_low": 1 - math.exp(-0.4), "eps_high": math.exp(0.4) - 1}
+GSPO = {"eps_low": 3e-4, "eps_high": 4e-4}
+# verl's name; its settings and aggregation; the same on gatepo's axes; how far pi_old is, nats
+METHODS: dict[str, tuple[str, dict[str, Any], str, Objective, float]] = {
+    "dual_clip": (
+        "vanilla",
+        {"clip_ratio_low": 0.2, "clip_ratio_high": 0.2, "clip_ratio_c": 3.0},
+        "token-mean",
+        Objective(gate=gates.get("dual_clip"), tau=ConstantTau(), ratio=TokenRatio(), aggregation=TokenMean()),
+        1.0,
+    ),
+    "gspo_token": (
+        "gspo",
+        {"clip_ratio_low": 3e-4, "clip_ratio_high": 4e-4},
+        "seq-mean-token-mean",
+        Objective(
+            gate=gates.get("clip", **GSPO),
+            tau=ConstantTau(),
+            ratio=SequenceRatio(pool="mean", own_gradient=True),
+            aggregation=SequenceMean(),
+        ),
+        1e-3,
+    ),
+    "gmpo": (
+        "geo_mean",
+        {"clip_ratio_low": 0.4, "clip_ratio_high": 0.4},
+        "token-mean",
+        Objective(gate=gates.get("clip", **GMPO), tau=ConstantTau(), ratio=TokenRatio(), aggregation=GeometricMean()),
+        0.5,
+    ),
+    "cispo": (
+        "cispo",
+        {"clip_ratio_low": 1.0, "clip_ratio_high": 4.0},
+        "token-mean",
+        Objective(gate=gates.get("cispo"), tau=ConstantTau(), ratio=TokenRatio(), aggregation=TokenMean()),
+        1.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_that_verl_has_too_have_its_gradient(method: str) -> None:
+    loss_mode, settings, aggregation, objective, spread = METHODS[method]
+    given = tokens() | {"rollout_is_weights": None}
+    shift_NT = (given["log_prob"] - given["old_log_prob"]).detach() / 0.3 * spread
+    given["log_prob"] = (given["old_log_prob"] + shift_NT).requires_grad_()
+    _, wanted_NT, _ = verls(loss_mode, actor(**settings), aggregation, **given)
+    _, found_NT, record = gatepos(objective.gate, given, objective)
+    assert not torch.all(record.slope_NT[given["response_mask"]] == 1)
+    assert wanted_NT.norm() > 0.01
+    assert torch.allclose(found_NT, wanted_NT, atol=1e-6)
 
 
 def test_an_actor_update_goes_through_the_gate() -> None:
