@@ -17,7 +17,7 @@ train: $(VENV)/run ## train the embedded model (ARGS="gate=erf tau=t5 ..." for a
 	$(BIN)/python -m gatepo.train $(ARGS)
 
 test: $(VENV)/test check ## lint, types and tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-verl: $(VERL)/created ## the gates in verl, which needs an older transformers: in .venv-verl
 	$(VERL)/bin/python -m pytest tests/test_verl_gates.py
