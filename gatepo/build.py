@@ -51,7 +51,7 @@ from gatepo.rewards.reward import AnswerAndFormat
 from gatepo.rewards.tags import format_reward, strict_format_reward
 from gatepo.rewards.verifier import Verifier
 from gatepo.rollout.base import RolloutEngine
-from gatepo.rollout.sync import Sampler, WeightSync
+from gatepo.rollout.sync import LENGTH, Sampler, WeightSync
 from gatepo.rollout.transformers import TransformersRollout
 from gatepo.rollout.vllm import VllmRollout, VllmSettings
 from gatepo.schema import (
@@ -331,7 +331,9 @@ def _vllm_rollout(
     settings = VllmSettings(
         path=config.model.path,
         dtype=dtype(config),
-        context=config.sampling.max_prompt_length + config.sampling.max_completion_length,
+        context=max(
+            config.sampling.max_prompt_length + config.sampling.max_completion_length, LENGTH + 1
+        ),  # a probe's tokens and the one that vLLM adds
         max_sequences=config.rollout.max_sequences,
         tensor_parallel_size=config.rollout.tensor_parallel_size,
         memory=config.rollout.memory,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -57,8 +60,16 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
     if started_with_others() and os.environ.get("RANK", os.environ.get("SLURM_PROCID")) != "0":
         # The run's folder is the first rank's; the others leave nothing of Hydra's behind.
         sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
+
+    @functools.wraps(task)
+    def guarded(composed: DictConfig) -> Any:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # which goes on with the next job, and tells at the end
+            return task(composed)
+        with errors_as_one_line():
+            return task(composed)
+
     with errors_as_one_line():
-        hydra.main(version_base="1.3", config_path=str(yaml_dir("conf").resolve()), config_name=name)(task)()
+        hydra.main(version_base="1.3", config_path=str(yaml_dir("conf").resolve()), config_name=name)(guarded)()
 
 
 def quoted(argument: str) -> str:
@@ -99,9 +110,16 @@ def one_line(error: BaseException) -> str | None:
         return "; ".join(dict.fromkeys(text for text in texts if text)) + "; see --help for groups and keys"
     if isinstance(error, ValueError) and _raised_in_hydra(error):  # a group's choice that is not a name, say
         return f"{' '.join(str(error).split())}, in {' '.join(sys.argv[1:])}; see --help for groups and keys"
-    if isinstance(error, OSError) and error.errno in _FOLDER_ERRORS:
+    if isinstance(error, OSError) and (error.errno in _FOLDER_ERRORS or _making_a_folder(error)):
         return f"cannot write {error.filename} ({error.strerror}); set the run's folder with hydra.run.dir=FOLDER"
     return None
+
+
+def _making_a_folder(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_name in ("mkdir", "makedirs")
 
 
 def _raised_in_hydra(error: BaseException) -> bool:

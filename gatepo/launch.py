@@ -48,7 +48,7 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode == USER_ERROR:
-            sys.exit(USER_ERROR)
+            raise UserError(f"the run in {folder} ended with an error; its message is above") from None
         trace = failure.error_file_data.get("message", failure.message)
         if isinstance(trace, dict):
             trace = trace["extraInfo"]["py_callstack"]

@@ -65,6 +65,7 @@ def train(algorithm: Algorithm, state: RunState, hooks: list[Hook]) -> None:
         metrics = improve(algorithm, state, state.flight, watch) | watch.lap()
         for hook in hooks:
             hook(state, metrics)
+        watch.skip()
 
 
 def is_done(algorithm: Algorithm, flight: Flight, watch: Stopwatch) -> bool:

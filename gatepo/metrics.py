@@ -23,7 +23,7 @@ def rollout_metrics(groups: list[Group], rewards: list[list[Reward]]) -> dict[st
     return {
         "reward": reward_PG.mean().item(),
         "reward_std": std_P.mean().item(),
-        "frac_reward_zero_std": (std_P == 0).float().mean().item(),
+        "frac_reward_zero_std": (reward_PG.amax(dim=1) == reward_PG.amin(dim=1)).float().mean().item(),
         **{f"rewards/{part}/mean": fmean(r.parts[part] for r in scored) for part in scored[0].parts},
         "reward/timeout_frac": fmean(r.timed_out for r in scored),
         "reward/killed": sum(r.killed for r in scored),

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -22,6 +23,8 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(tiny.locate(path))
     except (OSError, ValueError) as error:
         raise _no_model(path, error) from error
+    if len(tokenizer) == 0:
+        raise UserError(f"model.path={path} has no tokenizer files; put them beside the model")
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"model.path={path}: its tokenizer has no end token; set eos_token in its tokenizer_config.json"
@@ -44,7 +47,11 @@ def load_model(path: str, device: torch.device, attention: str | None) -> PreTra
         model = AutoModelForCausalLM.from_pretrained(
             tiny.locate(path), dtype=torch.float32, attn_implementation=attention
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
+        if attention is not None and "attn_implementation" in str(error):
+            raise UserError(
+                f"model.attention must be an implementation that {path} has, got {attention}; leave it out"
+            ) from error
         raise _no_model(path, error) from error
     model.to(device).eval()
     _check_head(model)

@@ -9,6 +9,7 @@ import shutil
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -154,9 +155,12 @@ def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
         if state.update % every == 0:
+            started = perf_counter()
             algorithm.rollout.wake()
             algorithm.sync(state.update)
             metrics |= {f"evaluation/{name}": accuracy for name, accuracy in evaluate().items()}
+            algorithm.rollout.sleep()  # as after every rollout batch
+            metrics["time/evaluation"] = perf_counter() - started
 
     return hook
 

@@ -28,6 +28,10 @@ class Stopwatch:
             raise
         self._seconds[name] += time.perf_counter() - started
 
+    def skip(self) -> None:
+        """What happened since the last lap belongs to no update."""
+        self._lap_started, self._seconds = time.perf_counter(), dict.fromkeys(PARTS, 0.0)
+
     def lap(self) -> dict[str, float]:
         """``step_time`` and ``time/*`` in seconds since the last lap; the next one begins."""
         now = time.perf_counter()

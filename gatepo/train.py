@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from gatepo import cli, config
 from gatepo.errors import UserError
+from gatepo.processes import DIES_WITH_PARENT
 from gatepo.schema import TrainConfig
 
 
@@ -27,6 +28,8 @@ def task(composed: DictConfig) -> None:
     """One job: validate, then train here or in processes of its own."""
     settings = config.typed(composed)
     hydra = HydraConfig.get()
+    if hydra.mode == RunMode.RUN and hydra.sweeper.params:
+        raise UserError(f"+sweep must stand with -m, got a single run of {dict(hydra.sweeper.params)}; add -m")
     folder = Path(hydra.runtime.output_dir)
     if settings.resume is not None:
         folder = Path(settings.resume)
@@ -49,8 +52,6 @@ def _settings_of(run: Path, overrides: list[str]) -> TrainConfig:
     others = [text for text in overrides if not text.startswith("resume=")]
     if others:
         raise UserError(f"resume must stand alone, got {' '.join(others)} beside it; the run's own settings go on")
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"resume must be the folder of a run, got {run}, which has no config.yaml; choose another")
     return replace(config.read(run / "config.yaml"), resume=str(run))
 
 
@@ -71,13 +72,21 @@ class _Job:
 
 def _run_in_process_of_its_own(settings: TrainConfig, folder: Path) -> None:
     with _Job(settings, folder) as job:
-        code = subprocess.run([sys.executable, "-m", "gatepo.worker", str(job), str(folder)], check=False).returncode
+        command = [sys.executable, "-m", "gatepo.worker", str(job), str(folder)]
+        code = subprocess.run(command, check=False, env=os.environ | {DIES_WITH_PARENT: "1"}).returncode
     if code != 0:
         raise UserError(f"the job in {folder} ended with exit code {code}; its message is above")
 
 
 def main() -> None:
     """Entry point of ``python -m gatepo.train`` and of the script ``gatepo-train``."""
+    with cli.errors_as_one_line():  # before Hydra makes a folder of that name
+        for argument in sys.argv[1:]:
+            key, _, value = argument.partition("=")
+            if key == "resume" and value != "null" and not Path(value, "config.yaml").is_file():
+                raise UserError(
+                    f"resume must be the folder of a run, got {value}, which has no config.yaml; choose another"
+                )
     cli.run("train", task)
 
 

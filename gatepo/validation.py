@@ -12,6 +12,7 @@ from typing import Any
 
 from gatepo.errors import UserError
 from gatepo.schema import (
+    SCHEMAS,
     AdaptiveKlConfig,
     AspoGateConfig,
     BoundedCorrectionConfig,
@@ -57,6 +58,7 @@ def one_of(*options: object) -> Rule:
 
 
 POSITIVE = Rule("must be a finite number > 0", lambda value: value > 0 and math.isfinite(value))
+USABLE = Rule("must be in [1e-6, 1e6], what fp32 can hold the slope at", lambda value: 1e-6 <= value <= 1e6)
 FRACTION = Rule("must be in (0, 1)", lambda value: 0 < value < 1)
 DECAY = Rule("must be in [0, 1)", lambda value: 0 <= value < 1)
 ABOVE_ONE = Rule("must be a finite number > 1", lambda value: value > 1 and math.isfinite(value))
@@ -64,7 +66,7 @@ OPTIONAL_COUNT = Rule("must be >= 1", lambda value: value is None or value >= 1)
 
 # key, rule, what to type instead
 RULES: tuple[tuple[str, Rule, str], ...] = (
-    ("seed", at_least(0), "0 is the default"),
+    ("seed", Rule("must be in [0, 2^63)", lambda value: 0 <= value < 2**63), "0 is the default"),
     ("devices", at_least(1), "1 is the default"),
     ("anchor", one_of("old", "rollout"), "the paper divides by pi_old"),
     ("threads", OPTIONAL_COUNT, "leave it out"),
@@ -72,6 +74,7 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("ratio.clamp", Rule("must be in (0, 88]", lambda value: 0 < value <= 88), "20 is the default"),
     ("advantage.eps", at_least(0), "1e-4 is the default"),
     ("advantage.ddof", one_of(0, 1), "1 is the default"),
+    ("optimizer.name", one_of("adamw"), "it is the only one"),
     ("optimizer.lr", POSITIVE, "the paper uses 1e-6 (optimizer=paper)"),
     ("optimizer.schedule", one_of("linear", "constant", "cosine"), "the paper uses linear"),
     ("optimizer.warmup", at_least(0), "the paper uses 0"),
@@ -135,6 +138,8 @@ OPTION_RULES: dict[type, tuple[tuple[str, Rule, str], ...]] = {
     ConstantTauConfig: (
         ("tau.pos", POSITIVE, "the paper uses 10 (tau=paper)"),
         ("tau.neg", POSITIVE, "the paper uses 12 (tau=paper)"),
+        ("tau.pos", USABLE, "the paper uses 10 (tau=paper)"),
+        ("tau.neg", USABLE, "the paper uses 12 (tau=paper)"),
     ),
     ScheduleTauConfig: (
         ("tau.shape", one_of("constant", "linear", "cosine"), "linear is the default"),
@@ -181,6 +186,8 @@ def validate(config: TrainConfig) -> None:
     Raises:
       UserError: the first value that breaks one.
     """
+    for group, options in SCHEMAS.items():
+        _require_chosen_as_a_group(group, getattr(config, group), options)
     chosen = (config.gate, config.tau, config.aggregation, config.kl, config.correction, config.rollout, config.engine)
     for key, rule, remedy in (*RULES, *_option_rules(*chosen)):
         _require(key, rule, attrgetter(key)(config), remedy)
@@ -192,6 +199,13 @@ def validate(config: TrainConfig) -> None:
     _validate_devices(config)
     _validate_batch(config)
     _validate_axes(config)
+
+
+def _require_chosen_as_a_group(group: str, option: Any, options: dict[str, type]) -> None:
+    """``kl.name=fixed`` alone would leave the settings of ``kl=fixed`` out."""
+    wanted = options.get(option.name)
+    if (wanted is None and type(option) in options.values()) or wanted not in (None, type(option)):
+        raise UserError(f"{group}.name must not be changed alone, got {option.name}; type {group}={option.name}")
 
 
 def validate_probe(config: ProbeConfig) -> None:

@@ -5,6 +5,7 @@ With several devices there is one such process for each.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -15,10 +16,12 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from gatepo import checkpoint, cli, config, distributed
 from gatepo.distributed import World
-from gatepo.errors import UserError
+from gatepo.processes import DIES_WITH_PARENT, end_with_parent
 from gatepo.run import describe, run
 from gatepo.schema import TrainConfig
 from gatepo.validation import validate
+
+log = logging.getLogger(__name__)
 
 
 def work(settings: TrainConfig, folder: Path) -> None:
@@ -47,10 +50,10 @@ def work(settings: TrainConfig, folder: Path) -> None:
 
 def _on(settings: TrainConfig, world: World) -> TrainConfig:
     """The settings with the number of processes that were really started."""
-    if settings.devices not in (1, world.size):
-        raise UserError(
-            f"devices must be the {world.size} processes that were started, got {settings.devices}; leave it out"
-        )
+    if settings.devices == world.size:
+        return settings
+    if world.first and settings.devices != 1:
+        log.warning("devices=%d gives way to the %d processes that were started", settings.devices, world.size)
     settings = replace(settings, devices=world.size)
     validate(settings)
     return settings
@@ -58,6 +61,8 @@ def _on(settings: TrainConfig, world: World) -> TrainConfig:
 
 @record
 def _main() -> None:
+    if os.environ.get(DIES_WITH_PARENT):
+        end_with_parent()
     with cli.errors_as_one_line():
         work(config.read(Path(sys.argv[1])), Path(sys.argv[2]))
 

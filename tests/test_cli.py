@@ -46,6 +46,8 @@ def test_help_lists_groups_and_their_options() -> None:
         (["tau=t7"], ["tau/t7", "matched paper schedule t1 t13 t2 t5 target_eur"]),
         (["data=none"], ["data/none", "deepmath gsm8k gsm8k_deepmath tiny"]),
         (["gates=erf"], ["gates"]),
+        (["+sweep=temperature"], ["+sweep must stand with -m", "add -m"]),
+        (["hydra.run.dir=/proc/none"], ["cannot write /proc/none", "hydra.run.dir=FOLDER"]),
         (["tau.position=3"], ["tau.position"]),
         (["gate=erf", "gate.eps_low=0.1"], ["gate.eps_low"]),
         (["updates=many"], ["many", "Integer", "updates"]),

@@ -383,3 +383,14 @@ def test_sequence_ratios_worked_by_hand() -> None:
 
 def got_first(pool: str, own: bool, logp: Tensor, mask: Tensor) -> Tensor:
     return SequenceRatio(pool=pool, own_gradient=own)(logp, torch.zeros(1, 3), mask)[0, 0]
+
+
+def test_equal_rewards_give_an_advantage_of_exactly_zero() -> None:
+    """The mean of six times 0.3 is not 0.3 in fp32."""
+    reward = torch.full((3, 6), 0.3)
+    reward[1], reward[2, 0] = 1.3, 0.0
+    assert (reward[0] - reward[0].mean() != 0).any()
+    for advantage in (GroupZScore(), GroupCenter(), Rloo(), MaxRl()):
+        got = advantage(reward)
+        assert not got[:2].any()
+        assert got[2].all()

@@ -65,3 +65,11 @@ def test_the_running_mean_is_centred() -> None:
     assert _running_mean(line) == pytest.approx(line)  # a straight line stays where it is
     spike = [0.0] * 10 + [1.0] + [0.0] * 10
     assert _running_mean(spike)[5:16] == pytest.approx([1 / 11] * 11)
+
+
+def test_a_run_with_one_iteration_done_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("batch: {iterations: 2}\n")
+    (tmp_path / "metrics.jsonl").write_text('{"update": 1, "reward": 1.0, "eur": 1.0, "eur/iteration_1": 1.0}\n')
+    run = read_run(tmp_path)
+    assert run.eur_key == "eur/iteration_1"
+    assert run.first_and_last(run.eur_key) == {"first": 1.0, "last": 1.0}

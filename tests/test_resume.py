@@ -16,6 +16,7 @@ from test_run import SMALL, metrics, untimed
 
 from gatepo import checkpoint
 from gatepo.errors import UserError
+from gatepo.tracking.files import JsonLines
 
 RUN = (*SMALL, "updates=9", "checkpoint.every=3", "checkpoint.keep=2")
 
@@ -66,6 +67,19 @@ def test_the_newest_checkpoints_stay(straight: Path) -> None:
     assert flight.iteration == 1
 
 
+def test_rows_are_cut_at_line_ends_alone(tmp_path: Path) -> None:
+    """A completion may hold what Unicode calls a line separator."""
+    path = tmp_path / "completions.jsonl"
+    text = "a\u2028b\u0085c"
+    first = JsonLines(path, 0)
+    for update in (1, 2, 3):
+        first.write({"update": update, "completion": text})
+    first.close()
+    JsonLines(path, 2).close()
+    rows = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    assert rows == [{"update": update, "completion": text} for update in (1, 2)]
+
+
 def test_what_cannot_be_gone_on_with_is_said(straight: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (["resume=nowhere"], "resume must be the folder of a run, got nowhere"),
@@ -73,6 +87,8 @@ def test_what_cannot_be_gone_on_with_is_said(straight: Path, tmp_path: Path) -> 
     ):
         done = gatepo("train", *arguments)
         assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+    assert not (REPO / "nowhere").exists()
     (tmp_path / "config.yaml").write_bytes((straight / "config.yaml").read_bytes())
     done = gatepo("train", f"resume={tmp_path}")
     assert (done.returncode, "resume must be a run with a checkpoint" in done.stderr) == (2, True), done.stderr

@@ -83,4 +83,6 @@ class MaxRl:
 
 
 def _centred(reward_PG: Tensor) -> Tensor:
-    return reward_PG - reward_PG.mean(dim=1, keepdim=True)
+    """R - mean(R) within a group; exactly 0 where all rewards are equal, which rounding in the mean may miss."""
+    equal_P1 = reward_PG.amax(dim=1, keepdim=True) == reward_PG.amin(dim=1, keepdim=True)
+    return (reward_PG - reward_PG.mean(dim=1, keepdim=True)).masked_fill(equal_P1, 0.0)

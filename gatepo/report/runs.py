@@ -31,8 +31,9 @@ class Run:
 
     @property
     def eur_key(self) -> str:
-        """EUR of the last iteration; that of the first is 1 and says nothing."""
-        return f"eur/iteration_{self.iterations}"
+        """EUR of the last iteration that there was; that of the first is 1 and says nothing."""
+        keys = [f"eur/iteration_{k}" for k in range(self.iterations, 0, -1)]
+        return next(key for key in keys if any(key in row for row in self.metrics))
 
     def series(self, key: str) -> tuple[list[int], list[float]]:
         """(updates, values) of a metric, where it was logged."""

