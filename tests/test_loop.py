@@ -10,12 +10,12 @@ from test_config import typed
 from gatepo import build
 from gatepo.distributed import World
 from gatepo.errors import TrainingStopped
-from gatepo.loop import Algorithm, train
+from gatepo.loop import Algorithm, noise_floor, train
 from gatepo.rewards.base import RewardFunction
 from gatepo.state import RunState
 from gatepo.types import make_batch
 
-SMALL = ("batch.prompts=4", "batch.num_generations=4", "batch.micro=16", "sampling.max_completion_length=40")
+SMALL = ("batch.prompts=4", "batch.num_generations=4", "batch.micro=8", "sampling.max_completion_length=40")
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,9 @@ def trained(made: Algorithm) -> tuple[list[dict[str, float]], RunState]:
 
 
 def test_dynamic_sampling_leaves_no_group_of_equal_rewards_but_the_counted_ones(reward: RewardFunction) -> None:
-    plain, _ = trained(algorithm(reward, "updates=4"))
-    rows, state = trained(algorithm(reward, "updates=4", "batch.max_rounds=3"))
+    pairs = ("updates=4", "batch.num_generations=2")  # whose two rewards are often the same
+    plain, _ = trained(algorithm(reward, *pairs))
+    rows, state = trained(algorithm(reward, *pairs, "batch.max_rounds=3"))
     assert max(row["frac_reward_zero_std"] for row in plain) > 0
     assert all("sampling/rounds" not in row for row in plain)
     assert all(row["frac_reward_zero_std"] == row["sampling/filled_frac"] for row in rows)
@@ -67,8 +68,7 @@ def test_a_penalty_on_the_untrained_model_starts_at_zero_and_holds(reward: Rewar
 
 
 def test_filtered_completions_are_not_learned_from(reward: RewardFunction) -> None:
-    short = ("updates=1", "sampling.max_completion_length=24")
-    made = algorithm(reward, *short)
+    made = algorithm(reward)
     groups = made.rollout.generate(made.take_prompts(0, 4), made.sampling, 0)
     finished = torch.tensor([c.finished for group in groups for c in group.completions])
     assert finished.any()
@@ -85,8 +85,16 @@ def test_the_noise_floor_of_eur_is_measured_once(reward: RewardFunction) -> None
     rows, _ = trained(algorithm(reward, "updates=3"))
     assert rows[0]["eur/noise_floor"] == pytest.approx(1, abs=1e-6)  # fp32
     assert all("eur/noise_floor" not in row for row in rows[1:])
-    rough, _ = trained(algorithm(reward, "updates=1", "model.dtype=bfloat16", "tau.pos=100", "tau.neg=100"))
-    assert rough[0]["eur/noise_floor"] < 0.999
+
+
+def test_the_noise_floor_worked_by_hand(reward: RewardFunction) -> None:
+    # log-probabilities that differ by 0.03 nats at tau = 10, A > 0: exp(-(10 (e^0.03 - 1))^2 / 2) = 0.9547
+    made = algorithm(reward, "updates=1")
+    groups = made.rollout.generate(made.take_prompts(0, 4), made.sampling, 0)
+    batch = make_batch(groups, torch.ones(4, 4), made.pad_id, made.device)
+    logp_NT = torch.zeros_like(batch.sampler_logp_NT[:, 1:])
+    found = noise_floor(made.objective, batch, logp_NT, logp_NT + 0.03, World())
+    assert found["eur/noise_floor"] == pytest.approx(0.9547, abs=1e-4)
 
 
 def test_tau_follows_eur_and_the_schedule(reward: RewardFunction) -> None:

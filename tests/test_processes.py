@@ -95,23 +95,6 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert not list((tmp_path / "2").glob("job*"))
 
 
-def test_vllm_and_deepspeed_train_together_and_leave_nothing_behind(tmp_path: Path) -> None:
-    """The paper's stack: vLLM on every rank, ZeRO-3, two ranks, attested syncs; exit code 0 and no orphan."""
-    pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
-    pytest.importorskip("deepspeed", reason="deepspeed is not installed; make test installs it")
-    folder = tmp_path / "run"
-    stack = ("rollout=vllm", "engine=deepspeed", "engine.zero_stage=3", "devices=2", "correction=truncate")
-    done = gatepo("train", *SMALL, "updates=4", *stack, f"hydra.run.dir={folder}")
-    assert done.returncode == 0, done.stderr
-    assert (folder / "summary.json").exists()
-    rows = metrics(folder)
-    assert len(rows) == 4
-    assert all(row["sampling/sampling_logp_difference/max"] < 1e-3 for row in rows)
-    assert all(row["time/sync"] > 0 for row in rows[::2])
-    assert rows[1]["eur"] < 1
-    assert not workers(folder)
-
-
 def test_two_tasks_of_slurm_train_together(tmp_path: Path) -> None:
     """What srun sets for each task, and the one tool of SLURM that is asked, standing in for a cluster."""
     tool = tmp_path / "bin" / "scontrol"

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPO
 from test_cli import gatepo
 from test_processes import SMALL as SMALL_ON_TWO
-from test_processes import wait_for
+from test_processes import wait_for, workers
 from test_run import SMALL, metrics, untimed
 
 from gatepo import checkpoint
@@ -107,18 +107,25 @@ def test_a_checkpoint_that_is_not_whole_is_refused(straight: Path, tmp_path: Pat
         checkpoint.check(path, ranks=1)
 
 
-def test_the_papers_stack_goes_on_too(tmp_path: Path) -> None:
-    """vLLM and ZeRO-2 on two ranks, from the middle of a rollout batch."""
+def test_the_papers_stack_trains_leaves_nothing_behind_and_goes_on(tmp_path: Path) -> None:
+    """vLLM on every rank, ZeRO-3, two ranks, attested syncs; then the same from the middle of a rollout batch."""
     pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
     pytest.importorskip("deepspeed", reason="deepspeed is not installed; make test installs it")
     folder = tmp_path / "run"
-    stack = ("rollout=vllm", "engine=deepspeed", "devices=2", "checkpoint.every=3")
-    done = gatepo("train", *SMALL_ON_TWO, "updates=6", "checkpoint.keep=null", *stack, f"hydra.run.dir={folder}")
+    stack = ("rollout=vllm", "engine=deepspeed", "engine.zero_stage=3", "devices=2", "correction=truncate")
+    checkpoints = ("checkpoint.every=3", "checkpoint.keep=null")
+    done = gatepo("train", *SMALL_ON_TWO, "updates=4", *checkpoints, *stack, f"hydra.run.dir={folder}")
     assert done.returncode == 0, done.stderr
-    straight = untimed(metrics(folder))
+    rows = metrics(folder)
+    assert len(rows) == 4
+    assert all(row["sampling/sampling_logp_difference/max"] < 1e-3 for row in rows)
+    assert all(row["time/sync"] > 0 for row in rows[::2])
+    assert rows[1]["eur"] < 1
+    assert not workers(folder)
+
     (folder / "summary.json").unlink()
-    (folder / "checkpoints" / "update-000006").rename(folder / "checkpoints" / "update-000006.partial")
     (folder / "model").rename(folder / "model before")
     done = gatepo("train", f"resume={folder}")
     assert done.returncode == 0, done.stderr
-    assert untimed(metrics(folder)) == straight
+    assert untimed(metrics(folder)) == untimed(rows)
+    assert (folder / "summary.json").exists()
