@@ -385,6 +385,15 @@ def sampler(config: TrainConfig, trained: TrainConfig | None, path: Path | None)
     return made
 
 
+def problems_at_once(config: TrainConfig) -> int:
+    """How many problems an evaluation samples in one call, and may have to sample again after an interruption.
+
+    Where completions take the place of those that have ended, several batches: the slowest are waited for less often.
+    """
+    batches = pick({"transformers": 1, "vllm": 4}, "rollout", config.rollout.name)
+    return max(1, batches * config.rollout.max_sequences // config.batch.num_generations)
+
+
 def _shares_weights(config: TrainConfig) -> bool:
     """Whether the sampler is the very module that the trainer updates."""
     if isinstance(config.engine, DeepSpeedEngineConfig):

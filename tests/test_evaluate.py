@@ -1,27 +1,23 @@
-"""``python -m gatepo.evaluate``: through the command line, on the embedded model."""
+"""``python -m gatepo.evaluate``, on the embedded model."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPO
 from test_cli import gatepo
 from test_config import evaluation_settings
-from test_processes import wait_for
 
+from gatepo import checkpoint
 from gatepo.errors import UserError
-from gatepo.evaluate.folder import finished
+from gatepo.evaluate.folder import claim, finished
 from gatepo.evaluate.generations import read
-from gatepo.evaluate.results import compare, result
+from gatepo.evaluate.results import compare
 from gatepo.evaluate.statistics import pass_at
 from gatepo.evaluate.subject import subject
+from gatepo.evaluate.work import work
 
-SMALL = ("limit=12", "samples=4", "threads=1", "sampling.max_prompt_length=128", "sampling.max_completion_length=64")
+SMALL = ("limit=12", "samples=4", "sampling.max_prompt_length=128", "sampling.max_completion_length=64")
 
 
 def evaluated(out: Path, *arguments: str) -> tuple[dict, str]:
@@ -58,6 +54,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def last_checkpoint(run: Path) -> Path:
+    return checkpoint.found(run)[-1]
+
+
 def test_every_figure_follows_from_the_generations_that_were_kept(untrained: Path) -> None:
     document = json.loads((untrained / "evaluation.json").read_text())
     lines = [json.loads(line) for line in (untrained / "generations.jsonl").read_text().splitlines()]
@@ -79,42 +79,25 @@ def test_every_figure_follows_from_the_generations_that_were_kept(untrained: Pat
 
 def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(untrained: Path, tmp_path: Path) -> None:
     """Cut off in the middle of a line; what is finished is not sampled again, the rest comes out to the letter."""
-    for name in ("identity.json", "generations.jsonl"):
-        shutil.copy(untrained / name, tmp_path / name)
     lines = (untrained / "generations.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "generations.jsonl").write_bytes(b"".join(lines[:20]) + lines[20][:100])
-    document, _ = evaluated(tmp_path, *SMALL)
-    assert document["effort"]["completions"] == 16 * 4
+    the_same = subject(evaluation_settings(*SMALL))
+    sets, effort = work(the_same, tmp_path)
+    assert effort["completions"] == 16 * 4
+    assert [problem for problems in sets.values() for problem in problems] == list(read(untrained).values())
     assert read(tmp_path) == read(untrained)
-    again, _ = evaluated(tmp_path, *SMALL)
-    assert again["effort"]["completions"] == 0
-    assert again["sets"] == document["sets"]
-
-
-def test_a_killed_evaluation_leaves_whole_problems(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gatepo.evaluate", "threads=1", "samples=64", f"out={tmp_path}"]
-    process = subprocess.Popen(
-        command,
-        cwd=REPO,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": str(REPO)},
-    )
-    assert wait_for(lambda: (tmp_path / "generations.jsonl").exists() and read(tmp_path), 120)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "evaluation.json").exists()
-    assert all(len(problem.samples) == 64 for problem in read(tmp_path).values())
+    _, effort = work(the_same, tmp_path)
+    assert effort["completions"] == 0
 
 
 def test_a_run_and_its_last_checkpoint_are_the_same_policy(run: Path, untrained: Path, tmp_path: Path) -> None:
     """And not the untrained one; the comparison is that of the two evaluations' generations."""
-    small = ("limit=12", "samples=4", "threads=1")
+    small = ("limit=12", "samples=4")
     document, printed = evaluated(tmp_path / "run", f"run={run}", *small, f"against={untrained}")
-    evaluated(tmp_path / "checkpoint", f"run={run / 'checkpoints' / 'update-000002'}", *small)
-    assert read(tmp_path / "run") == read(tmp_path / "checkpoint")
-    assert read(tmp_path / "run") != read(untrained)
+    sets, _ = work(subject(evaluation_settings(f"run={last_checkpoint(run)}", *small)), tmp_path / "checkpoint")
     ours, theirs = finished(tmp_path / "run"), finished(untrained)
+    assert sets == ours.sets
+    assert ours.sets != theirs.sets
     for name in ("easy", "medium", "hard"):
         found = compare(ours.sets[name], theirs.sets[name])
         assert document["against"]["sets"][name]["p_value"] == found.p_value
@@ -122,29 +105,32 @@ def test_a_run_and_its_last_checkpoint_are_the_same_policy(run: Path, untrained:
     assert "against tiny" in printed
 
 
-def test_vllm_samples_a_path_and_a_checkpoint(run: Path, untrained: Path, tmp_path: Path) -> None:
+def test_vllm_samples_what_transformers_does(run: Path, tmp_path: Path) -> None:
+    """A checkpoint's weights, at a temperature at which hardly anything is left to chance."""
     pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
-    small = ("limit=12", "samples=4", "rollout=vllm")
-    evaluated(tmp_path / "run", f"run={run}", *small)
-    evaluated(tmp_path / "checkpoint", f"run={run / 'checkpoints' / 'update-000002'}", *small)
-    one, other = finished(tmp_path / "run"), finished(tmp_path / "checkpoint")
-    texts = [[s.text for sets in e.sets.values() for p in sets for s in p.samples] for e in (one, other)]
-    assert sum(a == b for a, b in zip(*texts, strict=True)) >= 0.98 * len(texts[0])
-    base = result(finished(untrained).sets["easy"])
-    assert abs(result(one.sets["easy"]).format.value - base.format.value) < 0.5
+    asked = (f"run={last_checkpoint(run)}", "limit=20", "sampling.temperature=1e-3")
+    evaluated(tmp_path / "vllm", *asked, "rollout=vllm")
+    sets, _ = work(subject(evaluation_settings(*asked)), tmp_path / "transformers")
+    untrained, _ = work(subject(evaluation_settings(*SMALL[2:], *asked[1:])), tmp_path / "untrained")
+    one, other, before = (
+        [p.samples[0].text for problems in found.values() for p in problems]
+        for found in (finished(tmp_path / "vllm").sets, sets, untrained)
+    )
+    assert sum(a == b for a, b in zip(one, other, strict=True)) >= 57  # of 60
+    assert sum(a == b for a, b in zip(one, before, strict=True)) < 50  # it is the checkpoint's policy
 
 
-def test_a_folder_holds_one_evaluation(untrained: Path) -> None:
+def test_a_folder_holds_one_evaluation(untrained: Path, tmp_path: Path) -> None:
     for argument, words in (
         ("sampling.temperature=1", "one with sampling.temperature=0.7 in place of 1.0; choose another folder"),
         ("samples=2", "one with samples=4 in place of 2"),
-        (
-            "data.sources.words.path=x data.evaluation.easy.hub=tiny:hard",
-            "must hold the same problems, got another",
-        ),
     ):
-        done = gatepo("evaluate", *SMALL, *argument.split(), f"out={untrained}")
-        assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+        with pytest.raises(UserError) as caught:
+            claim(untrained, subject(evaluation_settings(*SMALL, argument)).identity())
+        assert words in str(caught.value)
+    shutil.copy(untrained / "generations.jsonl", tmp_path)
+    with pytest.raises(UserError, match=r"must hold the same problems, got another easy 0 in generations\.jsonl"):
+        work(subject(evaluation_settings(*SMALL, "data.evaluation.easy.hub=tiny:hard")), tmp_path)
 
 
 def test_what_cannot_be_evaluated_is_said(run: Path, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ class JsonLines:
             try:
                 with path.open("rb") as file:
                     for line_number, line in enumerate(file, 1):
-                        if line.strip():
+                        if not line.isspace():
                             yield key, f"{path}:{line_number}", _parsed(f"{path}:{line_number}", line)
                         key += len(line)
             except OSError as error:

@@ -18,8 +18,6 @@ from gatepo.model import load_tokenizer
 from gatepo.rewards.extraction import EXTRACTIONS
 from gatepo.types import Prompt, Sampling
 
-BATCHES_AT_ONCE = 4  # of the sampler, in one call: the next completion takes the place of one that has ended
-
 
 def work(subject: Subject, out: Path) -> tuple[dict[str, list[Problem]], dict[str, float]]:
     """Every set's problems, all finished, in order; and the completions, tokens and seconds that this call took."""
@@ -52,13 +50,12 @@ def _graded(subject: Subject, prompts: list[Prompt]) -> Iterator[tuple[Problem, 
     settings = subject.settings
     sampler = build.sampler(settings, subject.trained, subject.checkpoint)
     reward = build.reward(settings)
-    K = settings.batch.num_generations
     sampling = Sampling(
         temperature=settings.sampling.temperature,
         max_completion_length=settings.sampling.max_completion_length,
-        num_generations=K,
+        num_generations=settings.batch.num_generations,
     )
-    at_once = max(1, BATCHES_AT_ONCE * settings.rollout.max_sequences // K)
+    at_once = build.problems_at_once(settings)
     start = time.perf_counter()
     try:
         for first in range(0, len(prompts), at_once):
