@@ -456,15 +456,9 @@ class PromptStream:
 
 def training_rows(data: DataConfig) -> dict[str, sources.Rows]:
     """The training sources, without what their evaluation sets hold; says what was left out."""
-    evaluated = {name: sources.read(source(data, name, entry, 0)) for name, entry in data.evaluation.items()}
-    rows: dict[str, sources.Rows] = {}
-    if data.decontaminate and evaluated:
-        held_out = HeldOut(row.question for found in evaluated.values() for row in found)
-        for name, entry in data.sources.items():
-            opened = source(data, name, entry, len(data.sources))
-            rows[name] = sources.read(opened, keep=lambda row: not held_out.holds(row.question))
-    else:
-        rows = {n: sources.read(source(data, n, entry, len(data.sources))) for n, entry in data.sources.items()}
+    chosen = {name: source(data, name, entry, len(data.sources)) for name, entry in data.sources.items()}
+    held_out = HeldOut(row.question for rows in evaluation_rows(data).values() for row in rows if data.decontaminate)
+    rows = {n: sources.read(one, keep=lambda row: not held_out.holds(row.question)) for n, one in chosen.items()}
     for name, found in rows.items():
         log.info("data source %s: %s", name, found.describe())
     log.info("decontamination: %s", _decontaminated(data))
@@ -485,11 +479,16 @@ def prompt_template(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> 
 def evaluation_prompts(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Prompt]]:
     """Every evaluation set as prompts, in its file's order."""
     template = prompt_template(config, tokenizer)
-    rows = {n: sources.read(source(config.data, n, s, 0)) for n, s in config.data.evaluation.items()}
     return {
         name: [template(i, name, row) for i, row in enumerate(found[: config.evaluate.limit])]
-        for name, found in rows.items()
+        for name, found in evaluation_rows(config.data).items()
     }
+
+
+def evaluation_rows(data: DataConfig) -> dict[str, sources.Rows]:
+    """The evaluation sets."""
+    siblings = len(data.sources) + len(data.evaluation)
+    return {name: sources.read(source(data, name, entry, siblings)) for name, entry in data.evaluation.items()}
 
 
 def source(data: DataConfig, name: str, entry: SourceConfig, siblings: int) -> sources.Source:
@@ -501,19 +500,17 @@ def source(data: DataConfig, name: str, entry: SourceConfig, siblings: int) -> s
         embedded = str(entry.hub).startswith(tiny.PREFIX)
         return sources.Source(name=name, paths=(str(entry.hub),) if embedded else None, **options)
     folder = Path(data.path)
+    key = f"data.{'evaluation' if data.evaluation.get(name) is entry else 'sources'}.{name}.path"
     if not folder.is_dir():
         if siblings != 1:
             raise UserError(
                 f"data.path must be a folder for {siblings} sources, got {data.path}; "
-                f"give each its own with data.sources.{name}.path=FILE.jsonl"
+                f"give each its own with {key}=FILE.jsonl"
             )
         return sources.Source(name=name, paths=(data.path,), **options)
     found = tuple(sorted(glob.glob(str(folder / (entry.file or f"{name}*.jsonl")))))
     if not found:
-        raise UserError(
-            f"data.path={data.path} must hold {entry.file} for the source {name}; "
-            f"give data.sources.{name}.path=FILE.jsonl"
-        )
+        raise UserError(f"data.path={data.path} must hold {entry.file} for the source {name}; give {key}=FILE.jsonl")
     return sources.Source(name=name, paths=found, **options)
 
 

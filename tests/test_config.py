@@ -6,6 +6,7 @@ import pytest
 import yaml
 from conftest import REPO
 from hydra import compose, initialize_config_dir
+from omegaconf.errors import OmegaConfBaseException
 
 from gatepo import build, cli, config, schema
 from gatepo.errors import UserError
@@ -282,8 +283,9 @@ def test_the_prompt_that_asks_for_the_tags_is_one_file() -> None:
         assert typed(f"data={name}").data.system == text
     assert evaluation_settings("data=[math500,aime24]").data.system == text
     assert typed("data=gsm8k", "data.system=Think.").data.system == "Think."
-    with pytest.raises(UserError, match=r"must name one of tags, got tagz; or type the text"):
+    with pytest.raises(OmegaConfBaseException) as caught:
         typed("data=gsm8k", "data.system='${prompt:tagz}'")
+    assert "must name one of tags, got tagz; or type the text" in str(cli.one_line(caught.value))
 
 
 def test_where_data_is_read_from(tmp_path: Path) -> None:
@@ -302,5 +304,13 @@ def test_where_data_is_read_from(tmp_path: Path) -> None:
     two.path = str(tmp_path / "any.jsonl")
     with pytest.raises(UserError, match=r"data\.path must be a folder for 2 sources, got"):
         build.source(two, "gsm8k", two.sources["gsm8k"], 2)
+    benchmark = evaluation_settings("data=math500", f"data.path={tmp_path / 'any.jsonl'}").data
+    assert build.source(benchmark, "math500", benchmark.evaluation["math500"], 1).paths == (
+        str(tmp_path / "any.jsonl"),
+    )
+    with pytest.raises(
+        UserError, match=r"for 2 sources, got .*; give each its own with data\.evaluation\.math500\.path="
+    ):
+        build.source(benchmark, "math500", benchmark.evaluation["math500"], 2)
     entry.path = "mine.jsonl"
     assert build.source(one, "gsm8k", entry, 1).paths == ("mine.jsonl",)

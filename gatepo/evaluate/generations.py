@@ -84,6 +84,7 @@ def read(folder: Path) -> dict[Key, Problem]:
 
 def open_to_append(folder: Path) -> IO[str]:
     """The file behind its last whole line; what a dying process left half-written is cut off."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
     size = sum(len(line) for line in _whole_lines(path))
     if path.is_file():
