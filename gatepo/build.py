@@ -7,6 +7,7 @@ here and a YAML file.
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gatepo import checkpoint, outside, tiny
 from gatepo.data import sources
+from gatepo.data.decontamination import HeldOut
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
 from gatepo.distributed import World
@@ -77,6 +79,8 @@ from gatepo.schema import (
 )
 from gatepo.steering import AdaptiveKl, Steering, TargetEur, TauSchedule
 from gatepo.types import Prompt, Sampling
+
+log = logging.getLogger(__name__)
 
 BF16_NOISE_LIMIT = 1.0  # nats on single, arbitrary tokens; other weights differ by more
 RATIOS = {
@@ -233,7 +237,7 @@ def algorithm(
     config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: World
 ) -> Algorithm:
     """Everything that one training run is made of."""
-    _check_lengths(config)
+    check_lengths(config)
     # Before the trainer shards the model: the sampler may be that model itself.
     sampler = rollout(config, model, tokenizer, world)
     trainer = engine(config, model, world)
@@ -325,7 +329,7 @@ def _transformers_rollout(
 
 
 def _vllm_rollout(
-    config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: World
+    config: TrainConfig, model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase, world: World
 ) -> RolloutEngine:
     assert isinstance(config.rollout, VllmRolloutConfig)
     settings = VllmSettings(
@@ -359,6 +363,37 @@ def rollout(
 ) -> RolloutEngine:
     """The sampler."""
     return pick(ROLLOUTS, "rollout", config.rollout.name)(config, model, tokenizer, world)
+
+
+def sampler(config: TrainConfig, trained: TrainConfig | None, path: Path | None) -> RolloutEngine:
+    """A sampler on its own: of the model at ``config.model.path``, or with a checkpoint's weights.
+
+    Args:
+      config: as of a run of one process with ``engine=torch``.
+      trained: the settings of the run that wrote the checkpoint.
+      path: the checkpoint; None for the model as it is.
+    """
+    check_lengths(config)
+    tokenizer = load_tokenizer(config.model.path)
+    if config.rollout.name == "vllm" and path is None:
+        return _vllm_rollout(config, None, tokenizer, World())
+    model = load_model(config.model.path, device(), config.model.attention)
+    if path is not None:
+        assert trained is not None
+        load_weights(trained, model, path)
+    made = rollout(config, model, tokenizer, World())
+    if path is not None:
+        made.load_weights(model.named_parameters(), version=0)
+    return made
+
+
+def problems_at_once(config: TrainConfig) -> int:
+    """How many problems an evaluation samples in one call, and may have to sample again after an interruption.
+
+    Where completions take the place of those that have ended, several batches: the slowest are waited for less often.
+    """
+    batches = pick({"transformers": 1, "vllm": 4}, "rollout", config.rollout.name)
+    return max(1, batches * config.rollout.max_sequences // config.batch.num_generations)
 
 
 def _shares_weights(config: TrainConfig) -> bool:
@@ -409,19 +444,33 @@ def load(config: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
 class PromptStream:
-    """Training prompts by position: rows are read once, tokenized when they are taken."""
+    """Training prompts by position: rows are read and tokenized when they are taken."""
 
     def __init__(self, config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> None:
         self.template = prompt_template(config, tokenizer)
-        rows = {
-            name: sources.read(source(config.data, name, entry, len(config.data.sources)))
-            for name, entry in config.data.sources.items()
-        }
-        self._stream = MixedStream(rows, {n: s.weight for n, s in config.data.sources.items()}, config.seed)
+        self.rows = training_rows(config.data)
+        self._stream = MixedStream(self.rows, {n: s.weight for n, s in config.data.sources.items()}, config.seed)
 
     def __call__(self, position: int, count: int) -> list[Prompt]:
         rows = self._stream.take(position, count)
         return [self.template(position + i, name, row) for i, (name, row) in enumerate(rows)]
+
+
+def training_rows(data: DataConfig) -> dict[str, sources.Rows]:
+    """The training sources, without what their evaluation sets hold; says what was left out."""
+    chosen = {name: source(data, name, entry, len(data.sources)) for name, entry in data.sources.items()}
+    held_out = HeldOut(row.question for rows in evaluation_rows(data).values() for row in rows if data.decontaminate)
+    rows = {n: sources.read(one, keep=lambda row: not held_out.holds(row.question)) for n, one in chosen.items()}
+    for name, found in rows.items():
+        log.info("data source %s: %s", name, found.describe())
+    log.info("decontamination: %s", _decontaminated(data))
+    return rows
+
+
+def _decontaminated(data: DataConfig) -> str:
+    if not data.decontaminate:
+        return "none (data.decontaminate=false)"
+    return f"against {', '.join(data.evaluation)}" if data.evaluation else "none, data.evaluation names no set"
 
 
 def prompt_template(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
@@ -432,11 +481,16 @@ def prompt_template(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> 
 def evaluation_prompts(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Prompt]]:
     """Every evaluation set as prompts, in its file's order."""
     template = prompt_template(config, tokenizer)
-    rows = {n: sources.read(source(config.data, n, s, 0)) for n, s in config.data.evaluation.items()}
     return {
         name: [template(i, name, row) for i, row in enumerate(found[: config.evaluate.limit])]
-        for name, found in rows.items()
+        for name, found in evaluation_rows(config.data).items()
     }
+
+
+def evaluation_rows(data: DataConfig) -> dict[str, sources.Rows]:
+    """The evaluation sets."""
+    siblings = len(data.sources) + len(data.evaluation)
+    return {name: sources.read(source(data, name, entry, siblings)) for name, entry in data.evaluation.items()}
 
 
 def source(data: DataConfig, name: str, entry: SourceConfig, siblings: int) -> sources.Source:
@@ -448,23 +502,22 @@ def source(data: DataConfig, name: str, entry: SourceConfig, siblings: int) -> s
         embedded = str(entry.hub).startswith(tiny.PREFIX)
         return sources.Source(name=name, paths=(str(entry.hub),) if embedded else None, **options)
     folder = Path(data.path)
+    key = f"data.{'evaluation' if data.evaluation.get(name) is entry else 'sources'}.{name}.path"
     if not folder.is_dir():
         if siblings != 1:
             raise UserError(
                 f"data.path must be a folder for {siblings} sources, got {data.path}; "
-                f"give each its own with data.sources.{name}.path=FILE.jsonl"
+                f"give each its own with {key}=FILE.jsonl"
             )
         return sources.Source(name=name, paths=(data.path,), **options)
     found = tuple(sorted(glob.glob(str(folder / (entry.file or f"{name}*.jsonl")))))
     if not found:
-        raise UserError(
-            f"data.path={data.path} must hold {entry.file} for the source {name}; "
-            f"give data.sources.{name}.path=FILE.jsonl"
-        )
+        raise UserError(f"data.path={data.path} must hold {entry.file} for the source {name}; give {key}=FILE.jsonl")
     return sources.Source(name=name, paths=found, **options)
 
 
-def _check_lengths(config: TrainConfig) -> None:
+def check_lengths(config: TrainConfig) -> None:
+    """Refuse lengths that the model's context does not hold."""
     context = context_length(config.model.path)
     asked = config.sampling.max_prompt_length + config.sampling.max_completion_length
     if context is not None and asked > context:

@@ -38,6 +38,7 @@ def register() -> None:
     """Offer the schemas, and each file of ``experiments/`` and ``sweeps/`` as ``+experiment=`` and ``+sweep=``."""
     config.register()
     OmegaConf.register_new_resolver("first_of", lambda *values: next(v for v in values if v is not None), replace=True)
+    OmegaConf.register_new_resolver("prompt", prompt_text, replace=True)
     for folder, group in (("experiments", "experiment"), ("sweeps", "sweep")):
         root = yaml_dir(folder)
         for file in sorted(root.rglob("*.yaml")):
@@ -49,6 +50,18 @@ def register() -> None:
                 package="_global_",
                 provider=folder,
             )
+
+
+def prompt_text(name: str) -> str:
+    """The system prompt ``conf/prompt/NAME.txt``."""
+    folder = yaml_dir("conf") / "prompt"
+    try:
+        return (folder / f"{name}.txt").read_text(encoding="utf-8").strip()
+    except OSError as error:
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
+        raise UserError(
+            f"data.system=${{prompt:NAME}} must name one of {known}, got {name}; or type the text"
+        ) from error
 
 
 def run(name: str, task: Callable[[DictConfig], Any]) -> None:

@@ -9,8 +9,8 @@ from typing import Any, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from gatepo.schema import SCHEMAS, GateConfig, GatesConfig, ProbeConfig, TrainConfig
-from gatepo.validation import validate, validate_gates, validate_probe
+from gatepo.schema import SCHEMAS, EvaluationConfig, GateConfig, GatesConfig, ProbeConfig, TrainConfig
+from gatepo.validation import validate, validate_evaluation, validate_gates, validate_probe
 
 
 def register() -> None:
@@ -18,6 +18,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainConfig, package="_global_")
     store.store(group="schema", name="probe", node=ProbeConfig, package="_global_")
+    store.store(group="schema", name="evaluation", node=EvaluationConfig, package="_global_")
     store.store(group="schema", name="gates", node=GatesConfig, package="_global_")
     plain = get_type_hints(TrainConfig)
     for group, options in SCHEMAS.items():
@@ -43,6 +44,14 @@ def typed_probe(config: DictConfig) -> ProbeConfig:
     result = OmegaConf.to_object(config)
     assert isinstance(result, ProbeConfig), f"the root config lost its schema: {type(result)}"
     validate_probe(result)
+    return result
+
+
+def typed_evaluation(config: DictConfig) -> EvaluationConfig:
+    """As :func:`typed`, for ``gatepo.evaluate``."""
+    result = OmegaConf.to_object(config)
+    assert isinstance(result, EvaluationConfig), f"the root config lost its schema: {type(result)}"
+    validate_evaluation(result)
     return result
 
 

@@ -19,7 +19,7 @@ from gatepo import build, checkpoint
 from gatepo.config import plain
 from gatepo.distributed import World
 from gatepo.errors import UserError
-from gatepo.evaluation import Evaluator
+from gatepo.evaluate.loop import Evaluator
 from gatepo.loop import Algorithm, Hook, train
 from gatepo.memory import keep_freed_memory
 from gatepo.objective.properties import broken_properties

@@ -235,6 +235,8 @@ class SourceConfig:
     """Data set on the hub, or tiny:NAME for an embedded one."""
     subset: str | None = None
     """Its configuration name."""
+    revision: str | None = None
+    """Its commit on the hub; null: the newest."""
     split: str = "train"
     """Its split."""
     question: str = "question"
@@ -243,6 +245,8 @@ class SourceConfig:
     """Field that holds the gold answer."""
     answer_marker: str | None = None
     """The gold answer is what follows the last occurrence of this text."""
+    solution: str | None = None
+    """Field whose last \\boxed holds the gold answer, in rows that lack the answer field."""
 
 
 @dataclass
@@ -250,7 +254,9 @@ class DataConfig:
     path: str | None = None
     """JSONL file (one source) or folder with every source's file; null takes the hub or the embedded files."""
     system: str | None = None
-    """System prompt."""
+    """System prompt; ${prompt:NAME} is the text of conf/prompt/NAME.txt."""
+    decontaminate: bool = True
+    """Leave out training rows that are problems of the evaluation sets; gatepo/data/decontamination.py has the rule."""
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     """Training prompts, by name."""
     evaluation: dict[str, SourceConfig] = field(default_factory=dict)
@@ -417,6 +423,47 @@ class ProbeConfig:
     tau: TauConfig = field(default_factory=TauConfig)
     out: str | None = None
     """Folder for probe.json and probe.png; null: the run's."""
+
+
+@dataclass
+class EvaluationSamplingConfig:
+    temperature: float = 0.7
+    """Of the sampler (section 5.1); > 0."""
+    max_prompt_length: int | None = None
+    """Tokens; longer prompts lose their beginning; null: the run's, without a run the paper's 1536."""
+    max_completion_length: int | None = None
+    """Tokens; null: the run's, without a run the paper's 512."""
+
+
+@dataclass
+class EvaluationConfig:
+    """``python -m gatepo.evaluate``."""
+
+    run: str | None = None
+    """Folder of a run or of one of its checkpoints, whose prompt, lengths and precision are taken; null: model."""
+    against: str | None = None
+    """Folder of a finished evaluation to compare with, problem by problem."""
+    beside: list[str] = field(default_factory=list)
+    """Folders of finished evaluations to show in the table of benchmarks."""
+    out: str | None = None
+    """Folder for evaluation.json and generations.jsonl; null: evaluation/ in the run, or outputs/evaluation/MODEL."""
+    samples: int = 1
+    """K, completions per problem; >= 1."""
+    limit: int | None = None
+    """Problems taken from the start of each set; null: all."""
+    seed: int = 0
+    """Decides every sample."""
+    threads: int | None = None
+    """CPU threads; null: torch's choice."""
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    """Benchmarks that pool several sets: +columns.AIME=[aime24,aime25]."""
+    published: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Accuracies in per cent that others published, to show beside: +published.MODEL.BENCHMARK=80.3."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    sampling: EvaluationSamplingConfig = field(default_factory=EvaluationSamplingConfig)
 
 
 @dataclass

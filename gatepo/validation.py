@@ -24,12 +24,14 @@ from gatepo.schema import (
     CustomGateConfig,
     DeepSpeedEngineConfig,
     DualClipGateConfig,
+    EvaluationConfig,
     FixedKlConfig,
     GammaGateConfig,
     GateConfig,
     GatesConfig,
     MatchedTauConfig,
     ProbeConfig,
+    RewardConfig,
     ScheduleTauConfig,
     TargetEurTauConfig,
     TrainConfig,
@@ -116,6 +118,18 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("evaluate.limit", OPTIONAL_COUNT, "leave it out"),
     ("evaluate.temperature", POSITIVE, "the paper uses 0.7"),
 )
+EVALUATION_RULES: tuple[tuple[str, Rule, str], ...] = (
+    *(
+        rule
+        for rule in RULES
+        if rule[0] in ("seed", "threads") or rule[0].split(".")[0] in ("model", "reward", "rollout")
+    ),
+    ("samples", at_least(1), "1 is the default"),
+    ("limit", OPTIONAL_COUNT, "leave it out"),
+    ("sampling.temperature", POSITIVE, "the paper uses 0.7"),
+    ("sampling.max_prompt_length", OPTIONAL_COUNT, "leave it out"),
+    ("sampling.max_completion_length", OPTIONAL_COUNT, "leave it out"),
+)
 # of an option and of those that extend it
 OPTION_RULES: dict[type, tuple[tuple[str, Rule, str], ...]] = {
     ClipGateConfig: (
@@ -195,7 +209,7 @@ def validate(config: TrainConfig) -> None:
     for name, source in config.data.sources.items():
         _require(f"data.sources.{name}.weight", POSITIVE, source.weight, "1 is an equal share")
     _validate_gate(config.gate)
-    _validate_extra_rewards(config)
+    _validate_extra_rewards(config.reward)
     _validate_devices(config)
     _validate_batch(config)
     _validate_axes(config)
@@ -218,6 +232,27 @@ def validate_probe(config: ProbeConfig) -> None:
         _require(key, rule, attrgetter(key)(config), remedy)
     several = Rule("must name two different gates or more", lambda value: len(set(value)) == len(value) >= 2)
     _require("gates", several, config.gates, "type 'gates=[clip,erf]', say")
+
+
+def validate_evaluation(config: EvaluationConfig) -> None:
+    """Check every rule that needs no file.
+
+    Raises:
+      UserError: the first value that breaks one.
+    """
+    for key, rule, remedy in (*EVALUATION_RULES, *_option_rules(config.rollout)):
+        _require(key, rule, attrgetter(key)(config), remedy)
+    evaluation = Rule("must name at least one evaluation set", bool)
+    _require("data", evaluation, list(config.data.evaluation), "type 'data=[gsm8k_test,math500]', say")
+    _validate_extra_rewards(config.reward)
+    if isinstance(config.rollout, VllmRolloutConfig):
+        alone = Rule("must be 1 in an evaluation, which is one process", lambda value: value == 1)
+        _require("rollout.tensor_parallel_size", alone, config.rollout.tensor_parallel_size, "leave it out")
+    for column, sets in config.columns.items():
+        known = Rule(
+            f"must pool sets of data ({', '.join(config.data.evaluation)})", set(config.data.evaluation).issuperset
+        )
+        _require(f"columns.{column}", known, sets, "name only sets that data names")
 
 
 def _option_rules(*chosen: object) -> Iterator[tuple[str, Rule, str]]:
@@ -266,11 +301,11 @@ def _validate_gate(gate: GateConfig) -> None:
         )
 
 
-def _validate_extra_rewards(config: TrainConfig) -> None:
+def _validate_extra_rewards(reward: RewardConfig) -> None:
     taken = Rule("must have a name of its own", lambda name: name not in ("answer", "format"))
     path = Rule("must be the dotted path of a function or class", lambda value: isinstance(value, str) and "." in value)
     finite = Rule("must be a finite number", lambda value: isinstance(value, int | float) and math.isfinite(value))
-    for name, entry in config.reward.extra.items():
+    for name, entry in reward.extra.items():
         _require(f"reward.extra.{name}", taken, name, "those two have reward.weights")
         _require(f"reward.extra.{name}._target_", path, entry.get("_target_"), "my_module.my_reward, say")
         _require(f"reward.extra.{name}.weight", finite, entry.get("weight"), "1 is as much as the answer")

@@ -32,7 +32,7 @@ def test_help_lists_groups_and_their_options() -> None:
     done = gatepo("train", "--help")
     assert done.returncode == 0, done.stderr
     assert "gate: arctan, aspo, ce_gppo, cispo, clip, " in done.stdout
-    assert "experiment/paper: arctan, erf, grpo, sapo, setup, softsign" in done.stdout
+    assert "experiment/paper: arctan, erf, grpo, sapo, setup, softsign, table1" in done.stdout
     assert "sweep: gates, temperature" in done.stdout
 
 
@@ -44,7 +44,10 @@ def test_help_lists_groups_and_their_options() -> None:
         (["gate._target_=gone.MyGate"], ["gate._target_ must be a class that can be imported, got gone.MyGate"]),
         (["tau=7"], ["Config group override must be a string", "in tau=7"]),
         (["tau=t7"], ["tau/t7", "matched paper schedule t1 t13 t2 t5 target_eur"]),
-        (["data=none"], ["data/none", "deepmath gsm8k gsm8k_deepmath tiny"]),
+        (
+            ["data=none"],
+            ["data/none", "aime24 aime25 deepmath gsm8k gsm8k_deepmath gsm8k_test math500"],
+        ),
         (["gates=erf"], ["gates"]),
         (["+sweep=temperature"], ["+sweep must stand with -m", "add -m"]),
         (["hydra.run.dir=/proc/none"], ["cannot write /proc/none", "hydra.run.dir=FOLDER"]),

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from conftest import REPO
 from hydra import compose, initialize_config_dir
+from omegaconf.errors import OmegaConfBaseException
 
 from gatepo import build, cli, config, schema
 from gatepo.errors import UserError
@@ -19,6 +20,8 @@ OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((REPO / "co
 
 
 NEEDED = {("gate", "custom"): ["gate.slope='exp(-tau*abs(x-1))'"]}  # settings that an option has no default for
+BENCHMARKS = ("gsm8k_test", "math500", "aime24", "aime25")  # options of data that name no training rows
+EVALUATIONS = ("paper/table1",)  # experiments of gatepo.evaluate
 
 
 def files(folder: str) -> list[str]:
@@ -28,6 +31,11 @@ def files(folder: str) -> list[str]:
 def typed(*overrides: str) -> TrainConfig:
     with initialize_config_dir(str(cli.yaml_dir("conf").resolve()), version_base="1.3"):
         return config.typed(compose("train", list(overrides)))
+
+
+def evaluation_settings(*overrides: str) -> schema.EvaluationConfig:
+    with initialize_config_dir(str(cli.yaml_dir("conf").resolve()), version_base="1.3"):
+        return config.typed_evaluation(compose("evaluate", list(overrides)))
 
 
 def test_every_group_of_the_design_is_there() -> None:
@@ -51,7 +59,8 @@ def test_every_group_of_the_design_is_there() -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_is_known_to_the_code(group: str, option: str) -> None:
-    settings = typed(f"{group}={option}", *NEEDED.get((group, option), ()))
+    chosen = f"[tiny,{option}]" if option in BENCHMARKS else option
+    settings = typed(f"{group}={chosen}", *NEEDED.get((group, option), ()))
     build.objective(settings)
     chosen = getattr(settings, group)
     tables = {
@@ -75,10 +84,43 @@ def test_every_sweep_composes_at_every_point(sweep: str) -> None:
             typed(f"+sweep={sweep}", f"{key}={value}")
 
 
-@pytest.mark.parametrize("experiment", files("experiments"))
+@pytest.mark.parametrize("experiment", [name for name in files("experiments") if name not in EVALUATIONS])
 @pytest.mark.parametrize("gate", ["clip", "erf"])
 def test_every_experiment_composes_under_other_overrides(experiment: str, gate: str) -> None:
     assert typed(f"+experiment={experiment}", f"gate={gate}").gate.name == gate
+
+
+def test_table_1_asks_for_the_papers_benchmarks_beside_its_numbers() -> None:
+    c = evaluation_settings("+experiment=paper/table1")
+    assert (c.model.path, c.sampling.temperature) == ("Qwen/Qwen2.5-7B-Instruct", 0.7)
+    assert tuple(c.data.evaluation) == BENCHMARKS
+    assert c.columns == {"GSM8K": ["gsm8k_test"], "MATH500": ["math500"], "AIME": ["aime24", "aime25"]}
+    printed = [  # row by row in the order of the paper
+        *(80.3, 56.6, 3.3, 80.6, 58.6, 8.3, 82.2, 57.8, 8.3),
+        *(82.7, 56.2, 10.0, 82.3, 55.8, 5.0, 82.8, 57.2, 5.0),
+    ]
+    assert [value for row in c.published.values() for value in row.values()] == printed
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("samples=0", "samples must be >= 1, got 0; 1 is the default"),
+        ("limit=0", "limit must be >= 1, got 0; leave it out"),
+        ("sampling.temperature=0", "sampling.temperature must be a finite number > 0, got 0.0; the paper uses 0.7"),
+        ("sampling.max_prompt_length=0", "sampling.max_prompt_length must be >= 1, got 0"),
+        ("sampling.max_completion_length=0", "sampling.max_completion_length must be >= 1, got 0"),
+        ("data=gsm8k", "data must name at least one evaluation set, got []; type 'data=[gsm8k_test,math500]', say"),
+        ("reward.extraction=last", "reward.extraction must be one of tags, boxed, auto, got last"),
+        ("rollout=vllm rollout.tensor_parallel_size=2", "rollout.tensor_parallel_size must be 1 in an evaluation"),
+        ("+columns.A=[easy,aime24]", "columns.A must pool sets of data (easy, medium, hard), got ['easy', 'aime24']"),
+    ],
+)
+def test_bad_values_of_an_evaluation_name_key_value_rule_and_remedy(override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        evaluation_settings(*override.split())
+    assert message in str(caught.value)
+    assert "; " in str(caught.value)
 
 
 def test_the_papers_experiments_are_table_2_and_section_5_1() -> None:
@@ -98,6 +140,7 @@ def test_the_papers_experiments_are_table_2_and_section_5_1() -> None:
         assert (c.ratio.name, c.aggregation.name, c.advantage.name) == ("token", "sequence_mean", "group_zscore")
         assert (c.model.path, c.model.dtype, c.updates) == ("Qwen/Qwen2.5-7B-Instruct", "bfloat16", 5000)
         assert {n: s.weight for n, s in c.data.sources.items()} == {"gsm8k": 1, "deepmath": 1}
+        assert (c.data.decontaminate, tuple(c.data.evaluation)) == (True, BENCHMARKS)
         if gate == "clip":
             assert (c.gate.eps_low, c.gate.eps_high) == (0.2, 0.2)
 
@@ -258,6 +301,25 @@ def test_every_field_has_a_line_under_it() -> None:
                     assert documented or field.target.id == "weights", f"{node.name}.{field.target.id}"
 
 
+def test_every_data_set_on_the_hub_is_pinned_to_a_commit() -> None:
+    for file in (REPO / "conf" / "source").glob("*.yaml"):
+        entry = yaml.safe_load(file.read_text())
+        if not entry["hub"].startswith("tiny:"):
+            assert len(str(entry["revision"])) == 40, file.name
+            assert int(entry["revision"], 16), file.name
+
+
+def test_the_prompt_that_asks_for_the_tags_is_one_file() -> None:
+    text = (REPO / "conf" / "prompt" / "tags.txt").read_text().strip()
+    for name in ("gsm8k", "deepmath", "gsm8k_deepmath", "math_train"):
+        assert typed(f"data={name}").data.system == text
+    assert evaluation_settings("data=[math500,aime24]").data.system == text
+    assert typed("data=gsm8k", "data.system=Think.").data.system == "Think."
+    with pytest.raises(OmegaConfBaseException) as caught:
+        typed("data=gsm8k", "data.system='${prompt:tagz}'")
+    assert "must name one of tags, got tagz; or type the text" in str(cli.one_line(caught.value))
+
+
 def test_where_data_is_read_from(tmp_path: Path) -> None:
     (tmp_path / "gsm8k").mkdir()
     (tmp_path / "gsm8k" / "train.jsonl").touch()
@@ -274,5 +336,13 @@ def test_where_data_is_read_from(tmp_path: Path) -> None:
     two.path = str(tmp_path / "any.jsonl")
     with pytest.raises(UserError, match=r"data\.path must be a folder for 2 sources, got"):
         build.source(two, "gsm8k", two.sources["gsm8k"], 2)
+    benchmark = evaluation_settings("data=math500", f"data.path={tmp_path / 'any.jsonl'}").data
+    assert build.source(benchmark, "math500", benchmark.evaluation["math500"], 1).paths == (
+        str(tmp_path / "any.jsonl"),
+    )
+    with pytest.raises(
+        UserError, match=r"for 2 sources, got .*; give each its own with data\.evaluation\.math500\.path="
+    ):
+        build.source(benchmark, "math500", benchmark.evaluation["math500"], 2)
     entry.path = "mine.jsonl"
     assert build.source(one, "gsm8k", entry, 1).paths == ("mine.jsonl",)

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from gatepo import build
+from gatepo.data.decontamination import HeldOut
 from gatepo.data.sources import Row, Source, read
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
 from gatepo.errors import UserError
+from gatepo.rewards.verifier import Verifier
+from gatepo.schema import DataConfig, SourceConfig
 
 
 def source(path: Path | None, **options) -> Source:
@@ -39,7 +43,9 @@ def test_rows_are_read_and_null_answers_left_out(tmp_path: Path) -> None:
         json.dumps({"question": "q", "answer": "x #### 1 #### 7 "}),
     )
     assert read(source(path))[0] == Row(question="1+1?\u2028", answer="2")
-    assert [row.answer for row in read(source(path))] == ["2", "x #### 1 #### 7"]
+    rows = read(source(path))
+    assert [row.answer for row in rows] == ["2", "x #### 1 #### 7"]
+    assert (rows.unanswered, rows.describe()) == (1, "2 of 3 rows, 1 without a gold answer left out")
     with pytest.raises(UserError, match=r"a\.jsonl:1: 'answer' must hold '####'"):
         read(source(path, answer_marker="####"))
 
@@ -76,9 +82,108 @@ def test_a_data_set_is_loaded_by_datasets(tmp_path: Path, monkeypatch: pytest.Mo
         folder / "train.jsonl", '{"question": "1+1?", "answer": "so #### 2"}', '{"question": "2", "answer": "#### 3"}'
     )
     rows = read(source(None, hub=str(folder), answer_marker="####"))
-    assert rows == [Row(question="1+1?", answer="2"), Row(question="2", answer="3")]
+    assert list(rows) == [Row(question="1+1?", answer="2"), Row(question="2", answer="3")]
     with pytest.raises(UserError, match=r"cannot load no/such-set from the hub .*; give data\.path=FILE\.jsonl"):
         read(source(None, hub="no/such-set"))
+
+
+def test_an_answer_may_stand_in_the_solutions_last_box(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl",
+        json.dumps({"question": "q", "solution": r"first \boxed{1}. So \boxed{\frac{1}{2}}."}),
+        json.dumps({"question": "q", "answer": "7", "solution": r"\boxed{8}"}),
+        json.dumps({"question": "q", "solution": "no box"}),
+    )
+    rows = read(source(path, solution="solution"))
+    assert [row.answer for row in rows] == [r"\frac{1}{2}", "7"]
+    assert rows.unanswered == 1
+
+
+def test_rows_of_several_files_are_found_again(tmp_path: Path) -> None:
+    """By number, in any order, whatever the length of their lines in bytes."""
+    made = [{"question": "é🙂" * (n % 7), "answer": n} for n in range(200)]
+    for name, part in (("a", made[:90]), ("b", made[90:])):
+        write(tmp_path / f"{name}.jsonl", *(json.dumps(row, ensure_ascii=False) for row in part))
+    rows = read(source(None, paths=(str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"))))
+    for number in (199, 0, 90, 89, 123, -1):
+        assert rows[number] == Row(question=made[number]["question"], answer=str(made[number]["answer"]))
+    assert [row.answer for row in rows[88:92]] == ["88", "89", "90", "91"]
+    assert len(rows) == 200
+
+
+def test_rows_do_not_stay_in_memory(tmp_path: Path) -> None:
+    """20,000 rows of a kilobyte are opened in less than a megabyte: 160 kB of places, and one row at a time."""
+    import tracemalloc
+
+    row = json.dumps({"question": "q" * 500, "answer": "1", "solution": "s" * 500})
+    path = write(tmp_path / "long.jsonl", *[row] * 20_000)
+    tracemalloc.start()
+    rows = read(source(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(rows) == 20_000
+    assert peak < 1 << 20
+
+
+PROBLEM = "Every morning Aya goes for a 9-kilometer-long walk and stops at a coffee shop afterwards. How long is that?"
+
+
+@pytest.mark.parametrize(
+    ("question", "held"),
+    [
+        ("EVERY morning, Aya goes for a $9$-kilometer-long walk and\n stops at a coffee shop!  How long is that", True),
+        ("Story: every morning Aya goes for a 9-kilometer-long walk and stops at a coffee shop. Say why.", True),
+        ("Every evening Aya goes for a 3-kilometer-long swim and stops at a coffee shop afterwards. How far?", False),
+        ("How, many", True),  # too short to be looked for in parts, but all of it is there
+        ("How many are there, and how many were there before the others came and took some of them away?", False),
+        ("", False),
+    ],
+)
+def test_a_problem_is_known_by_its_words(question: str, held: bool) -> None:
+    assert HeldOut([PROBLEM, "How many?"]).holds(question) is held
+
+
+def test_drawings_do_not_make_two_problems_one() -> None:
+    drawing = "[asy] import graph; size(10cm); real labelscalefactor = 0.5; draw((0,0)--(1,0)--(1,1)--cycle); [/asy]"
+    long = " ".join(f"word{n}" for n in range(20))
+    assert HeldOut([f"{long} {drawing}"]).holds(f"{long} and no drawing")
+    assert not HeldOut([f"{long} {drawing * 2}"]).holds(f"Something else altogether is asked here. {drawing * 2}")
+
+
+def test_the_training_mix_is_cleared_of_what_is_evaluated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    questions = (PROBLEM, "Another.", "A third.", "A fourth.")
+    train = write(tmp_path / "train.jsonl", *(json.dumps({"question": q, "answer": "1"}) for q in questions))
+    held = write(tmp_path / "test.jsonl", json.dumps({"question": PROBLEM.upper(), "answer": "1"}))
+    sets = {"train": SourceConfig(path=str(train))}, {"test": SourceConfig(path=str(held))}
+    caplog.set_level("INFO")
+    rows = build.training_rows(DataConfig(sources=sets[0], evaluation=sets[1]))["train"]
+    assert [row.question for row in rows] == ["Another.", "A third.", "A fourth."]
+    assert "data source train: 3 of 4 rows, 1 (25.00%) left out because an evaluation set holds them" in caplog.text
+    assert "decontamination: against test" in caplog.text
+    assert len(build.training_rows(DataConfig(sources=sets[0], evaluation=sets[1], decontaminate=False))["train"]) == 4
+    assert "decontamination: none (data.decontaminate=false)" in caplog.text
+
+
+def test_real_benchmarks_are_read_and_found_in_other_wording(real_data: Path) -> None:
+    named = {name: f"{name}.jsonl" for name in ("aime24", "aime24_matharena", "aime25")}
+    aime = {name: read(source(real_data / "aime" / file, question="problem")) for name, file in named.items()}
+    math500 = read(source(real_data / "math500" / "test.jsonl", question="problem"))
+    math_train = read(source(real_data / "math_train" / "train.jsonl", question="problem", solution="solution"))
+    assert ([len(rows) for rows in aime.values()], len(math500)) == ([30, 30, 30], 500)
+    assert (len(math_train), math_train.unanswered) == (7472, 2)
+    held_out = HeldOut(row.question for row in aime["aime24"])
+    assert sum(held_out.holds(row.question) for row in aime["aime24_matharena"]) >= 20  # the same problems, paraphrased
+    assert not any(held_out.holds(row.question) for row in (*aime["aime25"], *math500))
+
+
+def test_leading_zeros_of_aime_golds_count_for_nothing(real_data: Path) -> None:
+    golds = [row.answer for row in read(source(real_data / "aime" / "aime24.jsonl", question="problem"))]
+    assert sum(gold.startswith("0") for gold in golds) >= 2
+    verifier = Verifier(deadline=2.0)
+    verdicts = verifier.verify_many([(gold, str(int(gold))) for gold in golds])
+    assert all(verdict.equal for verdict in verdicts)
+    assert not verifier("025", "26").equal
+    verifier.close()
 
 
 def mixed(seed: int = 0) -> MixedStream:
@@ -156,6 +261,6 @@ def test_real_rows_become_prompts(real_data: Path, tiny_tokenizer) -> None:
     assert (len(gsm8k), len(deepmath)) == (7473, 64)
     assert gsm8k[0].answer == "72"
     make = template(tiny_tokenizer, max_length=64)
-    made = [make(0, "s", row) for row in gsm8k[:50] + deepmath]
+    made = [make(0, "s", row) for row in gsm8k[:50] + list(deepmath)]
     assert max(len(p.token_ids) for p in made) == 64
     assert sum(p.truncated for p in made) > 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from gatepo.data.sources import Row
 
@@ -15,12 +15,12 @@ class MixedStream:
     is exact in every stretch of the order and not only on average.
 
     Args:
-      rows: rows by source.
+      rows: rows by source; only those that are taken are looked at.
       weights: a positive share by source; only proportions count.
       seed: of the run.
     """
 
-    def __init__(self, rows: dict[str, list[Row]], weights: dict[str, float], seed: int) -> None:
+    def __init__(self, rows: Mapping[str, Sequence[Row]], weights: dict[str, float], seed: int) -> None:
         total = sum(weights.values())
         self._rows = rows
         self._shares = {name: weight / total for name, weight in weights.items()}
@@ -35,9 +35,9 @@ class MixedStream:
         for _ in range(position - self._position):
             next(self._order)
         self._position = position + count
-        return [next(self._order) for _ in range(count)]
+        return [(name, self._rows[name][index]) for name, index in (next(self._order) for _ in range(count))]
 
-    def _walk(self) -> Iterator[tuple[str, Row]]:
+    def _walk(self) -> Iterator[tuple[str, int]]:
         sources = {name: self._shuffled(name) for name in self._shares}
         given = dict.fromkeys(self._shares, 0)
         drawn = 0
@@ -47,9 +47,9 @@ class MixedStream:
             given[name] += 1
             yield name, next(sources[name])
 
-    def _shuffled(self, name: str) -> Iterator[Row]:
+    def _shuffled(self, name: str) -> Iterator[int]:
         rng = random.Random(f"{self._seed} {name}")
         order = list(range(len(self._rows[name])))
         while True:
             rng.shuffle(order)
-            yield from (self._rows[name][i] for i in order)
+            yield from order

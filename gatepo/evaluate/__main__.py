@@ -1,0 +1,51 @@
+"""``python -m gatepo.evaluate run=outputs/... 'data=[gsm8k_test,math500,aime24,aime25]' samples=4``.
+
+Samples and grades every problem that is not finished yet, then prints tables and writes evaluation.json. Started again
+after an interruption, with the same words, it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from gatepo import cli, config
+from gatepo.evaluate import folder, report
+from gatepo.evaluate.generations import FILE
+from gatepo.evaluate.subject import subject
+
+
+def task(composed: DictConfig) -> None:
+    """One evaluation."""
+    asked = config.typed_evaluation(composed)
+    evaluated = subject(asked)
+    others = {path: folder.finished(Path(path)) for path in (*asked.beside, *filter(None, [asked.against]))}
+    out = Path(asked.out) if asked.out else evaluated.out
+    folder.claim(out, evaluated.identity())
+    from gatepo.evaluate.work import work  # torch and transformers, which --help and bad input need not wait for
+
+    sets, effort = work(evaluated, out)
+    evaluation = folder.Evaluation(name=evaluated.name, sets=sets)
+    print(report.page(asked, evaluation, others))
+    document = {**evaluated.identity(), **report.as_json(asked, evaluation, others), "effort": effort}
+    partial = out / f"{folder.RESULTS}.partial"
+    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    partial.rename(out / folder.RESULTS)
+    print(f"\n{out / folder.RESULTS}\n{out / FILE}")
+    if asked.rollout.name == "vllm":  # it tears process groups down at exit, in an order that makes it abort
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def main() -> None:
+    """Entry point of ``python -m gatepo.evaluate`` and of the script ``gatepo-evaluate``."""
+    cli.run("evaluate", task)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""An evaluation's folder: who may write into it, and reading it back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatepo.errors import UserError
+from gatepo.evaluate.generations import Problem, read
+
+IDENTITY, RESULTS = "identity.json", "evaluation.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The graded completions of one model."""
+
+    name: str
+    sets: dict[str, list[Problem]]
+
+
+def claim(out: Path, identity: Mapping[str, str]) -> None:
+    """Say in ``out`` what is evaluated there; further sets and an interrupted evaluation may come on top.
+
+    Raises:
+      UserError: it holds another evaluation.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / IDENTITY
+    if not path.is_file():
+        path.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in identity.items():
+        if before[key] != value:
+            raise UserError(
+                f"out={out} must hold this same evaluation, got one with {key}={before[key]} in place of {value}; "
+                "choose another folder with out=FOLDER"
+            )
+
+
+def finished(out: Path) -> Evaluation:
+    """An evaluation that was brought to its end.
+
+    Raises:
+      UserError: the folder holds none.
+    """
+    if not (out / RESULTS).is_file():
+        raise UserError(
+            f"against and beside must be folders of finished evaluations, got {out} without {RESULTS}; "
+            "give the folder that gatepo.evaluate printed at its end"
+        )
+    sets: dict[str, list[Problem]] = {}
+    for problem in read(out).values():
+        sets.setdefault(problem.set, []).append(problem)
+    identity = json.loads((out / IDENTITY).read_text(encoding="utf-8"))
+    return Evaluation(name=identity["model"], sets=sets)

@@ -1,0 +1,121 @@
+"""``generations.jsonl``: a line for every problem with all its completions.
+
+It is both what a person reads and the state from which an interrupted evaluation goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from gatepo.errors import UserError
+from gatepo.types import Group, Prompt, Reward
+
+FILE = "generations.jsonl"
+Key = tuple[str, int]  # set, and the problem's place in it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One completion, graded."""
+
+    text: str
+    answer: str | None  # as it was read in the text
+    right: bool  # eq. 11
+    format: float  # eq. 10
+    tokens: int
+    finished: bool  # ended by itself, not by the length limit
+    timed_out: bool  # its answer took too long to check, and is wrong
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A problem and its K completions."""
+
+    set: str
+    index: int
+    question: str
+    gold: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def key(self) -> Key:
+        """How it is found again."""
+        return self.set, self.index
+
+
+def problem_of(group: Group, rewards: Sequence[Reward], extract: Callable[[str], str | None]) -> Problem:
+    """The record of a graded group."""
+    samples = (
+        Sample(
+            text=completion.text,
+            answer=extract(completion.text),
+            right=bool(reward.parts["answer"]),
+            format=reward.parts["format"],
+            tokens=len(completion.token_ids),
+            finished=completion.finished,
+            timed_out=reward.timed_out,
+        )
+        for completion, reward in zip(group.completions, rewards, strict=True)
+    )
+    prompt = group.prompt
+    return Problem(
+        set=prompt.source,
+        index=prompt.index,
+        question=prompt.question,
+        gold=prompt.answer,
+        samples=tuple(samples),
+    )
+
+
+def read(folder: Path) -> dict[Key, Problem]:
+    """The finished problems of an evaluation, in the order in which they were written."""
+    found: dict[Key, Problem] = {}
+    for line in _whole_lines(folder / FILE):
+        record = json.loads(line)
+        samples = tuple(Sample(**sample) for sample in record.pop("samples"))
+        problem = Problem(samples=samples, **record)
+        found[problem.key] = problem
+    return found
+
+
+def open_to_append(folder: Path) -> IO[str]:
+    """The file behind its last whole line; what a dying process left half-written is cut off."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE
+    size = sum(len(line) for line in _whole_lines(path))
+    if path.is_file():
+        with path.open("r+b") as file:
+            file.truncate(size)
+    return path.open("a", encoding="utf-8")
+
+
+def write(file: IO[str], problem: Problem) -> None:
+    """Append a problem."""
+    file.write(json.dumps(asdict(problem), ensure_ascii=True) + "\n")
+    file.flush()
+
+
+def check_same(done: dict[Key, Problem], prompts: Sequence[Prompt], folder: Path) -> None:
+    """Refuse to go on beside problems that have since changed.
+
+    Raises:
+      UserError: a finished problem is another one now.
+    """
+    for prompt in prompts:
+        before = done.get((prompt.source, prompt.index))
+        if before is not None and (before.question, before.gold) != (prompt.question, prompt.answer):
+            raise UserError(
+                f"out={folder} must hold the same problems, got another {prompt.source} {prompt.index} in {FILE}; "
+                "choose another folder with out=FOLDER"
+            )
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        return [line for line in file if line.endswith(b"\n")]

@@ -1,0 +1,112 @@
+"""From graded completions to the figures of a benchmark, and of a comparison on the same problems.
+
+Axes: P problems, K completions of one problem.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, median
+from typing import Any
+
+from gatepo.evaluate.generations import Problem, Sample
+from gatepo.evaluate.statistics import Estimate, clustered, mean_difference, paired_p_value, pass_at
+from gatepo.rewards.notation import settle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A benchmark's figures; fractions in [0, 1], lengths in tokens."""
+
+    problems: int
+    samples: int  # K
+    accuracy: Estimate  # avg@K, which is pass@1
+    pass_at: dict[int, float]  # by k: the powers of 2 below K, and K
+    majority: float  # accuracy of the answer that most completions give
+    format: Estimate  # share of completions that follow the template fully (eq. 10)
+    mean_length: float
+    median_length: float
+    finished: float  # share that ended before the length limit
+    timed_out: int  # completions whose answer took too long to check, and counts as wrong
+
+    def as_json(self) -> dict[str, Any]:
+        """Nested dicts."""
+        return asdict(self)
+
+
+def result(problems: Sequence[Problem]) -> Result:
+    """The figures of a set; every problem has as many completions."""
+    K = len(problems[0].samples)
+    samples = [sample for problem in problems for sample in problem.samples]
+    right_P = [sum(sample.right for sample in problem.samples) for problem in problems]
+    return Result(
+        problems=len(problems),
+        samples=K,
+        accuracy=clustered([[float(sample.right) for sample in problem.samples] for problem in problems]),
+        pass_at={k: fmean(pass_at(k, right, K) for right in right_P) for k in _sizes(K)},
+        majority=fmean(majority(problem.samples) for problem in problems),
+        format=clustered([[float(sample.format == 1) for sample in problem.samples] for problem in problems]),
+        mean_length=fmean(sample.tokens for sample in samples),
+        median_length=median(sample.tokens for sample in samples),
+        finished=fmean(sample.finished for sample in samples),
+        timed_out=sum(sample.timed_out for sample in samples),
+    )
+
+
+def majority(samples: Iterable[Sample]) -> float:
+    """Whether the most frequent answer is right; where several are as frequent, the fraction of them that are.
+
+    Answers are one when their spelling says so (1/2 and 0.5); the gold answer has no part in counting. Completions
+    without an answer do not vote; with no vote at all it is 0.
+    """
+    classes: list[list[Sample]] = []
+    for sample in samples:
+        if sample.answer is None:
+            continue
+        for members in classes:
+            if settle(members[0].answer or "", sample.answer) is True:
+                members.append(sample)
+                break
+        else:
+            classes.append([sample])
+    most = max(map(len, classes), default=0)
+    return fmean(members[0].right for members in classes if len(members) == most) if classes else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One model against another on the problems that both were given."""
+
+    problems: int
+    better: int  # problems on which the first has the higher share of right answers
+    worse: int
+    difference: Estimate  # of the accuracies
+    p_value: float  # gatepo.evaluate.statistics.paired_p_value
+
+    def as_json(self) -> dict[str, Any]:
+        """Nested dicts."""
+        return asdict(self)
+
+
+def compare(ours: Sequence[Problem], theirs: Sequence[Problem]) -> Comparison:
+    """Paired by problem, in the same order; the numbers of completions may differ."""
+    common = math.lcm(len(ours[0].samples), len(theirs[0].samples))
+    difference_P = [_right(one, common) - _right(other, common) for one, other in zip(ours, theirs, strict=True)]
+    return Comparison(
+        problems=len(difference_P),
+        better=sum(d > 0 for d in difference_P),
+        worse=sum(d < 0 for d in difference_P),
+        difference=mean_difference([d / common for d in difference_P]),
+        p_value=paired_p_value(difference_P),
+    )
+
+
+def _right(problem: Problem, common: int) -> int:
+    """Right answers, as a number of ``common`` parts."""
+    return sum(sample.right for sample in problem.samples) * common // len(problem.samples)
+
+
+def _sizes(K: int) -> list[int]:
+    return sorted({2**i for i in range(K.bit_length()) if 2**i <= K} | {K})

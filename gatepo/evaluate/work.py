@@ -1,0 +1,68 @@
+"""Sampling and grading what is not finished yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from gatepo import build
+from gatepo.evaluate.generations import Problem, check_same, open_to_append, problem_of, read, write
+from gatepo.evaluate.loop import sample_and_grade
+from gatepo.evaluate.subject import Subject
+from gatepo.memory import keep_freed_memory
+from gatepo.model import load_tokenizer
+from gatepo.rewards.extraction import EXTRACTIONS
+from gatepo.types import Prompt, Sampling
+
+
+def work(subject: Subject, out: Path) -> tuple[dict[str, list[Problem]], dict[str, float]]:
+    """Every set's problems, all finished, in order; and the completions, tokens and seconds that this call took."""
+    settings = subject.settings
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    keep_freed_memory()
+    sets = build.evaluation_prompts(settings, load_tokenizer(settings.model.path))
+    prompts = [prompt for asked in sets.values() for prompt in asked]
+    done = read(out)
+    check_same(done, prompts, out)
+    missing = [prompt for prompt in prompts if (prompt.source, prompt.index) not in done]
+    effort = {"completions": 0.0, "tokens": 0.0, "seconds": 0.0}
+    if missing:
+        with open_to_append(out) as file, tqdm(total=len(prompts), initial=len(prompts) - len(missing)) as bar:
+            bar.unit = "problem"
+            for problem, seconds in _graded(subject, missing):
+                write(file, problem)
+                done[problem.key] = problem
+                effort["completions"] += len(problem.samples)
+                effort["tokens"] += sum(sample.tokens for sample in problem.samples)
+                effort["seconds"] = seconds
+                bar.set_description(problem.set, refresh=False)
+                bar.update()
+    return {name: [done[prompt.source, prompt.index] for prompt in asked] for name, asked in sets.items()}, effort
+
+
+def _graded(subject: Subject, prompts: list[Prompt]) -> Iterator[tuple[Problem, float]]:
+    """Problems as they are finished, each with the seconds since sampling began."""
+    settings = subject.settings
+    sampler = build.sampler(settings, subject.trained, subject.checkpoint)
+    reward = build.reward(settings)
+    sampling = Sampling(
+        temperature=settings.sampling.temperature,
+        max_completion_length=settings.sampling.max_completion_length,
+        num_generations=settings.batch.num_generations,
+    )
+    at_once = build.problems_at_once(settings)
+    start = time.perf_counter()
+    try:
+        for first in range(0, len(prompts), at_once):
+            share = prompts[first : first + at_once]
+            for group, rewards in sample_and_grade(sampler, reward, share, sampling, settings.seed):
+                problem = problem_of(group, rewards, EXTRACTIONS[settings.reward.extraction])
+                yield problem, time.perf_counter() - start
+    finally:
+        reward.close()
+        sampler.close()

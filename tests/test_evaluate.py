@@ -1,0 +1,158 @@
+"""``python -m gatepo.evaluate``, on the embedded model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from test_cli import gatepo
+from test_config import evaluation_settings
+
+from gatepo import checkpoint
+from gatepo.errors import UserError
+from gatepo.evaluate.folder import claim, finished
+from gatepo.evaluate.generations import read
+from gatepo.evaluate.results import compare
+from gatepo.evaluate.statistics import pass_at
+from gatepo.evaluate.subject import subject
+from gatepo.evaluate.work import work
+
+SMALL = ("limit=12", "samples=4", "sampling.max_prompt_length=128", "sampling.max_completion_length=64")
+
+
+def evaluated(out: Path, *arguments: str) -> tuple[dict, str]:
+    done = gatepo("evaluate", *arguments, f"out={out}")
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "evaluation.json").read_text()), done.stdout
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model on its three sets, two of them pooled."""
+    out = tmp_path_factory.mktemp("evaluate") / "untrained"
+    document, printed = evaluated(out, *SMALL, "+columns.both=[easy,hard]", "+published.Theirs.both=33.3")
+    assert set(document["sets"]) == {"easy", "medium", "hard", "both"}
+    for words in ("12 x 4", "24 x 4", "pass@K", "majority", "full format", "Theirs (published)", "33.3"):
+        assert words in printed
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run with a checkpoint of its last update."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    small = (
+        "updates=2",
+        "batch.prompts=4",
+        "threads=1",
+        "data.evaluation={}",
+        "checkpoint.every=2",
+        "optimizer.lr=0.01",
+    )
+    done = gatepo("train", *small, f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def last_checkpoint(run: Path) -> Path:
+    return checkpoint.found(run)[-1]
+
+
+def test_every_figure_follows_from_the_generations_that_were_kept(untrained: Path) -> None:
+    document = json.loads((untrained / "evaluation.json").read_text())
+    lines = [json.loads(line) for line in (untrained / "generations.jsonl").read_text().splitlines()]
+    assert [(line["set"], line["index"]) for line in lines] == [
+        (name, index) for name in ("easy", "medium", "hard") for index in range(12)
+    ]
+    for name in ("easy", "medium", "hard"):
+        samples = [line["samples"] for line in lines if line["set"] == name]
+        right_P = [sum(sample["right"] for sample in row) for row in samples]
+        figures = document["sets"][name]
+        assert figures["accuracy"]["value"] == pytest.approx(sum(right_P) / 48)
+        assert figures["pass_at"]["2"] == pytest.approx(sum(pass_at(2, right, 4) for right in right_P) / 12)
+        assert figures["mean_length"] == pytest.approx(sum(s["tokens"] for row in samples for s in row) / 48)
+        assert figures["accuracy"]["low"] < figures["accuracy"]["value"] < figures["accuracy"]["high"]
+        assert all(s["right"] <= (s["answer"] is not None) for row in samples for s in row)
+    assert document["effort"]["completions"] == 3 * 12 * 4
+    assert document["sets"]["easy"]["accuracy"]["value"] > 0.2  # it does solve some
+
+
+def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(untrained: Path, tmp_path: Path) -> None:
+    """Cut off in the middle of a line; what is finished is not sampled again, the rest comes out to the letter."""
+    lines = (untrained / "generations.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "generations.jsonl").write_bytes(b"".join(lines[:20]) + lines[20][:100])
+    the_same = subject(evaluation_settings(*SMALL))
+    sets, effort = work(the_same, tmp_path)
+    assert effort["completions"] == 16 * 4
+    assert [problem for problems in sets.values() for problem in problems] == list(read(untrained).values())
+    assert read(tmp_path) == read(untrained)
+    _, effort = work(the_same, tmp_path)
+    assert effort["completions"] == 0
+
+
+def test_a_run_and_its_last_checkpoint_are_the_same_policy(run: Path, untrained: Path, tmp_path: Path) -> None:
+    """And not the untrained one; the comparison is that of the two evaluations' generations."""
+    small = ("limit=12", "samples=4")
+    document, printed = evaluated(tmp_path / "run", f"run={run}", *small, f"against={untrained}")
+    sets, _ = work(subject(evaluation_settings(f"run={last_checkpoint(run)}", *small)), tmp_path / "checkpoint")
+    ours, theirs = finished(tmp_path / "run"), finished(untrained)
+    assert sets == ours.sets
+    assert ours.sets != theirs.sets
+    for name in ("easy", "medium", "hard"):
+        found = compare(ours.sets[name], theirs.sets[name])
+        assert document["against"]["sets"][name]["p_value"] == found.p_value
+        assert document["against"]["sets"][name]["problems"] == 12
+    assert "against tiny" in printed
+
+
+def test_vllm_samples_what_transformers_does(run: Path, tmp_path: Path) -> None:
+    """A checkpoint's weights, at a temperature at which hardly anything is left to chance."""
+    pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
+    asked = (f"run={last_checkpoint(run)}", "limit=20", "sampling.temperature=1e-3")
+    evaluated(tmp_path / "vllm", *asked, "rollout=vllm")
+    sets, _ = work(subject(evaluation_settings(*asked)), tmp_path / "transformers")
+    untrained, _ = work(subject(evaluation_settings(*SMALL[2:], *asked[1:])), tmp_path / "untrained")
+    one, other, before = (
+        [p.samples[0].text for problems in found.values() for p in problems]
+        for found in (finished(tmp_path / "vllm").sets, sets, untrained)
+    )
+    assert sum(a == b for a, b in zip(one, other, strict=True)) >= 57  # of 60
+    assert sum(a == b for a, b in zip(one, before, strict=True)) < 50  # it is the checkpoint's policy
+
+
+def test_a_folder_holds_one_evaluation(untrained: Path, tmp_path: Path) -> None:
+    for argument, words in (
+        ("sampling.temperature=1", "one with sampling.temperature=0.7 in place of 1.0; choose another folder"),
+        ("samples=2", "one with samples=4 in place of 2"),
+    ):
+        with pytest.raises(UserError) as caught:
+            claim(untrained, subject(evaluation_settings(*SMALL, argument)).identity())
+        assert words in str(caught.value)
+    shutil.copy(untrained / "generations.jsonl", tmp_path)
+    with pytest.raises(UserError, match=r"must hold the same problems, got another easy 0 in generations\.jsonl"):
+        work(subject(evaluation_settings(*SMALL, "data.evaluation.easy.hub=tiny:hard")), tmp_path)
+
+
+def test_what_cannot_be_evaluated_is_said(run: Path, tmp_path: Path) -> None:
+    interrupted = tmp_path / "interrupted"
+    interrupted.mkdir()
+    shutil.copy(run / "config.yaml", interrupted)
+    for folder, words in (
+        ("nowhere", "run must be the folder of a run, got nowhere, which has no config.yaml"),
+        (str(interrupted), "run must be a finished run, got"),
+        (str(run / "checkpoints" / "update-000001"), "run must be a whole checkpoint, got"),
+    ):
+        with pytest.raises(UserError) as caught:
+            subject(evaluation_settings(f"run={folder}"))
+        assert words in str(caught.value)
+    with pytest.raises(UserError, match="must be folders of finished evaluations, got"):
+        finished(run)
+
+
+def test_a_runs_prompt_and_lengths_go_with_it(run: Path) -> None:
+    found = subject(evaluation_settings(f"run={run}", "data=math500", "sampling.max_completion_length=99")).settings
+    assert (found.data.system, list(found.data.evaluation)) == (None, ["math500"])  # as the run was trained
+    assert (found.sampling.max_prompt_length, found.sampling.max_completion_length) == (128, 99)
+    alone = subject(evaluation_settings("data=math500")).settings
+    assert "<think>" in str(alone.data.system)
+    assert (alone.sampling.max_prompt_length, alone.sampling.max_completion_length) == (1536, 512)  # Table 2
