@@ -56,6 +56,7 @@ def test_rows_are_read_and_null_answers_left_out(tmp_path: Path) -> None:
         ((), "has no rows"),
         (('{"question": "q", "answer": "1"}', '{"question": '), r"bad\.jsonl:2: must be one JSON object a line"),
         (("[1, 2]",), r"bad\.jsonl:1: must have the field 'question', got list"),
+        (('{"question": null, "answer": "1"}',), r"bad\.jsonl:1: question must be a text, got null"),
         (('{"question": "q"}',), r"bad\.jsonl:1: must have the field 'answer', got question"),
     ],
 )

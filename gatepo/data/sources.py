@@ -187,6 +187,8 @@ def _row(source: Source, where: str, record: Any) -> Row | None:
     """None where the gold answer is null."""
     if not isinstance(record, dict) or source.question not in record:
         raise _without(source, source.question, where, record)
+    if record[source.question] is None:
+        raise UserError(f"{where}: {source.question} must be a text, got null; mend the row, or take it out")
     if source.answer in record:
         gold = record[source.answer]
     elif source.solution in record:
