@@ -106,7 +106,7 @@ def test_a_run_and_its_last_checkpoint_are_the_same_policy(run: Path, untrained:
 
 
 def test_vllm_samples_what_transformers_does(run: Path, tmp_path: Path) -> None:
-    """A checkpoint's weights, at vLLM's least temperature: the first words of hardly any completion are left to chance."""
+    """A checkpoint's weights, at vLLM's least temperature: hardly any first words are left to chance."""
     pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
     first_words = ("limit=20", "sampling.temperature=0.01", "sampling.max_completion_length=8")
     asked = (f"run={last_checkpoint(run)}", *first_words)
