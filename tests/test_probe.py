@@ -16,7 +16,7 @@ from gatepo.probe.measure import cosines
 
 cli.register()
 
-RUN = ("updates=4", "batch.prompts=4", "threads=1", "data.evaluation={}", "checkpoint.every=1", "checkpoint.keep=null")
+RUN = ("updates=2", "batch.prompts=4", "threads=1", "data.evaluation={}", "checkpoint.every=1", "checkpoint.keep=null")
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,11 @@ def probed(run: Path, *arguments: str) -> tuple[dict, str]:
 def test_the_runs_own_gate_reads_as_the_run_logged_it(run: Path) -> None:
     """A checkpoint between two iterations holds the tokens and the weights of the next update: EUR and norm are its."""
     found, printed = probed(run, "gates=[erf,clip]", "tau=t13")
-    assert [b["update"] for b in found["batches"]] == [1, 2, 3, 4]
-    assert [b["iteration"] for b in found["batches"]] == [1, 2, 1, 2]
-    rows = metrics(run)
-    for index in (0, 2):
-        own, logged = found["gates"]["erf"][index], rows[index + 1]
-        for key in ("eur", "eur/positive", "eur/negative", "coefficient/mean", "grad_norm"):
-            assert own[key] == pytest.approx(logged[key], rel=1e-4), key
+    assert [b["update"] for b in found["batches"]] == [1, 2]
+    assert [b["iteration"] for b in found["batches"]] == [1, 2]
+    own, logged = found["gates"]["erf"][0], metrics(run)[1]
+    for key in ("eur", "eur/positive", "eur/negative", "coefficient/mean", "grad_norm"):
+        assert own[key] == pytest.approx(logged[key], rel=1e-4), key
     assert "erf" in printed
     assert "cosine of gradients" in printed
 
