@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -26,6 +27,12 @@ FOLDER, MANIFEST, ENGINE = "checkpoints", "checkpoint.json", "engine"
 def found(run: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     return sorted(path for path in (run / FOLDER).glob("update-*") if path.suffix == "")
+
+
+def say_how_to_resume(run: Path) -> None:
+    """Tell the user of an interrupted run, if it can go on, how."""
+    if found(run):
+        print(f"gatepo: go on with: python -m gatepo.train resume={run}", file=sys.stderr, flush=True)
 
 
 def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: int | None) -> Path:

@@ -23,6 +23,7 @@ from gatepo import config
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.memory import is_out_of_memory, out_of_memory_line
 
+USER_ERROR = 2  # the exit code of a process that has said in one line what was wrong
 FORMULA_KEYS = ("gate.slope", "gate.value")
 _PACKAGE = Path(__file__).parent
 _FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC)
@@ -98,8 +99,16 @@ def started_with_others() -> bool:
     return "RANK" in os.environ or ("SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1)
 
 
+def tell(line: str) -> None:
+    """Say an error to the user."""
+    print(f"gatepo: {line}", file=sys.stderr, flush=True)
+
+
 class errors_as_one_line:
-    """Turn what a user can mend into one line on standard error and exit code 2; anything else keeps its traceback."""
+    """Turn what a user can mend into one line for ``say`` and exit code 2; anything else keeps its traceback."""
+
+    def __init__(self, say: Callable[[str], None] = tell) -> None:
+        self._say = say
 
     def __enter__(self) -> None:
         return None
@@ -107,8 +116,8 @@ class errors_as_one_line:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         line = None if error is None else one_line(error)
         if line is not None:
-            print(f"gatepo: {line}", file=sys.stderr)
-            sys.exit(2)
+            self._say(line)
+            sys.exit(USER_ERROR)
 
 
 def one_line(error: BaseException) -> str | None:

@@ -22,10 +22,10 @@ import torch
 import torch.distributed as dist
 
 from gatepo.errors import UserError
+from gatepo.processes import LAUNCHED
 from gatepo.slurm import torchrun_environment
 
 Item = TypeVar("Item")
-LAUNCHED = "GATEPO_LAUNCHED"  # set in the environment of what gatepo.launch starts
 BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset", "Broken pipe", "Connection refused")  # gloo's
 PERIOD, PATIENCE = 2.0, 30.0  # seconds between two signs of life, and without any until a rank counts as dead
 

@@ -6,11 +6,17 @@ import logging
 import os
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gatepo.cli import USER_ERROR
 from gatepo.errors import UserError
+from gatepo.processes import LAUNCHED
 
-USER_ERROR = 2  # the exit code of a worker that has already said in one line what was wrong
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 
 def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
@@ -27,9 +33,9 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from gatepo import checkpoint  # imports torch
+
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed is said below
-    os.environ["GATEPO_LAUNCHED"] = "1"
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads or max(1, len(os.sched_getaffinity(0)) // devices)))
     start = elastic_launch(
         LaunchConfig(
             min_nodes=1,
@@ -43,15 +49,33 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
         ),
         sys.executable,
     )
+    share = str(threads or max(1, len(os.sched_getaffinity(0)) // devices))
     try:
-        start("-m", "gatepo.worker", str(job), str(folder))
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode == USER_ERROR:
-            raise UserError(f"the run in {folder} ended with an error; its message is above") from None
-        trace = failure.error_file_data.get("message", failure.message)
-        if isinstance(trace, dict):
-            trace = trace["extraInfo"]["py_callstack"]
-        raise UserError(
-            f"rank {rank} died (process {failure.pid}, exit code {failure.exitcode}):\n{trace.strip()}"
-        ) from None
+        with _environment({"OMP_NUM_THREADS": share} | os.environ | {LAUNCHED: "1"}):
+            start("-m", "gatepo.worker", str(job), str(folder))
+    except BaseException as error:
+        checkpoint.say_how_to_resume(folder)
+        if isinstance(error, ChildFailedError):
+            raise UserError(_said(*error.get_first_failure())) from None
+        raise
+
+
+def _said(rank: int, failure: ProcessFailure) -> str:
+    """The line of a rank that left one, else its traceback."""
+    message = failure.error_file_data.get("message", failure.message)
+    if failure.exitcode == USER_ERROR and isinstance(message, dict):
+        return str(message["message"]).removeprefix(f"{UserError.__name__}: ")
+    trace = message["extraInfo"]["py_callstack"] if isinstance(message, dict) else message
+    return f"rank {rank} died (process {failure.pid}, exit code {failure.exitcode}):\n{trace.strip()}"
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Processes started within have these variables; the next job of a multirun does not."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,4 +1,4 @@
-"""What becomes of a process whose parent is gone."""
+"""What the processes of a run are told by those that start them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import sys
 
 DIES_WITH_PARENT = "GATEPO_DIES_WITH_PARENT"  # set in the environment of a process that must not outlive its parent
+LAUNCHED = "GATEPO_LAUNCHED"  # set in the environment of the ranks that gatepo.launch starts
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 

@@ -34,6 +34,7 @@ from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, JsonLines
 from gatepo.tracking.progress import ProgressTracker
 from gatepo.tracking.wandb import WandbTracker
+from gatepo.validation import remarks
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     _make_deterministic(config)
     chosen = build.objective(config)  # before the model is loaded: a formula may have to be refused
     if world.first:
+        for line in remarks(config):
+            log.warning(line)
         for note in build.gate_notes(chosen.gate):
             log.info(note)
         for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,8 +36,6 @@ from gatepo.schema import (
     TrainConfig,
     VllmRolloutConfig,
 )
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,11 +319,6 @@ def _validate_batch(config: TrainConfig) -> None:
     _require("batch.micro", divides, batch.micro, f"type batch.micro={math.gcd(completions, max(batch.micro or 1, 1))}")
     enough = Rule("must be >= batch.num_generations", lambda value: value >= batch.num_generations)
     _require("rollout.max_sequences", enough, config.rollout.max_sequences, f"type {batch.num_generations} or more")
-    if batch.iterations == 1:
-        log.warning(
-            "batch.iterations=1 with one update per rollout batch: every ratio is 1, so all gates and temperatures "
-            "give the same training; the paper uses batch.iterations=2"
-        )
 
 
 def _validate_devices(config: TrainConfig) -> None:
@@ -346,6 +338,16 @@ def _validate_devices(config: TrainConfig) -> None:
             "must be none with anchor=rollout, which divides by the sampler already", lambda value: value == "none"
         )
         _require("correction", alone, config.correction.name, "type correction=none")
+
+
+def remarks(config: TrainConfig) -> list[str]:
+    """What is allowed, and seldom meant."""
+    if config.batch.iterations > 1:
+        return []
+    return [
+        "batch.iterations=1 with one update per rollout batch: every ratio is 1, so all gates and temperatures give "
+        "the same training; the paper uses batch.iterations=2"
+    ]
 
 
 def _require(key: str, rule: Rule, value: object, remedy: str) -> None:

@@ -12,11 +12,12 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from torch.distributed.elastic.multiprocessing.errors import record
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 
 from gatepo import checkpoint, cli, config, distributed
 from gatepo.distributed import World
-from gatepo.processes import DIES_WITH_PARENT, end_with_parent
+from gatepo.errors import UserError
+from gatepo.processes import DIES_WITH_PARENT, LAUNCHED, end_with_parent
 from gatepo.run import describe, run
 from gatepo.schema import TrainConfig
 from gatepo.validation import validate
@@ -33,8 +34,8 @@ def work(settings: TrainConfig, folder: Path) -> None:
     try:
         summary = run(_on(settings, world), shown, world)
     except BaseException as error:
-        if checkpoint.found(shown):
-            print(f"gatepo: go on with: python -m gatepo.train resume={shown}", file=sys.stderr, flush=True)
+        if LAUNCHED not in os.environ:
+            checkpoint.say_how_to_resume(shown)
         if isinstance(error, RuntimeError):
             world.name_the_dead(error)
         raise
@@ -63,8 +64,13 @@ def _on(settings: TrainConfig, world: World) -> TrainConfig:
 def _main() -> None:
     if os.environ.get(DIES_WITH_PARENT):
         end_with_parent()
-    with cli.errors_as_one_line():
+    with cli.errors_as_one_line(_tell_launcher if LAUNCHED in os.environ else cli.tell):
         work(config.read(Path(sys.argv[1])), Path(sys.argv[2]))
+
+
+def _tell_launcher(line: str) -> None:
+    """Leave an error for the launcher, which says it once for all ranks."""
+    get_error_handler().record_exception(UserError(line))
 
 
 def main() -> None:

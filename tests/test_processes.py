@@ -188,6 +188,13 @@ def test_a_rank_that_raises_shows_its_traceback_last(tmp_path: Path) -> None:
     assert "rank 1 died" in done.stderr
 
 
+def test_what_every_rank_finds_wrong_is_said_once(tmp_path: Path) -> None:
+    done = gatepo("train", *SMALL, "devices=2", f"model.path={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("gatepo: ")] == done.stderr.splitlines()[-1:]
+    assert f"model.path={tmp_path}" in done.stderr.splitlines()[-1]
+
+
 @pytest.fixture
 def hosts() -> Iterator[list[str]]:
     """Two network namespaces with an address each, joined by a cable."""

@@ -9,6 +9,7 @@ from gatepo.plan.cost import GIB, Layout, Work, flops, least_seconds, memory, op
 from gatepo.plan.hardware import HARDWARE
 from gatepo.plan.shape import ModelShape, model_shape
 from gatepo.schema import RolloutConfig, TrainConfig
+from gatepo.validation import remarks
 
 Rows = list[tuple[str, ...]]
 
@@ -164,7 +165,8 @@ def table(rows: Rows) -> str:
 
 def task(composed: DictConfig) -> None:
     """Validate as for training, and print."""
-    print(report(config.typed(composed)))
+    settings = config.typed(composed)
+    print("\n".join((report(settings), *remarks(settings))))
 
 
 def main() -> None:
