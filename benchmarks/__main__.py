@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: gatepo, TRL and the bare floor in turn, several rounds; a table and ``bench.json``.
+"""``python -m benchmarks``: gatepo, TRL and what cannot be left out, in turn; a table and ``bench.json``.
 
 Every side runs in a process of its own, in the order ours, TRL, floor, ours, ... so that a machine that grows slower
 slows all of them. Ratios compare medians over all rollout batches of all rounds.
@@ -18,8 +18,7 @@ from typing import Any
 
 from benchmarks import gates, logprobs, shape, stack, verifier
 from benchmarks.rows import row
-
-SIDES = ("ours", "trl", "floor")
+from benchmarks.sides import SIDES
 
 
 def measure(side: str, folder: Path, batches: int) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def main() -> None:
             for side in SIDES:
                 found[side].append(measure(side, Path(name), options.batches))
                 print(
-                    f"round {number + 1} {side:<6} {median(found[side][-1]['seconds']):.3f} s a rollout batch",
+                    f"round {number + 1} {side:<8} {median(found[side][-1]['seconds']):.3f} s a rollout batch",
                     flush=True,
                 )
 
@@ -62,6 +61,8 @@ def main() -> None:
         row("rollout batch, against TRL 1.16", seconds["ours"], seconds["trl"], "s"),
         row("peak memory, against TRL 1.16", peak["ours"], peak["trl"], "MiB"),
         row("rollout batch, against the bare floor", seconds["ours"], seconds["floor"], "s"),
+        row("rollout batch, against its matrix products alone", seconds["ours"], seconds["products"], "s"),
+        row("matrix products alone, against TRL 1.16", seconds["products"], seconds["trl"], "s"),
         {
             "name": "neither generation nor update, of a step",
             "ours": beside,

@@ -156,8 +156,45 @@ def floor(folder: Path, batches: int) -> dict[str, Any]:
     return {"seconds": seconds[1:]}
 
 
+def products(folder: Path, batches: int) -> dict[str, Any]:
+    """The matrix products of a rollout batch's linear layers alone: what no exact way of training can leave out."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+    layers = [m.weight.detach() for m in model.model.modules() if isinstance(m, torch.nn.Linear)]
+    prompt = len(json.loads((folder / "prompts.jsonl").open().readline())["question"]) + 2
+
+    def forward(tokens: int, weights: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        inputs = {w.shape[1]: torch.ones(tokens, w.shape[1]) for w in weights}
+        return [(inputs[w.shape[1]], inputs[w.shape[1]] @ w.T) for w in weights]
+
+    def forward_and_backward(tokens: int, weights: list[torch.Tensor]) -> None:
+        for weight, (input_NI, output_NO) in zip(weights, forward(tokens, weights), strict=True):
+            output_NO @ weight  # the gradient of the input
+            output_NO.T @ input_NI  # and of the weight
+
+    head = [model.lm_head.weight.detach()]
+    seconds = []
+    for _ in range(batches):
+        started = time.perf_counter()
+        forward(PROMPTS * prompt, layers)
+        for _ in range(LENGTH - 1):
+            forward(N, layers)
+        for _ in range(LENGTH):
+            forward(N, head)
+        for _ in range(ITERATIONS * N // MICRO):
+            forward_and_backward(MICRO * (prompt + LENGTH), layers)
+            forward_and_backward(MICRO * LENGTH, head)
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": seconds[1:]}
+
+
+SIDES = {"ours": ours, "trl": trl, "floor": floor, "products": products}
+
+
 def main() -> None:
-    side, folder, batches = {"ours": ours, "trl": trl, "floor": floor}[sys.argv[1]], Path(sys.argv[2]), int(sys.argv[3])
+    side, folder, batches = SIDES[sys.argv[1]], Path(sys.argv[2]), int(sys.argv[3])
     replies, sys.stdout = sys.stdout, sys.stderr
     result = side(folder, batches)
     result["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,24 +1,12 @@
 """What a user sees at the command line."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command import gatepo
 from conftest import REPO
-
-
-def gatepo(module: str, *arguments: str, cwd: Path = REPO, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"gatepo.{module}", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)} | environment,
-        timeout=300,
-        check=False,
-    )
 
 
 def test_cfg_job_prints_the_composed_config() -> None:

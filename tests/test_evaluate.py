@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_cli import gatepo
+from command import gatepo
 from test_config import evaluation_settings
 
 from gatepo import checkpoint

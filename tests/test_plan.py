@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import gatepo
 from conftest import REPO
-from test_cli import gatepo
 from test_config import EVALUATIONS, files, typed
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import gatepo
 from hydra import compose, initialize_config_dir
-from test_cli import gatepo
 from test_run import metrics
 
 from gatepo import cli

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import gatepo
 from conftest import REPO
-from test_cli import gatepo
 from test_run import metrics, untimed
 
 from gatepo.distributed import PATIENCE, Watch, World, place_in

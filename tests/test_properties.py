@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 import torch
-from test_cli import gatepo
+from command import gatepo
 from test_gates import SMOOTH, TAUS, f64, random_ratios
 from torch import Tensor
 

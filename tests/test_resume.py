@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import gatepo
 from conftest import REPO
-from test_cli import gatepo
 from test_processes import SMALL as SMALL_ON_TWO
 from test_processes import wait_for, workers
 from test_run import SMALL, metrics, untimed

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import gatepo
 from conftest import REPO
-from test_cli import gatepo
 
 from gatepo.distributed import World
 from gatepo.stopwatch import PARTS

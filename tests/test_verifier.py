@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import gatepo
 from conftest import REPO
-from test_cli import gatepo
 
 from gatepo.errors import UserError
 from gatepo.rewards.pool import Pool, default_workers
