@@ -322,14 +322,16 @@ def test_activation_checkpointing_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_papers_experiment_runs_with_the_embedded_model_on_its_own_stack(tmp_path: Path) -> None:
-    """Everything of +experiment=paper/erf but the model, the data and the numbers of a cluster."""
+    """Everything of +experiment=paper/erf but model, data and the numbers of a cluster; two ranks share one vLLM."""
     pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
     pytest.importorskip("deepspeed", reason="deepspeed is not installed; make test installs it")
-    small = ("model.path=tiny", "data=tiny", "evaluate.limit=4", "devices=1", "updates=2", "batch.prompts=2")
+    small = ("model.path=tiny", "data=tiny", "evaluate.limit=4", "updates=2", "batch.prompts=2")
+    devices = ("devices=2", "rollout.tensor_parallel_size=2", "batch.micro=8")
     lengths = ("sampling.max_prompt_length=128", "sampling.max_completion_length=64")
-    done = gatepo("train", "+experiment=paper/erf", *small, *lengths, f"hydra.run.dir={tmp_path / 'run'}")
+    done = gatepo("train", "+experiment=paper/erf", *small, *devices, *lengths, f"hydra.run.dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     rows = metrics(tmp_path / "run")
     assert len(rows) == 2
     assert rows[0]["sampling/sampling_logp_difference/mean"] > 0  # bf16: the sampler is not quite the trainer
     assert rows[1]["eur"] < 1
+    assert not list(Path("/dev/shm").glob("*cpushm*")) and not list(Path("/dev/shm").glob("gatepo-*"))

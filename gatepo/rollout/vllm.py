@@ -9,8 +9,11 @@ Axes: T tokens.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,22 +70,24 @@ class VllmRollout:
         self._awake = True
         self._sleeps = torch.cuda.is_available()
         threads = torch.get_num_threads()
-        self._llm: Any = vllm.LLM(
-            model=str(tiny.locate(settings.path)),
-            dtype=DTYPES[settings.dtype],
-            seed=settings.seed,
-            enforce_eager=not torch.cuda.is_available(),
-            max_model_len=settings.context,
-            max_num_seqs=settings.max_sequences,
-            gpu_memory_utilization=settings.memory,
-            tensor_parallel_size=settings.tensor_parallel_size,
-            distributed_executor_backend="external_launcher" if world.size > 1 else None,
-            enable_sleep_mode=self._sleeps,
-            enable_prefix_caching=True,
-            **({} if torch.cuda.is_available() else _cpu_options(settings)),
-            logprobs_mode="processed_logprobs",  # at the sampling temperature
-            disable_log_stats=True,
-        )
+        shared = settings.tensor_parallel_size > 1 and not torch.cuda.is_available()
+        with _shared_memory_of_this_run(world) if shared else nullcontext():
+            self._llm: Any = vllm.LLM(
+                model=str(tiny.locate(settings.path)),
+                dtype=DTYPES[settings.dtype],
+                seed=settings.seed,
+                enforce_eager=not torch.cuda.is_available(),
+                max_model_len=settings.context,
+                max_num_seqs=settings.max_sequences,
+                gpu_memory_utilization=settings.memory,
+                tensor_parallel_size=settings.tensor_parallel_size,
+                distributed_executor_backend="external_launcher" if world.size > 1 else None,
+                enable_sleep_mode=self._sleeps,
+                enable_prefix_caching=True,
+                **({} if torch.cuda.is_available() else _cpu_options(settings)),
+                logprobs_mode="processed_logprobs",  # at the sampling temperature
+                disable_log_stats=True,
+            )
         torch.set_num_threads(threads)  # vLLM sets its own number for the whole process
         self._ends = self._end_ids()
         self._tied = bool(self._llm.llm_engine.model_config.hf_config.get_text_config().tie_word_embeddings)
@@ -188,6 +193,29 @@ class VllmRollout:
         end = self._llm.llm_engine.model_config.try_get_generation_config().get("eos_token_id")
         ends = end if isinstance(end, list) else [end]
         return sorted({e for e in (*ends, self._tokenizer.eos_token_id) if e is not None})
+
+
+@contextmanager
+def _shared_memory_of_this_run(world: World) -> Iterator[None]:
+    """On a CPU, ranks that share a model talk through shared memory, which vLLM names alike for every run of a host.
+
+    A name of this run's own lets several run at once, and is taken away as soon as all ranks have opened it, so that
+    nothing is left behind however they end.
+    """
+    from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
+
+    run = world.broadcast(f"gatepo-{uuid.uuid4().hex}")
+    vllms_own = _CPUSHMDistributed.make_group_name
+    _CPUSHMDistributed.make_group_name = staticmethod(
+        lambda group: f"{run}-{group.unique_name}-{'-'.join(map(str, group.ranks))}"
+    )
+    try:
+        yield
+        world.barrier()
+    finally:
+        _CPUSHMDistributed.make_group_name = staticmethod(vllms_own)
+        for name in Path("/dev/shm").glob(f"{run}-*"):
+            name.unlink(missing_ok=True)
 
 
 def _cpu_options(settings: VllmSettings) -> dict[str, Any]:
