@@ -275,7 +275,11 @@ def _torch_engine(config: TrainConfig, **parts: Any) -> PolicyEngine:
 
 def _deepspeed_engine(config: TrainConfig, **parts: Any) -> PolicyEngine:
     assert isinstance(config.engine, DeepSpeedEngineConfig)
-    zero = ZeroSettings(stage=config.engine.zero_stage, offload_optimizer=config.engine.offload_optimizer)
+    zero = ZeroSettings(
+        stage=config.engine.zero_stage,
+        offload_optimizer=config.engine.offload_optimizer,
+        persistence_threshold=config.engine.persistence_threshold,
+    )
     return DeepSpeedEngine(**parts, zero=zero)
 
 

@@ -322,6 +322,8 @@ class DeepSpeedEngineConfig(EngineConfig):
     """What is sharded over devices: 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
     offload_optimizer: bool = False
     """Keep optimizer states in host memory; needs zero_stage >= 1."""
+    persistence_threshold: int = 100_000
+    """At zero_stage 3, weights with fewer elements stay whole on every device: less to gather, for some memory."""
 
 
 @dataclass

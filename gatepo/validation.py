@@ -187,7 +187,10 @@ OPTION_RULES: dict[type, tuple[tuple[str, Rule, str], ...]] = {
         ("rollout.memory", FRACTION, "0.35 is the default"),
         ("rollout.cache_gib", at_least(1), "1 is the default"),
     ),
-    DeepSpeedEngineConfig: (("engine.zero_stage", one_of(0, 1, 2, 3), "2 is the default"),),
+    DeepSpeedEngineConfig: (
+        ("engine.zero_stage", one_of(0, 1, 2, 3), "2 is the default"),
+        ("engine.persistence_threshold", at_least(0), "100000 is the default"),
+    ),
 }
 
 

@@ -187,6 +187,10 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
         ("devices=3", "batch.prompts must be a multiple of devices = 3, got 16; type batch.prompts=15"),
         ("anchor=new", "anchor must be one of old, rollout, got new"),
         ("engine=deepspeed engine.zero_stage=4", "engine.zero_stage must be one of 0, 1, 2, 3, got 4"),
+        (
+            "engine=deepspeed engine.persistence_threshold=-1",
+            "engine.persistence_threshold must be >= 0, got -1; 100000 is the default",
+        ),
         ("engine=deepspeed engine.zero_stage=0 engine.offload_optimizer=true", "needs engine.zero_stage >= 1"),
         ("rollout=vllm rollout.tensor_parallel_size=2", "rollout.tensor_parallel_size must divide devices = 1, got 2"),
         ("rollout=vllm rollout.memory=1.5", "rollout.memory must be in (0, 1), got 1.5"),

@@ -58,6 +58,13 @@ def test_the_five_updates_moved_the_weights(folder: Path, tiny_model) -> None:
     assert moved > 1e-3
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sharded_weights_are_handed_out_one_at_a_time(folder: Path, processes: int) -> None:
+    """What is whole at once, elements, is one weight and not one model."""
+    found = result(folder, "zero3", processes, 1)
+    assert found["whole"] == max(weight.numel() for weight in found["weights"].values())
+
+
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sharded_weights_are_saved_resumed_and_exported_whole(folder: Path, processes: int, accumulation: int) -> None:

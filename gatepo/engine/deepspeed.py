@@ -36,6 +36,7 @@ class ZeroSettings:
 
     stage: int  # 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights
     offload_optimizer: bool
+    persistence_threshold: int  # at stage 3, weights with fewer elements stay whole on every rank
 
 
 class DeepSpeedEngine:
@@ -205,6 +206,7 @@ def _config(
             "stage": zero.stage,
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
+            "stage3_param_persistence_threshold": zero.persistence_threshold,
             **offload,
         },
         "zero_allow_untested_optimizer": True,
