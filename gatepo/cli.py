@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gatepo import config
+from gatepo import config, slurm
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.memory import is_out_of_memory, out_of_memory_line
 
@@ -96,7 +96,7 @@ def quoted(argument: str) -> str:
 
 def started_with_others() -> bool:
     """Whether torchrun or SLURM started this process as one of several."""
-    return "RANK" in os.environ or ("SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1)
+    return "RANK" in os.environ or slurm.tasks(os.environ) > 1
 
 
 def tell(line: str) -> None:

@@ -54,6 +54,7 @@ def test_a_place_comes_from_torchrun_or_from_slurm() -> None:
     assert place_in({}) is None
     assert place_in({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == World(rank=3, size=4, local_rank=1)
     slurm = {
+        "SLURM_STEP_ID": "0",
         "SLURM_PROCID": "5",
         "SLURM_NTASKS": "8",
         "SLURM_LOCALID": "1",
@@ -68,7 +69,9 @@ def test_a_place_comes_from_torchrun_or_from_slurm() -> None:
         "MASTER_PORT": "30001",  # 20000 + 70001 % 20000
     }
     assert torchrun_environment(slurm | {"RANK": "0"}) == {}  # torchrun within a SLURM job
-    assert torchrun_environment(slurm | {"SLURM_NTASKS": "1"}) == {}
+    assert torchrun_environment(slurm | {"SLURM_STEP_NUM_TASKS": "1"}) == {}
+    del slurm["SLURM_STEP_ID"]
+    assert torchrun_environment(slurm) == {}  # the script of sbatch itself
 
 
 def test_the_watch_tells_a_silent_rank_from_a_slow_one() -> None:
@@ -101,7 +104,7 @@ def test_two_tasks_of_slurm_train_together(tmp_path: Path) -> None:
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\necho 127.0.0.1\n")
     tool.chmod(0o755)
-    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "node[1]", "SLURM_NTASKS": "2"}
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "node[1]", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"}
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "gatepo.train", *SMALL, f"hydra.run.dir={folder}"]
     tasks = [
