@@ -142,7 +142,8 @@ DIFFERENT = [
     # Products of numbers, which latex2sympy reads as mixed numbers.
     ("5", "2(3)"),
     ("5", "(2)(3)"),
-    ("7", "\\sqrt{4}\\cdot 2(3)"),
+    ("(1,2)", "x=1,x=2"),
+    ("2024-01-02", "2021"),
     ("-5", "-2(3)"),
     ("\\sqrt{2}+5", "\\sqrt{2}+2(3)"),
     # Closer than any rounding, and yet another number.
@@ -150,6 +151,12 @@ DIFFERENT = [
     ("1", "1+e^{-100}"),
     ("\\sqrt{2}", "\\sqrt{2}+e^{-100}"),
     ("\\sqrt{2}", "\\sqrt{2}+10^{-40}"),
+    ("x<1/2004!", "x<1/2006!"),
+    ("0<x<1/2004!", "0<x<1/2006!"),
+    ("(0,\\sqrt2)", "0<x<\\sqrt2+e^{-100}"),
+    ("1\\pm 1/2004!", "1\\pm 1/2006!"),
+    ("\\{1/2004!\\}", "x=1/2006!"),
+    ("\\begin{pmatrix}x+1/2004!\\end{pmatrix}", "\\begin{pmatrix}x+1/2006!\\end{pmatrix}"),
     # Sides that contradict each other.
     ("5", "2+2=5"),
     ("5", "x=2+2=5"),
@@ -211,6 +218,8 @@ EQUAL = [
     ("x=3, y=4", "y=4, x=3"),
     ("1/3", "1/3\\approx 0.33"),
     ("5", "x=2+3=5"),
+    ("(0,\\sqrt2)", "0<x<\\sqrt2"),
+    ("x\\ge3", "x-3\\ge0"),
     ("\\sqrt{2}-1", "\\frac{1}{1+\\sqrt{2}}"),
     ("\\begin{pmatrix} 1/5 \\\\ -2 \\end{pmatrix}", "\\begin{bmatrix} \\frac{1}{5} \\\\ -2 \\end{bmatrix}"),
 ]

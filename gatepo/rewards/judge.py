@@ -18,21 +18,26 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
 from sympy import (
+    And,
     Basic,
     Derivative,
-    Eq,
     Expr,
+    FiniteSet,
     Float,
     I,
+    Interval,
     MatrixBase,
     Pow,
     Rational,
+    Symbol,
+    Union,
     factorial,
     nan,
     oo,
     preorder_traversal,
     zoo,
 )
+from sympy.core.relational import Relational
 
 from gatepo.rewards.notation import settle
 from gatepo.rewards.numbers import LEAST_PLACES, Number, read, same
@@ -169,15 +174,44 @@ def _equal_number(text: str, constant: Basic) -> bool:
 
 
 def _differ_in_numbers(left: Any, right: Any) -> bool:
-    """Whether both have values at the same point, and these differ: then they are not equal, whatever was said.
-
-    Two equations differ where the quotient of their sides' differences is not the same at two points.
-    """
-    if isinstance(left, Eq) and isinstance(right, Eq):
-        quotient = (left.lhs - left.rhs) / (right.lhs - right.rhs)
-        left, right = quotient, quotient.subs({symbol: 2 * symbol + 1 for symbol in quotient.free_symbols})
-    if not (isinstance(left, Expr) and isinstance(right, Expr)):
+    """Whether a number in them shows that they are not equal, whatever is said of them."""
+    if isinstance(left, MatrixBase) and isinstance(right, MatrixBase):
+        return left.shape == right.shape and any(map(_differ_in_numbers, left.flat(), right.flat()))
+    if isinstance(left, Relational) and isinstance(right, Relational):
+        return _differ_as_relations(left, right)
+    if isinstance(left, Expr) and isinstance(right, Expr):
+        return _differ_at_a_point(left, right)
+    ours, theirs = _bounds(left), _bounds(right)
+    if ours is None or theirs is None:
         return False
+    return any(all(_differ_in_numbers(bound, other) for other in theirs) for bound in ours)
+
+
+def _differ_as_relations(left: Relational, right: Relational) -> bool:
+    """Whether the quotient of their sides' differences is not the same at two points."""
+    quotient = (left.lhs - left.rhs) / (right.lhs - right.rhs)
+    return _differ_at_a_point(quotient, quotient.subs({symbol: 2 * symbol + 1 for symbol in quotient.free_symbols}))
+
+
+def _bounds(expression: Any) -> list[Any] | None:
+    """The elements and finite ends of a set, or of what x < 2 says; None where they are not spelled out."""
+    if isinstance(expression, Expr):
+        return [expression]
+    if isinstance(expression, Relational):
+        others = [side for side in expression.args if not isinstance(side, Symbol)]
+        return others if len(others) == 1 else None
+    if isinstance(expression, Interval):
+        return [end for end in (expression.start, expression.end) if end.is_finite]
+    if isinstance(expression, FiniteSet):
+        return list(expression.args)
+    if isinstance(expression, And | Union):
+        parts = [_bounds(part) for part in expression.args]
+        return None if None in parts else [bound for part in parts if part is not None for bound in part]
+    return None
+
+
+def _differ_at_a_point(left: Expr, right: Expr) -> bool:
+    """Whether both have values at the same point, and these differ."""
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)
     values = {symbol: POINT + index * STEP for index, symbol in enumerate(symbols)}
     one, other = (side.subs(values).doit() for side in (left, right))

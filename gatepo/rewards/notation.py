@@ -396,8 +396,8 @@ def _is_visible(character: str) -> bool:
 # --- comparing ----------------------------------------------------------------------------------------------------
 
 _ORDERED = frozenset("([")
-# Equal when they read equal: times, ratios, digits with their base, minutes and feet (5'), inverse functions.
-_LITERAL = re.compile(r":|\d_(?:\d|\{\d+\}$)|\d'|(?<![A-Za-z])[fghFGH]\^\{?-1\}?\(")
+# Equal when they read equal: times, dates, ratios, digits with their base, minutes and feet (5'), inverse functions.
+_LITERAL = re.compile(r":|\d{4}-\d\d?-\d|\d_(?:\d|\{\d+\}$)|\d'|(?<![A-Za-z])[fghFGH]\^\{?-1\}?\(")
 
 
 def _compare_items(gold: Answer, prediction: Answer, judge: Judge) -> bool | None:
@@ -407,6 +407,8 @@ def _compare_items(gold: Answer, prediction: Answer, judge: Judge) -> bool | Non
     names = {item.name for item in gold.items if item.name}
     if gold.opening not in _ORDERED and len(names) <= 1:
         return _match(gold.items, prediction.items, judge)
+    if _repeats_a_name(prediction) and not _repeats_a_name(gold):
+        return False
     left, right = _named_alike(gold, prediction)
     return _all(compare(one, other, judge) for one, other in zip(left, right, strict=True))
 
@@ -421,6 +423,12 @@ def _named_alike(gold: Answer, prediction: Answer) -> tuple[Sequence[Answer], Se
         return sorted(gold.items, key=_letters), right
     order = gold.name.strip("()").split(",")
     return gold.items, sorted(right, key=lambda item: order.index(item.name)) if names == set(order) else right
+
+
+def _repeats_a_name(answer: Answer) -> bool:
+    """Whether it is two values of one unknown, x = 1, x = 2, and so no pair."""
+    names = [item.name for item in answer.items if item.name]
+    return len(set(names)) < len(names)
 
 
 def _letters(item: Answer) -> str:
