@@ -441,6 +441,33 @@ def test_the_thread_that_started_the_workers_may_end_before_them() -> None:
         verifier.close()
 
 
+FORKED = """
+import os, sys, threading, time
+from gatepo.rewards.verifier import Verifier
+verify = Verifier(deadline=3.0, workers=1)
+assert verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal
+keeper = verify._pool._keeper.process.pid
+busy = threading.Thread(target=verify, args=("7", "\\\\sum_{n=1}^{10^9} \\\\frac{1}{n}"))
+busy.start()
+time.sleep(0.5)
+child = os.fork()
+if child == 0:
+    right = verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._keeper.process.pid != keeper
+    verify.close()
+    os._exit(0 if right else 1)
+busy.join()
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._keeper.process.pid == keeper
+verify.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_asks_workers_of_its_own_whatever_its_parent_was_doing() -> None:
+    done = run_python(FORKED)
+    assert done.returncode == 0, done.stderr
+
+
 def test_ranks_of_one_host_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
