@@ -354,11 +354,15 @@ def test_nothing_that_an_answer_says_is_run(tmp_path: Path) -> None:
 # --- processes ----------------------------------------------------------------------------------------------------
 
 STUCK = """
-import sys, threading, time
+import os, sys, threading, time
 from gatepo.rewards.verifier import Verifier
 verify = Verifier(deadline=600.0, workers=2)
 verify("\\\\sqrt{8}", "2\\\\sqrt{2}")
 print(verify._pool._keeper.process.pid, flush=True)
+if os.fork() == 0:  # it holds its parent's end of the keeper's pipe: no end of file tells that the parent is gone
+    os.close(1)
+    time.sleep(15)
+    os._exit(0)
 pairs = [("7", "\\\\sum_{n=1}^{10^9} \\\\frac{1}{n}"), ("7", "\\\\prod_{n=1}^{10^9} n")]
 verify.verify_many(pairs)
 """
