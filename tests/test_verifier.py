@@ -335,6 +335,14 @@ def test_nothing_that_an_answer_says_is_run(tmp_path: Path) -> None:
         f"import sys; from gatepo.rewards import worker; sys.addaudithook(worker._refuse); {sympys}", code
     )
     assert "PermissionError: an answer is mathematics; compile is not" in refused.stderr
+    for code_that_acts, event in (
+        (f"open({str(canary)!r}, 'w')", "open"),
+        ("__import__('os').system('true')", "os.system"),
+    ):
+        refused = run_python(
+            f"import sys; from gatepo.rewards import worker; sys.addaudithook(worker._refuse); {code_that_acts}"
+        )
+        assert f"PermissionError: an answer is mathematics; {event} is not" in refused.stderr
     pool = Pool(1, Limits(memory_bytes=1 << 30, deadline=20.0))  # behind the verifier's own look at the text
     try:
         texts = (

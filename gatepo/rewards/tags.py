@@ -14,7 +14,7 @@ TAGS = (THINK, THINK_END, ANSWER, ANSWER_END)
 CONTROL = re.compile(
     r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>"
 )
-"""What chat templates mark turns with (Qwen, Llama 2 to 4, DeepSeek, Gemma, Mistral): a completion that writes one plays a
+"""What chat templates mark turns with (Qwen, Llama, DeepSeek, Gemma, Mistral): a completion that writes one plays a
 role that is not its own."""
 
 
