@@ -1,5 +1,6 @@
 """Sources, their mixture and the prompt template, on made and on real rows."""
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -203,6 +204,11 @@ def test_the_short_cuts_of_decontamination_change_no_verdict() -> None:
         assert held_out.holds(" ".join(question)) is any(shared)
         verdicts.append(any(shared))
     assert 500 < sum(verdicts) < 1500
+    problem = problems[0][:16]  # nine runs; five of them, wherever they lie in a question, are half
+    for before, between in itertools.product(range(12), repeat=2):
+        pieces = [[*problem[start : start + 8], *["other"] * between] for start in range(0, 9, 2)]
+        question = [*["other"] * before, *itertools.chain.from_iterable(pieces)]
+        assert HeldOut([" ".join(problem)]).holds(" ".join(question)), (before, between)
     every = "".join(map(chr, range(128)))
     assert words_of(every) == words_of(every + " é")[:-1] == ["0123456789", *2 * ["abcdefghijklmnopqrstuvwxyz"]]
 
