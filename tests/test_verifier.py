@@ -21,6 +21,7 @@ from gatepo.rewards.pool import Pool, default_workers
 from gatepo.rewards.verifier import Reason, Verifier
 from gatepo.rewards.worker import KILLED, Limits
 from gatepo.verify import grade, read
+from gatepo.verify import main as verify_answers
 
 EASY = ("\\frac{\\sqrt{2}}{2}", "1/\\sqrt{2}")  # needs algebra, and is equal
 ENDLESS = "\\sum_{n=1}^{10^9} \\frac{1}{n}"
@@ -637,6 +638,10 @@ def test_a_file_is_graded_line_by_line_with_a_confusion_table(tmp_path: Path) ->
         ('{"gold": "1", "output": "1", "prediction": "1"}', "{file}:1 must have gold and one of prediction or output"),
         ('\n{"gold": "1", "output": null}', "{file}:2 must have a text as its output, got null; mend the line"),
         ('{"gold": "1", "output": "1", "correct": "yes"}', '{file}:1 must have true or false as its mark, got ["yes"]'),
+        (
+            '{"gold": "1", "output": "1", "correct": true, "expected": false}',
+            "{file}:1 must have expected and correct agree, got [false, true]; take one out",
+        ),
         ("[1]", "{file}:1 must have gold and one of prediction or output, got list; mend the line"),
         (None, "cannot read {file} ("),
     ],
@@ -649,6 +654,31 @@ def test_a_malformed_line_is_one_line_with_its_place(tmp_path: Path, text: str |
         read(file)
     assert str(caught.value).startswith(message.format(file=file))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("{folder}",), "cannot read {folder} ("),
+        (("{file}", "--out={folder}/none/verdicts.jsonl"), "--out must be a new file in a folder that is there, got"),
+        (("{file}", "--out={file}"), "--out must be a new file in a folder that is there, got {file}; leave it out"),
+        (("{file}", "--deadline=nan"), "--deadline must be a number > 0, got nan; leave it out"),
+        (("{file}", "--workers=0"), "--workers must be a number > 0, got 0; leave it out"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_before_anything_is_graded(
+    tmp_path: Path, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    file = tmp_path / "answers.jsonl"
+    file.write_text('{"gold": "1", "prediction": "1"}\n')
+    names = {"folder": str(tmp_path), "file": str(file)}
+    monkeypatch.setattr(sys, "argv", ["verify", *(argument.format(**names) for argument in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        verify_answers()
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("gatepo: " + message.format(**names))
+    assert (said.out, said.err.count("\n"), list(tmp_path.iterdir())) == ("", 1, [file])
 
 
 def test_an_empty_file_is_one_line_and_a_code(tmp_path: Path) -> None:
