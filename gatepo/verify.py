@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,13 +88,16 @@ def main() -> None:
     options = parser.parse_args()
     with errors_as_one_line():
         for name, value in (("--deadline", options.deadline), ("--workers", options.workers)):
-            if value is not None and value <= 0:
-                raise UserError(f"{name} must be > 0, got {value}; leave it out")
-        _run(options.file, options.out or options.file.with_suffix(".verdicts.jsonl"), options)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} must be a number > 0, got {value}; leave it out")
+        lines = read(options.file)
+        out = options.out or options.file.with_suffix(".verdicts.jsonl")
+        if not out.parent.is_dir() or out.is_dir() or out.resolve() == options.file.resolve():
+            raise UserError(f"--out must be a new file in a folder that is there, got {out}; leave it out")
+        _run(options.file, lines, out, options)
 
 
-def _run(path: Path, out: Path, options: argparse.Namespace) -> None:
-    lines = read(path)
+def _run(path: Path, lines: Sequence[Line], out: Path, options: argparse.Namespace) -> None:
     if not lines:
         raise UserError(f"{path} must have at least one line, got an empty file; give another")
     verifier = Verifier(deadline=options.deadline, workers=options.workers)
@@ -138,6 +142,8 @@ def _line(path: Path, number: int, text: str) -> Line:
     marks = [row[name] for name in MARKS if name in row]
     if any(not isinstance(mark, bool) for mark in marks):
         raise UserError(f"{where} must have true or false as its mark, got {json.dumps(marks)}; mend the line")
+    if len(set(marks)) > 1:
+        raise UserError(f"{where} must have expected and correct agree, got {json.dumps(marks)}; take one out")
     return Line(number=number, gold=str(row["gold"]), response=str(response), mark=marks[0] if marks else None)
 
 

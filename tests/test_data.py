@@ -1,13 +1,15 @@
 """Sources, their mixture and the prompt template, on made and on real rows."""
 
+import itertools
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from gatepo import build
-from gatepo.data.decontamination import HeldOut
-from gatepo.data.sources import Row, Source, read
+from gatepo.data.decontamination import HeldOut, runs_of, words_of
+from gatepo.data.sources import HEAD, Row, Source, read
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
 from gatepo.errors import UserError
@@ -126,6 +128,47 @@ def test_rows_do_not_stay_in_memory(tmp_path: Path) -> None:
     assert peak < 1 << 20
 
 
+LONG = '\\"question\\": \\"no\\" ' * 1000  # in a solution, as JSON has it; longer than the head of a line
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ('{"question": "q\\"\\u00e9", "answer": "1", "solution": "LONG"}', Row(question='q"é', answer="1")),
+        ('{"solution": "LONG", "question": "q", "answer": "1"}', Row(question="q", answer="1")),
+        ('{"question": "q", "solution": "LONG", "answer": "1"}', Row(question="q", answer="1")),
+        (
+            '{"nested": {"question": "no", "answer": 0}, "question": "q", "answer": 1.50, "s": "LONG"}',
+            Row(question="q", answer="1.5"),
+        ),
+        ('{"question": "q", "answer": null, "solution": "LONG"}', None),
+        (f'{{"question": "{"é" * (HEAD // 2 - 16)}", "answer": 123456789, "s": "LONG"}}', "é"),
+        (f'{{"question": "{"e" * (HEAD - 34)}", "answer": 123456789, "s": "LONG"}}', "e"),
+        (f'{{"question": "{"e" * (HEAD - 38)}", "answer": 123456789, "s": "LONG"}}', "e"),
+    ],
+)
+def test_a_long_line_says_what_parsing_all_of_it_says(tmp_path: Path, line: str, row: Row | str | None) -> None:
+    path = write(tmp_path / "a.jsonl", line.replace("LONG", LONG), '{"question": "other", "answer": "2"}')
+    found = list(read(source(path)))
+    if isinstance(row, str):
+        row = Row(question=json.loads(line)["question"], answer="123456789")
+    assert found == [*([row] if row else []), Row(question="other", answer="2")]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"question": "q", "answer": "1", "solution": "LONG', r"a\.jsonl:1: must be one JSON object a line"),
+        ('{"question": "q", "solution": "LONG"}', r"a\.jsonl:1: must have the field 'answer', got question, solution"),
+        ('{"question": "q" "answer": "1", "solution": "LONG"}', r"a\.jsonl:1: must be one JSON object a line"),
+        (',"question": "q", "answer": "1", "solution": "LONG"}', r"a\.jsonl:1: must be one JSON object a line"),
+    ],
+)
+def test_a_long_line_that_is_cut_off_or_malformed_is_named(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(source(write(tmp_path / "a.jsonl", line.replace("LONG", LONG))))
+
+
 PROBLEM = "Every morning Aya goes for a 9-kilometer-long walk and stops at a coffee shop afterwards. How long is that?"
 
 
@@ -144,6 +187,30 @@ PROBLEM = "Every morning Aya goes for a 9-kilometer-long walk and stops at a cof
 def test_a_problem_is_known_by_its_words(question: str, held: bool) -> None:
     short = "What is the sum of the first ten odd numbers here?"
     assert HeldOut([PROBLEM, "How many?", short]).holds(question) is held
+
+
+def test_the_short_cuts_of_decontamination_change_no_verdict() -> None:
+    """Questions made of pieces of problems, against the rule written out: half of a problem's runs of eight words."""
+    rng = random.Random(0)
+    words = [f"w{n}" for n in range(60)]
+    problems = [rng.choices(words, k=rng.randrange(16, 40)) for _ in range(20)]
+    held_out = HeldOut(" ".join(problem) for problem in problems)
+    verdicts = []
+    for _ in range(2000):
+        problem, start = rng.choice(problems), rng.randrange(8)
+        piece = problem[start : start + rng.randrange(8, 40)]
+        question = [*rng.choices(words, k=rng.randrange(12)), *piece, *rng.choices(words, k=rng.randrange(12))]
+        shared = [len(runs_of(question) & runs_of(p)) >= len(runs_of(p)) / 2 for p in problems]
+        assert held_out.holds(" ".join(question)) is any(shared)
+        verdicts.append(any(shared))
+    assert 500 < sum(verdicts) < 1500
+    problem = problems[0][:16]  # nine runs; five of them, wherever they lie in a question, are half
+    for before, between in itertools.product(range(12), repeat=2):
+        pieces = [[*problem[start : start + 8], *["other"] * between] for start in range(0, 9, 2)]
+        question = [*["other"] * before, *itertools.chain.from_iterable(pieces)]
+        assert HeldOut([" ".join(problem)]).holds(" ".join(question)), (before, between)
+    every = "".join(map(chr, range(128)))
+    assert words_of(every) == words_of(every + " é")[:-1] == ["0123456789", *2 * ["abcdefghijklmnopqrstuvwxyz"]]
 
 
 def test_drawings_do_not_make_two_problems_one() -> None:

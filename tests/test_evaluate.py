@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from statistics import median
 
 import pytest
 from command import gatepo
@@ -11,8 +12,8 @@ from test_config import evaluation_settings
 from gatepo import checkpoint
 from gatepo.errors import UserError
 from gatepo.evaluate.folder import claim, finished
-from gatepo.evaluate.generations import read
-from gatepo.evaluate.results import compare
+from gatepo.evaluate.generations import Problem, Sample, read
+from gatepo.evaluate.results import compare, majority, result
 from gatepo.evaluate.statistics import pass_at
 from gatepo.evaluate.subject import subject
 from gatepo.evaluate.work import work
@@ -64,17 +65,43 @@ def test_every_figure_follows_from_the_generations_that_were_kept(untrained: Pat
     assert [(line["set"], line["index"]) for line in lines] == [
         (name, index) for name in ("easy", "medium", "hard") for index in range(12)
     ]
-    for name in ("easy", "medium", "hard"):
-        samples = [line["samples"] for line in lines if line["set"] == name]
+    pooled = {name: [name] for name in ("easy", "medium", "hard")} | {"both": ["easy", "hard"]}
+    assert set(document["sets"]) == set(pooled)
+    for name, members in pooled.items():
+        samples = [line["samples"] for line in lines if line["set"] in members]
+        count, every = len(samples) * 4, [sample for row in samples for sample in row]
         right_P = [sum(sample["right"] for sample in row) for row in samples]
         figures = document["sets"][name]
-        assert figures["accuracy"]["value"] == pytest.approx(sum(right_P) / 48)
-        assert figures["pass_at"]["2"] == pytest.approx(sum(pass_at(2, right, 4) for right in right_P) / 12)
-        assert figures["mean_length"] == pytest.approx(sum(s["tokens"] for row in samples for s in row) / 48)
+        assert figures["accuracy"]["value"] == pytest.approx(sum(right_P) / count)
+        assert figures["pass_at"]["2"] == pytest.approx(sum(pass_at(2, right, 4) for right in right_P) / len(samples))
+        assert figures["mean_length"] == pytest.approx(sum(s["tokens"] for s in every) / count)
+        assert figures["median_length"] == median(s["tokens"] for s in every)
+        assert figures["format"]["value"] == pytest.approx(sum(s["format"] == 1 for s in every) / count)
+        assert figures["finished"] == pytest.approx(sum(s["finished"] for s in every) / count)
+        assert (figures["problems"], figures["samples"], figures["timed_out"]) == (len(samples), 4, 0)
+        votes = [majority(Sample(**sample) for sample in row) for row in samples]
+        assert figures["majority"] == pytest.approx(sum(votes) / len(votes))
         assert figures["accuracy"]["low"] < figures["accuracy"]["value"] < figures["accuracy"]["high"]
         assert all(s["right"] <= (s["answer"] is not None) for row in samples for s in row)
     assert document["effort"]["completions"] == 3 * 12 * 4
     assert document["sets"]["easy"]["accuracy"]["value"] > 0.2  # it does solve some
+
+
+def test_what_a_short_evaluation_seldom_has_is_counted_too() -> None:
+    """By hand: 3 of 4 completions ended, 1 ran out of time, one partial format, lengths 1, 2, 3 and 10."""
+    samples = tuple(
+        Sample(text="", answer=a, right=r, format=f, tokens=t, finished=e, timed_out=late)
+        for a, r, f, t, e, late in (
+            ("1", True, 1.0, 1, True, False),
+            ("2", False, 0.5, 2, True, True),
+            (None, False, 0.0, 10, False, False),
+            ("2.0", False, 1.0, 3, True, False),
+        )
+    )
+    got = result([Problem(set="s", index=0, question="", gold="1", samples=samples)])
+    assert (got.accuracy.value, got.pass_at, got.majority) == (0.25, {1: 0.25, 2: 0.5, 4: 1.0}, 0.0)
+    assert (got.format.value, got.finished, got.timed_out) == (0.5, 0.75, 1)
+    assert (got.mean_length, got.median_length) == (4, 2.5)
 
 
 def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(untrained: Path, tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def test_the_watch_tells_a_silent_rank_from_a_slow_one() -> None:
 
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     for devices in (1, 2):
-        done = gatepo("train", *SMALL, "updates=4", f"devices={devices}", f"hydra.run.dir={tmp_path / str(devices)}")
+        more = ("updates=4", "evaluate.every=2", f"devices={devices}", f"hydra.run.dir={tmp_path / str(devices)}")
+        done = gatepo("train", *SMALL, *more)
         assert done.returncode == 0, done.stderr
     one, two = (untimed(metrics(tmp_path / name)) for name in ("1", "2"))
     assert len(one) == len(two) == 4
@@ -94,6 +95,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
         for key in a:
             # not to the bit: the sums are taken in another order
             assert b[key] == pytest.approx(a[key], rel=1e-3, abs=1e-4), key
+    assert one[1]["evaluation/easy"] > 0 and "evaluation/easy" in one[3]  # and every rank's share of the sets counts
     assert (tmp_path / "2" / "model" / "model.safetensors").exists()
     assert not list((tmp_path / "2").glob("job*"))
 

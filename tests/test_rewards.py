@@ -39,7 +39,7 @@ CASES = table_of_cases()
 
 def test_the_table_of_cases_is_all_read() -> None:
     table = (REPO / "docs" / "format_reward.md").read_text(encoding="utf-8").split("| --- |", 1)[1]
-    assert len(CASES) == table.count("\n|") == 41
+    assert len(CASES) == table.count("\n|") == 43
 
 
 @pytest.mark.parametrize(("case", "completion", "paper", "strict", "answer"), CASES, ids=[case[0] for case in CASES])
@@ -53,6 +53,9 @@ def test_format_reward_is_the_table_of_the_docs(
 def test_invisible_characters_fill_no_block() -> None:
     assert format_reward("<think>\u200b\u2060</think><answer>2</answer>") == 0.5
     assert format_reward("<think>a</think><answer>\ufeff</answer>") == 0.5
+    for blank in "\u00ad\u0301\u115f\u180e\u2800\u3164\ufe0f\uffa0\U000e0020":  # a hyphen unused, fillers, a tag
+        assert format_reward(f"<think>{blank}</think><answer>2</answer>") == 0.5, blank
+    assert format_reward("<think>思</think><answer>é</answer>") == 1
 
 
 def without_tags_of_its_own() -> PreTrainedTokenizerBase:

@@ -4,9 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from test_config import evaluation_settings
 
-from gatepo.evaluate.generations import Sample
-from gatepo.evaluate.results import majority
+from gatepo.errors import UserError
+from gatepo.evaluate.folder import Evaluation
+from gatepo.evaluate.generations import Problem, Sample
+from gatepo.evaluate.report import comparisons
+from gatepo.evaluate.results import compare, majority
 from gatepo.evaluate.statistics import clustered, mean_difference, paired_p_value, pass_at, wilson
 
 
@@ -105,6 +109,36 @@ def answers(*given: tuple[str | None, bool]) -> list[Sample]:
         Sample(text="", answer=answer, right=right, format=0.0, tokens=1, finished=True, timed_out=False)
         for answer, right in given
     ]
+
+
+def problems(*right: tuple[bool, ...], question: str = "") -> list[Problem]:
+    return [
+        Problem(set="s", index=i, question=question, gold="", samples=tuple(answers(*(("", r) for r in row))))
+        for i, row in enumerate(right)
+    ]
+
+
+def test_models_with_other_numbers_of_completions_are_compared_by_their_shares() -> None:
+    """Shares 1, 1/2, 0 against 1/4, 1/2, 1/4: in quarters 3, 0 and -1, whose signs give |sum| >= 2 in every case."""
+    ours = problems((True, True), (True, False), (False, False))
+    quarter = (True, False, False, False)
+    theirs = problems(quarter, (True, True, False, False), quarter)
+    got = compare(ours, theirs)
+    assert (got.problems, got.better, got.worse) == (3, 1, 1)
+    assert got.difference.value == pytest.approx((3 / 4 + 0 - 1 / 4) / 3)
+    assert got.p_value == 1.0
+    assert compare(theirs, ours).difference.value == pytest.approx(-1 / 6)
+    assert (compare(ours[:1], theirs[:1]).better, compare(theirs[:1], ours[:1]).worse) == (1, 1)
+
+
+def test_only_the_same_problems_are_compared() -> None:
+    ours, theirs = problems((True,), (False,)), problems((True,), (True,), question="another")
+    asked = evaluation_settings()
+    one = Evaluation(name="ours", sets={"s": ours})
+    same = Evaluation(name="theirs", sets={"s": [ours[0], theirs[1]]})
+    assert comparisons(asked, one, same)["s"].problems == 1
+    with pytest.raises(UserError, match="against must hold some of the same problems"):
+        comparisons(asked, one, Evaluation(name="theirs", sets={"s": theirs}))
 
 
 def test_the_majority_is_of_equal_answers_and_silence_has_no_vote() -> None:

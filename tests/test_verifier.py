@@ -21,6 +21,7 @@ from gatepo.rewards.pool import Pool, default_workers
 from gatepo.rewards.verifier import Reason, Verifier
 from gatepo.rewards.worker import KILLED, Limits
 from gatepo.verify import grade, read
+from gatepo.verify import main as verify_answers
 
 EASY = ("\\frac{\\sqrt{2}}{2}", "1/\\sqrt{2}")  # needs algebra, and is equal
 ENDLESS = "\\sum_{n=1}^{10^9} \\frac{1}{n}"
@@ -114,6 +115,62 @@ DIFFERENT = [
     ("3 \\pm 2 \\sqrt{2}", "3+2\\sqrt2"),
     ("(0,9) \\cup (9,36)", "(0,36)"),
     ("x>5", "x\\ge5"),
+    ("1,234", "1, 234"),
+    ("(x,y)=(3,4)", "y=3,x=4"),
+    ("(3,4)", "y=3,x=4"),
+    ("\\{1,2\\}", "3\\in\\{1,2\\}"),
+    ("\\{1,2\\}", "x\\not\\in\\{1,2\\}"),
+    ("5", "7\\in 5"),
+    # What stands behind a number: another unit, or a word that makes it another number.
+    ("5 cm", "5 m"),
+    ("5 \\text{ hours}", "5 minutes"),
+    ("864 \\mbox{ inches}^2", "864 cubic inches"),
+    ("5 miles per hour", "5 feet per second"),
+    ("90^\\circ", "90\\text{ radians}"),
+    ("\\$5", "5 cents"),
+    ("\\$5", "€5"),
+    ("2", "2 thirds"),
+    ("5", "5 hundredths"),
+    ("5", "5 negative"),
+    ("5", "5 doubled"),
+    ("5", "5 choose two"),
+    ("5", "5 theta"),
+    ("5", "5 xyz"),
+    ("5", "5 log"),
+    ("3", "3'"),
+    ("0.3", "0.3 repeating"),
+    ("0.3", "0.3..."),
+    # Products of numbers, which latex2sympy reads as mixed numbers.
+    ("5", "2(3)"),
+    ("5", "(2)(3)"),
+    ("(1,2)", "x=1,x=2"),
+    ("2024-01-02", "2021"),
+    ("-5", "-2(3)"),
+    ("\\sqrt{2}+5", "\\sqrt{2}+2(3)"),
+    # Closer than any rounding, and yet another number.
+    ("0", "e^{-100}"),
+    ("1", "1+e^{-100}"),
+    ("\\sqrt{2}", "\\sqrt{2}+e^{-100}"),
+    ("\\sqrt{2}", "\\sqrt{2}+10^{-40}"),
+    ("x<1/2004!", "x<1/2006!"),
+    ("0<x<1/2004!", "0<x<1/2006!"),
+    ("(0,\\sqrt2)", "0<x<\\sqrt2+e^{-100}"),
+    ("1\\pm 1/2004!", "1\\pm 1/2006!"),
+    ("\\{1/2004!\\}", "x=1/2006!"),
+    ("\\begin{pmatrix}x+1/2004!\\end{pmatrix}", "\\begin{pmatrix}x+1/2006!\\end{pmatrix}"),
+    # Sides that contradict each other.
+    ("5", "2+2=5"),
+    ("5", "x=2+2=5"),
+    ("5", "\\sqrt{4}=5"),
+    ("4", "x=3 \\Rightarrow x=4"),
+    ("3", "3\\approx 4"),
+    ("-5", "+-5"),
+    # Letters again.
+    ("x'", "x"),
+    ("AB", "-AB"),
+    ("Ab", "aB"),
+    ("xy", "x(y)z"),
+    ("f^{-1}(x)", "1/f(x)"),
 ]
 EQUAL = [
     ("120", "5!"),
@@ -146,6 +203,25 @@ EQUAL = [
     ("3, 5, 7", "7, 5, and 3"),
     ("3 \\pm 2 \\sqrt{2}", "3+2\\sqrt2, 3-2\\sqrt2"),
     ("\\{1\\pm\\sqrt{5},-2\\}", "-2, 1+\\sqrt5, 1-\\sqrt5"),
+    ("0.1\\overline{6}", "1/6"),
+    ("10^-3", "0.001"),
+    ("6", "2(3)"),
+    ("2\\frac{1}{2}+\\pi", "\\pi+2.5"),
+    ("x", "x+0"),
+    ("2x", "1x+x"),
+    ("10", "\\binom52"),
+    ("\\mathbb{R}", "\\mathbb R"),
+    ("5 \\text{ cm}", "5 centimeters"),
+    ("5 cm^2", "5 square centimeters"),
+    ("90^\\circ", "90°"),
+    ("5000000", "5 million dollars"),
+    ("(3,4)", "y=4, x=3"),
+    ("x=3, y=4", "y=4, x=3"),
+    ("1/3", "1/3\\approx 0.33"),
+    ("5", "x=2+3=5"),
+    ("(0,\\sqrt2)", "0<x<\\sqrt2"),
+    ("x\\ge3", "x-3\\ge0"),
+    ("\\sqrt{2}-1", "\\frac{1}{1+\\sqrt{2}}"),
     ("\\begin{pmatrix} 1/5 \\\\ -2 \\end{pmatrix}", "\\begin{bmatrix} \\frac{1}{5} \\\\ -2 \\end{bmatrix}"),
 ]
 
@@ -260,6 +336,14 @@ def test_nothing_that_an_answer_says_is_run(tmp_path: Path) -> None:
         f"import sys; from gatepo.rewards import worker; sys.addaudithook(worker._refuse); {sympys}", code
     )
     assert "PermissionError: an answer is mathematics; compile is not" in refused.stderr
+    for code_that_acts, event in (
+        (f"open({str(canary)!r}, 'w')", "open"),
+        ("__import__('os').system('true')", "os.system"),
+    ):
+        refused = run_python(
+            f"import sys; from gatepo.rewards import worker; sys.addaudithook(worker._refuse); {code_that_acts}"
+        )
+        assert f"PermissionError: an answer is mathematics; {event} is not" in refused.stderr
     pool = Pool(1, Limits(memory_bytes=1 << 30, deadline=20.0))  # behind the verifier's own look at the text
     try:
         texts = (
@@ -279,11 +363,15 @@ def test_nothing_that_an_answer_says_is_run(tmp_path: Path) -> None:
 # --- processes ----------------------------------------------------------------------------------------------------
 
 STUCK = """
-import sys, threading, time
+import os, sys, threading, time
 from gatepo.rewards.verifier import Verifier
 verify = Verifier(deadline=600.0, workers=2)
 verify("\\\\sqrt{8}", "2\\\\sqrt{2}")
 print(verify._pool._keeper.process.pid, flush=True)
+if os.fork() == 0:  # it holds its parent's end of the keeper's pipe: no end of file tells that the parent is gone
+    os.close(1)
+    time.sleep(15)
+    os._exit(0)
 pairs = [("7", "\\\\sum_{n=1}^{10^9} \\\\frac{1}{n}"), ("7", "\\\\prod_{n=1}^{10^9} n")]
 verify.verify_many(pairs)
 """
@@ -364,6 +452,33 @@ def test_the_thread_that_started_the_workers_may_end_before_them() -> None:
         assert verifier(*EASY).equal is True
     finally:
         verifier.close()
+
+
+FORKED = """
+import os, sys, threading, time
+from gatepo.rewards.verifier import Verifier
+verify = Verifier(deadline=3.0, workers=1)
+assert verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal
+keeper = verify._pool._keeper.process.pid
+busy = threading.Thread(target=verify, args=("7", "\\\\sum_{n=1}^{10^9} \\\\frac{1}{n}"))
+busy.start()
+time.sleep(0.5)
+child = os.fork()
+if child == 0:
+    right = verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._keeper.process.pid != keeper
+    verify.close()
+    os._exit(0 if right else 1)
+busy.join()
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._keeper.process.pid == keeper
+verify.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_asks_workers_of_its_own_whatever_its_parent_was_doing() -> None:
+    done = run_python(FORKED)
+    assert done.returncode == 0, done.stderr
 
 
 def test_ranks_of_one_host_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,6 +638,10 @@ def test_a_file_is_graded_line_by_line_with_a_confusion_table(tmp_path: Path) ->
         ('{"gold": "1", "output": "1", "prediction": "1"}', "{file}:1 must have gold and one of prediction or output"),
         ('\n{"gold": "1", "output": null}', "{file}:2 must have a text as its output, got null; mend the line"),
         ('{"gold": "1", "output": "1", "correct": "yes"}', '{file}:1 must have true or false as its mark, got ["yes"]'),
+        (
+            '{"gold": "1", "output": "1", "correct": true, "expected": false}',
+            "{file}:1 must have expected and correct agree, got [false, true]; take one out",
+        ),
         ("[1]", "{file}:1 must have gold and one of prediction or output, got list; mend the line"),
         (None, "cannot read {file} ("),
     ],
@@ -535,6 +654,31 @@ def test_a_malformed_line_is_one_line_with_its_place(tmp_path: Path, text: str |
         read(file)
     assert str(caught.value).startswith(message.format(file=file))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("{folder}",), "cannot read {folder} ("),
+        (("{file}", "--out={folder}/none/verdicts.jsonl"), "--out must be a new file in a folder that is there, got"),
+        (("{file}", "--out={file}"), "--out must be a new file in a folder that is there, got {file}; leave it out"),
+        (("{file}", "--deadline=nan"), "--deadline must be a number > 0, got nan; leave it out"),
+        (("{file}", "--workers=0"), "--workers must be a number > 0, got 0; leave it out"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_before_anything_is_graded(
+    tmp_path: Path, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    file = tmp_path / "answers.jsonl"
+    file.write_text('{"gold": "1", "prediction": "1"}\n')
+    names = {"folder": str(tmp_path), "file": str(file)}
+    monkeypatch.setattr(sys, "argv", ["verify", *(argument.format(**names) for argument in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        verify_answers()
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("gatepo: " + message.format(**names))
+    assert (said.out, said.err.count("\n"), list(tmp_path.iterdir())) == ("", 1, [file])
 
 
 def test_an_empty_file_is_one_line_and_a_code(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 RUN = 8  # words
+PART, STRIDE = 4, 5  # words; wherever a run lies, PART of its words begin at a multiple of STRIDE within it
 SHARE = 0.5  # of a problem's runs
 SHORTEST = 16  # words of a problem that is looked for in parts
 _WORD = re.compile(r"[^\W_]+")
+_ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 _DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 
 
@@ -31,11 +33,13 @@ class HeldOut:
         self._whole: set[str] = set()
         self._problems: dict[tuple[str, ...], list[int]] = defaultdict(list)  # by run
         self._runs: list[int] = []  # of each problem, how many
+        self._parts: set[tuple[str, ...]] = set()  # of PART words in a row
         for question in questions:
             words = words_of(question)
             self._whole.add(" ".join(words))
             if len(words) >= SHORTEST:
                 runs = runs_of(words)
+                self._parts.update(zip(*(words[start:] for start in range(PART)), strict=False))
                 for run in runs:
                     self._problems[run].append(len(self._runs))
                 self._runs.append(len(runs))
@@ -45,6 +49,8 @@ class HeldOut:
         words = words_of(question)
         if " ".join(words) in self._whole:
             return True
+        if not any(tuple(words[at : at + PART]) in self._parts for at in range(0, len(words) - PART + 1, STRIDE)):
+            return False
         shared = runs_of(words) & self._problems.keys()
         counts = Counter(problem for run in shared for problem in self._problems[run])
         return any(count >= SHARE * self._runs[problem] for problem, count in counts.items())
@@ -52,6 +58,8 @@ class HeldOut:
 
 def words_of(text: str) -> list[str]:
     """Its words, as the rule has them."""
+    if text.isascii() and "[asy]" not in text:
+        return text.translate(_ASCII).split()  # the same, four times as fast
     return _WORD.findall(unicodedata.normalize("NFKC", _DRAWING.sub(" ", text)).casefold())
 
 

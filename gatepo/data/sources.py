@@ -7,6 +7,7 @@ it is asked for. So neither 103,000 rows nor long solutions beside them stay in 
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from gatepo import tiny
 from gatepo.errors import UserError
 from gatepo.rewards.extraction import boxed
 
+HEAD = 1 << 13  # bytes of a line that are looked at before all of it is
 OFFSET_BITS = 44  # of a key's place in its file; what is above them numbers the files
 
 
@@ -129,20 +131,26 @@ class Records(Protocol):
 
 
 class JsonLines:
-    """Lines of JSONL files. A key is the file's number and the line's offset in bytes."""
+    """Lines of JSONL files. A key is the file's number and the line's offset in bytes.
 
-    def __init__(self, name: str, paths: Sequence[Path]) -> None:
-        self._name, self._paths = name, paths
+    Args:
+      name: of the source.
+      paths: its files.
+      wanted: fields that suffice where a line has them; what stands behind them in a long line is not parsed.
+    """
+
+    def __init__(self, name: str, paths: Sequence[Path], wanted: frozenset[str]) -> None:
+        self._name, self._paths, self._wanted = name, paths, wanted
 
     def scan(self) -> Iterator[tuple[int, str, Any]]:
         """See :class:`Records`."""
         for number, path in enumerate(self._paths):
             key = number << OFFSET_BITS
             try:
-                with path.open("rb") as file:
+                with path.open("rb", buffering=1 << 18) as file:
                     for line_number, line in enumerate(file, 1):
                         if not line.isspace():
-                            yield key, f"{path}:{line_number}", _parsed(f"{path}:{line_number}", line)
+                            yield key, f"{path}:{line_number}", self._parsed(f"{path}:{line_number}", line)
                         key += len(line)
             except OSError as error:
                 raise UserError(
@@ -154,7 +162,14 @@ class JsonLines:
         path, offset = self._paths[key >> OFFSET_BITS], key & ((1 << OFFSET_BITS) - 1)
         with path.open("rb") as file:
             file.seek(offset)
-            return _parsed(f"{path}, byte {offset}", file.readline())
+            return self._parsed(f"{path}, byte {offset}", file.readline())
+
+    def _parsed(self, where: str, line: bytes) -> Any:
+        if len(line) > HEAD and line.rstrip().endswith(b"}"):
+            found = _first_fields(line[:HEAD], self._wanted)
+            if found is not None:
+                return found
+        return _parsed(where, line)
 
 
 class HubRecords:
@@ -180,7 +195,8 @@ class HubRecords:
 def _records(source: Source) -> Records:
     if source.paths is None:
         return HubRecords(source)
-    return JsonLines(source.name, [Path(tiny.locate(path)) for path in source.paths])
+    paths = [Path(tiny.locate(path)) for path in source.paths]
+    return JsonLines(source.name, paths, frozenset((source.question, source.answer)))
 
 
 def _row(source: Source, where: str, record: Any) -> Row | None:
@@ -217,6 +233,31 @@ def _parsed(where: str, line: bytes) -> Any:
         raise UserError(f"{where}: must be UTF-8, got {error.reason} at byte {error.start} of the line") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: must be one JSON object a line, got {error.msg}") from error
+
+
+_FIELD = re.compile(r'\s*[{,]\s*"([^"\\]*)"\s*:\s*')
+_VALUE_END = re.compile(r"\s*(?=[,}])")
+_DECODER = json.JSONDecoder()
+
+
+def _first_fields(head: bytes, wanted: frozenset[str]) -> dict[str, Any] | None:
+    """The wanted fields of the object that ``head`` is the beginning of; None where it does not show them all."""
+    found: dict[str, Any] = {}
+    try:
+        text = head.decode("utf-8")
+        position = 0
+        while not wanted <= found.keys():
+            field = _FIELD.match(text, position)
+            if field is None or (field[0].lstrip()[0] == "{") != (position == 0):
+                return None
+            value, position = _DECODER.raw_decode(text, field.end())
+            end = _VALUE_END.match(text, position)
+            if end is None:  # the value may go on behind the head
+                return None
+            found[field[1]], position = value, end.end()
+    except ValueError:  # cut off in a character or in a value, or malformed: the whole line tells which
+        return None
+    return found
 
 
 def _load(source: Source) -> Any:

@@ -8,6 +8,7 @@ answer is parsed or nothing is, and what math-verify calls equal must also be eq
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
@@ -17,29 +18,40 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
 from sympy import (
+    And,
     Basic,
-    Eq,
+    Derivative,
     Expr,
+    FiniteSet,
     Float,
     I,
+    Interval,
     MatrixBase,
     Pow,
     Rational,
+    Symbol,
+    Union,
     factorial,
     nan,
     oo,
     preorder_traversal,
     zoo,
 )
+from sympy.core.relational import Relational
 
 from gatepo.rewards.notation import settle
 from gatepo.rewards.numbers import LEAST_PLACES, Number, read, same
 
 DIGITS = 30  # of a constant that is compared in numbers
+MOST_DIGITS = 300  # to which a difference is worked out to find its first ones
+SURE_DIGITS = 10  # of a difference, from which on it is not a rounding error
 MOST_NODES = 400  # of an expression
 MOST_BITS = 100_000  # of a number in it
 POINT, STEP = Rational(9, 7), Rational(13, 11)  # where the variables are put to compare in numbers
 _CONFIG = ConversionConfig(lowercase_symbols=False)
+
+
+_PLAIN = re.compile(r"[\d.,]+")
 
 
 class _Parser(_Latex2Sympy):
@@ -51,6 +63,31 @@ class _Parser(_Latex2Sympy):
 
     def parse_number(self, text: str) -> Rational:
         return Rational(text.replace(",", ""))
+
+    def convert_postfix_list(self, arr: Any, i: int = 0) -> Any:
+        """The product of what stands side by side; latex2sympy takes 2(3) for a mixed number, which would be 5."""
+        first = self.convert_postfix(arr[i])
+        if i == len(arr) - 1:
+            if isinstance(first, list):
+                raise ValueError("a derivative of nothing")
+            return first
+        rest = self.convert_postfix_list(arr, i + 1)
+        if isinstance(first, list):
+            return Derivative(rest, first[0])
+        if isinstance(first, MatrixBase) or isinstance(rest, MatrixBase):
+            return self.mat_mul_flat(first, rest)
+        if not (isinstance(first, Expr) and isinstance(rest, Expr)):
+            raise ValueError("a product of what cannot be multiplied")
+        text, following = arr[i].getText(), arr[i + 1].getText()
+        if _PLAIN.fullmatch(text) and i + 2 == len(arr) and following.startswith("\\frac") and _is_proper(rest):
+            return first + rest
+        if _PLAIN.fullmatch(text.strip("{}")) and _PLAIN.match(following.lstrip("{")):
+            raise ValueError("two numbers side by side")
+        return self.mul_flat(first, rest)
+
+
+def _is_proper(fraction: Expr) -> bool:
+    return isinstance(fraction, Rational) and 0 < fraction < 1
 
 
 def equal(gold: str, prediction: str) -> bool:
@@ -71,6 +108,8 @@ def _equal_expressions(gold: str, prediction: str) -> bool:
         return _equal_number(prediction, left)
     if _differ_in_numbers(left, right):
         return False
+    if isinstance(left, Expr) and isinstance(right, Expr) and left.doit() == right.doit():
+        return True  # math-verify compares a bare x with what is spelled x, and not with x + 0
     return bool(verify(left, right, allow_set_relation_comp=True, timeout_seconds=None))
 
 
@@ -121,42 +160,80 @@ def _is_constant(expression: Any) -> bool:
 def _equal_number(text: str, constant: Basic) -> bool:
     """Whether a plain number and a constant expression are equal under the rules for plain numbers."""
     number = read(text)
-    value = None if constant.has(oo) else _evaluate(constant)
+    worked_out = constant.doit()
+    value = None if constant.has(oo) else _evaluate(worked_out)
     if number is None or value is None or value.as_real_imag()[1] != 0:
         return False
     exact = Number(value=Fraction(str(value.as_real_imag()[0])))
     if isinstance(value, Rational):
         return same(number, exact)
     if number.places is None or number.places < LEAST_PLACES:
-        error = Fraction(1, 10 ** (DIGITS - 8))
-        return abs(exact.value - number.value) <= error * max(Fraction(1), abs(number.value))
+        plain = Rational(number.value.numerator, number.value.denominator)
+        return not _are_apart(worked_out, plain)
     return same(number, exact)
 
 
 def _differ_in_numbers(left: Any, right: Any) -> bool:
-    """Whether both have values at the same point, and these differ: then they are not equal, whatever was said.
-
-    Two equations differ where the quotient of their sides' differences is not the same at two points.
-    """
-    if isinstance(left, Eq) and isinstance(right, Eq):
-        quotient = (left.lhs - left.rhs) / (right.lhs - right.rhs)
-        left, right = quotient, quotient.subs({symbol: 2 * symbol + 1 for symbol in quotient.free_symbols})
-    if not (isinstance(left, Expr) and isinstance(right, Expr)):
+    """Whether a number in them shows that they are not equal, whatever is said of them."""
+    if isinstance(left, MatrixBase) and isinstance(right, MatrixBase):
+        return left.shape == right.shape and any(map(_differ_in_numbers, left.flat(), right.flat()))
+    if isinstance(left, Relational) and isinstance(right, Relational):
+        return _differ_as_relations(left, right)
+    if isinstance(left, Expr) and isinstance(right, Expr):
+        return _differ_at_a_point(left, right)
+    ours, theirs = _bounds(left), _bounds(right)
+    if ours is None or theirs is None:
         return False
+    return any(all(_differ_in_numbers(bound, other) for other in theirs) for bound in ours)
+
+
+def _differ_as_relations(left: Relational, right: Relational) -> bool:
+    """Whether the quotient of their sides' differences is not the same at two points."""
+    quotient = (left.lhs - left.rhs) / (right.lhs - right.rhs)
+    return _differ_at_a_point(quotient, quotient.subs({symbol: 2 * symbol + 1 for symbol in quotient.free_symbols}))
+
+
+def _bounds(expression: Any) -> list[Any] | None:
+    """The elements and finite ends of a set, or of what x < 2 says; None where they are not spelled out."""
+    if isinstance(expression, Expr):
+        return [expression]
+    if isinstance(expression, Relational):
+        others = [side for side in expression.args if not isinstance(side, Symbol)]
+        return others if len(others) == 1 else None
+    if isinstance(expression, Interval):
+        return [end for end in (expression.start, expression.end) if end.is_finite]
+    if isinstance(expression, FiniteSet):
+        return list(expression.args)
+    if isinstance(expression, And | Union):
+        parts = [_bounds(part) for part in expression.args]
+        return None if None in parts else [bound for part in parts if part is not None for bound in part]
+    return None
+
+
+def _differ_at_a_point(left: Expr, right: Expr) -> bool:
+    """Whether both have values at the same point, and these differ."""
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)
     values = {symbol: POINT + index * STEP for index, symbol in enumerate(symbols)}
-    one, other = (_evaluate(side.subs(values)) for side in (left, right))
-    return one is not None and other is not None and _are_apart(one, other)
+    one, other = (side.subs(values).doit() for side in (left, right))
+    return _evaluate(one) is not None and _evaluate(other) is not None and _are_apart(one, other)
 
 
 def _are_apart(one: Expr, other: Expr) -> bool:
+    """Whether two constants differ in DIGITS - 8 digits, or by less but surely: 1 + e^{-100} is not 1."""
     if isinstance(one, Rational) and isinstance(other, Rational):
-        return one != other
-    return bool(abs(one - other) > Float(10) ** (8 - DIGITS) * max(abs(one), abs(other)))
+        return bool(one != other)
+    difference, size = (one - other).evalf(DIGITS, maxn=MOST_DIGITS), max(abs(one.evalf()), abs(other.evalf()))
+    if abs(difference) > Float(10) ** (8 - DIGITS) * size:
+        return True
+    return any(part != 0 and _digits(part) >= SURE_DIGITS for part in difference.as_real_imag())
 
 
-def _evaluate(expression: Basic) -> Any:
+def _digits(number: Expr) -> float:
+    """How many digits of a number are known: hardly one where cancelling left only rounding errors."""
+    return number._prec * math.log10(2) if isinstance(number, Float) else 0.0
+
+
+def _evaluate(worked_out: Basic) -> Any:
     """A constant, exactly where it is rational, else to DIGITS digits; None where it has no finite value."""
-    value = expression.doit()
-    value = value if isinstance(value, Rational) else value.evalf(DIGITS)
+    value = worked_out if isinstance(worked_out, Rational) else worked_out.evalf(DIGITS)
     return value if isinstance(value, Expr) and value.is_number and value.is_finite else None

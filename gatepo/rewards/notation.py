@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
+from gatepo.rewards import units
 from gatepo.rewards.numbers import Number
 from gatepo.rewards.numbers import read as read_number
 from gatepo.rewards.numbers import settle as settle_numbers
@@ -40,6 +41,8 @@ class Answer:
     opening: str = ""  # of a list: "" for a bare one, (, [ or {
     closing: str = ""
     items: tuple[Answer, ...] = ()
+    unit: units.Unit = ()
+    sides: tuple[Answer, ...] = ()  # of a chain, arithmetic that must come to the same: 2 + 3 in 2 + 3 = 5
 
 
 def unreadable(text: str) -> str | None:
@@ -75,9 +78,12 @@ def settle(gold: str, prediction: str, judge: Judge = lambda gold, prediction: N
 
 def compare(gold: Answer, prediction: Answer, judge: Judge) -> bool | None:
     """Whether two answers are equal: by their names, then number by number, word by word, item by item."""
-    if not _names_agree(gold.name, prediction.name):
+    if not _names_agree(gold.name, prediction.name) or units.differ(gold.unit, prediction.unit):
         return False
-    if gold.text == prediction.text and gold.opening == prediction.opening:
+    if prediction.sides:
+        value = replace(prediction, name="", sides=())
+        return _all(compare(side, value, judge) for side in (replace(gold, name=""), *prediction.sides))
+    if gold.text == prediction.text and gold.opening == prediction.opening and len(gold.items) == len(prediction.items):
         return True
     if gold.items and prediction.items and not (_is_open(gold) or _is_open(prediction)):
         return _compare_items(gold, prediction, judge)
@@ -96,9 +102,10 @@ _UNICODE = {
     **{"\u2212": "-", "\u2013": "-", "\u00d7": r"\times ", "\u00f7": "/", "\u00b7": r"\cdot ", "\u22c5": r"\cdot "},
     **{"\u03c0": r"\pi ", "\u221e": r"\infty ", "\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\ne "},
     **{"\u222a": r"\cup ", "\u2229": r"\cap ", "\u2208": r"\in ", "\u00b1": r"\pm ", "\u2248": r"\approx "},
-    **{"\u00b0": "", "\u00b2": "^2", "\u00b3": "^3", "\u221a": r"\sqrt ", "\u2019": "'"},
+    **{"\u00b0": r"^\circ ", "\u00b2": "^2", "\u00b3": "^3", "\u221a": r"\sqrt ", "\u2019": "'"},
 }
 _TRANSLATION = str.maketrans(_UNICODE)
+_DEGREE = r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\s*\\degrees?(?![A-Za-z])"
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), (r"\boxed{", "}"), (r"\fbox{", "}"))
 # One spelling each, in this order. Every pattern is linear: no quantifier stands inside another.
 _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -106,7 +113,7 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, replacement in (
         (r"(?<!\\)\\\\(?=(?:left|right|frac|sqrt|boxed|text|pi|infty|cup|le|ge|pm)\b)", r"\\"),
         (r"\\!\s*|\\displaystyle\b|\\limits\b|\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])", ""),
-        (r"\{\s*,\s*\}", ","),
+        (r"\s*\{\s*,\s*\}\s*", ","),
         (r"\\lbrace(?![A-Za-z])", r"\\{"),
         (r"\\rbrace(?![A-Za-z])", r"\\}"),
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset"),
@@ -115,7 +122,8 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\(?:text(?:bf|it|rm|normal|sf)?|mathrm|mathbf|mathit|mathsf|mbox)\s*\{([^{}]*)\}", r" \1 "),
         (r"\\(?:quad|qquad|noindent)(?![A-Za-z])|(?<!\\)\\[,;:> ]|~", " "),
-        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\degrees?(?![A-Za-z])", ""),
+        (rf"(?<=[\d}})])(?:{_DEGREE})\s*\Z", " degrees"),
+        (_DEGREE, ""),
         (r"\s*\\?%|\s*\b(?:percent|percentage|per cent|pct)\b", "%"),
         (r"\\?\$", ""),
         (r"\\(?:geq|geqslant)(?![A-Za-z])|>=", r"\\ge "),
@@ -130,24 +138,21 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?:\\|(?<![A-Za-z\\]))sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\sqrt\s*(\w)", r"\\sqrt{\1}"),
         (r"(?<=\d)_\s*(\d+)", r"_{\1}"),
+        (r"\\[dt]?binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}"),
+        (r"\\mathbb\s+([A-Z])", r"\\mathbb{\1}"),
+        (r"\+\s*/\s*-|\A\s*\+\s*-", r"\\pm "),
         (r"\s+", " "),
     )
 )
 _AND = re.compile(r"\s*,?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])\s*,?\s*")
-_UNIT = re.compile(
-    r"(?<=[\d})%])(?P<unit>(?:\s+(?:per\s+|/\s*)?[A-Za-z]{3,}\.?){1,4}|\s+(?:[cmk]?m|k?g|m?l|s|h|ft|in|lbs?|oz|yd|mi|hrs?))"
-    r"(?:\s*\^\s*\{?\s*[23]\s*\}?)?\s*\Z"
-)
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_NOT_UNITS = frozenset(("dozen", "score", "pair", "pairs", "half", "hundred", "hundreds", "factorial", "squared"))
-_NOT_UNITS |= frozenset(
-    ("cubed", "mod", "base", "plus", "minus", "times", "over", "to", "not", "is", "if", "when", "for")
-)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' .]*")
 _NAME = re.compile(
     r"(?:\\angle\s*)?(?:\\?[A-Za-z]+(?:_\s*\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?|[A-Z]+\s*:\s*[A-Z]+"
     r"|\\frac\s*\{[A-Z]+\}\s*\{[A-Z]+\}|\(\s*[a-z](?:\s*,\s*[a-z])+\s*\)|[A-Za-z](?:\s*\+\s*[A-Za-z])+)"
 )
+_MEMBER = re.compile(rf"(?:{_NAME.pattern})\s*\\in(?![A-Za-z])\s*")
+_FOLLOWS = re.compile(r"\\(?:Rightarrow|Longrightarrow|Leftrightarrow|implies|iff)(?![A-Za-z])|[=-]>")
+_ARITHMETIC = re.compile(r"(?:\\(?:[dtc]?frac|sqrt|cdot|times|left|right)(?![A-Za-z])|[\d\s.+*/^(){}\[\]-])+")
 _EQUALS = re.compile(r"(?<![<>!:\\])=(?!=)")
 _OPERATORS = re.compile(r"\\(?:lim|int|sum|prod)(?![A-Za-z])")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
@@ -158,10 +163,11 @@ _TOKEN = re.compile(r"\\[{}|\\]|\\[A-Za-z]+|.", re.DOTALL)
 @lru_cache(maxsize=1024)  # the G completions of a prompt share their gold answer
 def read(text: str) -> Answer | None:
     """An answer in one spelling, or None where it says nothing, or contradicts itself (1=2=7)."""
-    text = spelling(text)
-    if not text or _depth(text) > DEEPEST:
+    spelled = spelling(text)
+    if not spelled or _depth(spelled) > DEEPEST:
         return None
-    return _read(text)
+    answer = _read(spelled)
+    return answer if answer is None or answer.unit else replace(answer, unit=units.currency(text))
 
 
 def spelling(text: str) -> str:
@@ -170,7 +176,7 @@ def spelling(text: str) -> str:
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
     text = _unwrap(text)
-    return _without_approximation(re.sub(r"^.{0,30}?\\in(?![A-Za-z])\s*", "", text))
+    return _without_approximation(_MEMBER.sub("", text))
 
 
 def _read(text: str) -> Answer | None:
@@ -185,7 +191,7 @@ def _read(text: str) -> Answer | None:
         return None
     if name:
         inner = _read(value)
-        return None if inner is None else replace(inner, name=_squeeze(name))
+        return None if inner is None else replace(inner, name=_squeeze(name), sides=_arithmetic(text))
     opening, body, closing = _brackets(text)
     if opening:
         parts = _split(body.replace(";", ","), ",")
@@ -214,11 +220,12 @@ def _group(text: str) -> str:
 
 
 def _single(text: str) -> Answer:
+    unit: units.Unit = ()
     number = read_number(text)
     if number is None:
-        text = _without_unit(text)
+        text, unit = _without_unit(text)
         number = read_number(text)
-    return Answer(text=text if number is not None else _squeeze(text), latex=text, number=number)
+    return Answer(text=text if number is not None else _squeeze(text), latex=text, number=number, unit=unit)
 
 
 def _assignment(text: str) -> tuple[str, str | None]:
@@ -227,13 +234,18 @@ def _assignment(text: str) -> tuple[str, str | None]:
     if len(sides) == 1 or not all(sides) or len(_split(text, ",")) > 1:
         return "", text
     plain = [number.value for number in map(read_number, sides) if number is not None]
-    if len(set(plain)) > 1:
+    if len(set(plain)) > 1 or _FOLLOWS.search(text) is not None:
         return "", None
     if _NAME.fullmatch(sides[0]):
         return sides[0], sides[-1]
     if _OPERATORS.match(sides[0]) or not re.search(r"[A-Za-z]", _COMMAND.sub("", sides[0])):
         return "=", sides[-1]
     return "", text
+
+
+def _arithmetic(text: str) -> tuple[Answer, ...]:
+    """The sides of a chain, but for the last, that hold nothing but numbers: what they come to can be worked out."""
+    return tuple(_single(side) for side in _sides(text)[:-1] if _ARITHMETIC.fullmatch(side) is not None)
 
 
 def _sides(text: str) -> list[str]:
@@ -253,19 +265,19 @@ def _names_agree(gold: str, prediction: str) -> bool:
     return gold == prediction or {gold[0], prediction[0]} == {"y", "f"}
 
 
-def _without_unit(text: str) -> str:
+def _without_unit(text: str) -> tuple[str, units.Unit]:
     """A quantity without its unit: 15 cm^2. A word that scales is worked out, and others that are no units stay."""
-    match = _UNIT.search(text)
-    if match is None:
-        return text
-    words = re.findall(r"[A-Za-z]+", match["unit"].lower())
-    core = text[: match.start()].strip()
-    if len(words[0]) < 3 and read_number(core) is None and not core.endswith("}"):
-        return text
-    if words[0] in _SCALES:
+    core, words, power = units.split(text)
+    first = words.split()[0] if words else ""
+    if not words or (len(first) < 3 and read_number(core) is None and not core.endswith("}")):
+        return text, ()
+    if first in units.SCALES:
         scaled = read_number(core)
-        return text if scaled is None else _spelled(scaled, _SCALES[words[0]])
-    return text if _NOT_UNITS.intersection(words) else core
+        rest = words.replace(first, "", 1)
+        if scaled is None or not units.keep_the_number(rest):
+            return text, ()
+        return _spelled(scaled, units.SCALES[first]), units.unit(rest, power)
+    return (core, units.unit(words, power)) if units.keep_the_number(words) else (text, ())
 
 
 def _spelled(number: Number, scale: int) -> str:
@@ -278,7 +290,15 @@ def _without_approximation(text: str) -> str:
     exact, found, rounded = text.partition("\\approx")
     if not found:
         return text
+    if _contradict(exact, rounded):
+        return ""
     return f"{exact} = {rounded}" if _NAME.fullmatch(exact.strip()) else exact.strip()
+
+
+def _contradict(exact: str, rounded: str) -> bool:
+    """Whether two plain numbers are further apart than rounding the second takes them: 3 and 4."""
+    one, other = read_number(exact), read_number(rounded)
+    return one is not None and other is not None and abs(one.value - other.value) * 10 ** (other.places or 0) >= 1
 
 
 def _unwrap(text: str) -> str:
@@ -288,7 +308,8 @@ def _unwrap(text: str) -> str:
         before = text
         text = text.strip().strip("*").strip()
         text = text.removesuffix("\\").rstrip() if not text.endswith(("\\}", "\\)", "\\]")) else text
-        text = text.rstrip(",").removesuffix(".").rstrip()
+        text = text.rstrip(",")
+        text = text if text.endswith("..") else text.removesuffix(".").rstrip()  # 0.3... is not 0.3
         for opening, closing in _DELIMITERS:
             if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
                 inner = text[len(opening) : -len(closing)]
@@ -375,9 +396,8 @@ def _is_visible(character: str) -> bool:
 # --- comparing ----------------------------------------------------------------------------------------------------
 
 _ORDERED = frozenset("([")
-_LITERAL = re.compile(
-    r"[:]|\d_(?:\d|\{\d+\}$)"
-)  # times, ratios and digits with their base are equal when they read equal
+# Equal when they read equal: times, dates, ratios, digits with their base, minutes and feet (5'), inverse functions.
+_LITERAL = re.compile(r":|\d{4}-\d\d?-\d|\d_(?:\d|\{\d+\}$)|\d'|(?<![A-Za-z])[fghFGH]\^\{?-1\}?\(")
 
 
 def _compare_items(gold: Answer, prediction: Answer, judge: Judge) -> bool | None:
@@ -385,9 +405,34 @@ def _compare_items(gold: Answer, prediction: Answer, judge: Judge) -> bool | Non
     if not _kinds_agree(gold, prediction) or len(gold.items) != len(prediction.items):
         return False
     names = {item.name for item in gold.items if item.name}
-    if gold.opening in _ORDERED or len(names) > 1:
-        return _all(compare(left, right, judge) for left, right in zip(gold.items, prediction.items, strict=True))
-    return _match(gold.items, prediction.items, judge)
+    if gold.opening not in _ORDERED and len(names) <= 1:
+        return _match(gold.items, prediction.items, judge)
+    if _repeats_a_name(prediction) and not _repeats_a_name(gold):
+        return False
+    left, right = _named_alike(gold, prediction)
+    return _all(compare(one, other, judge) for one, other in zip(left, right, strict=True))
+
+
+def _named_alike(gold: Answer, prediction: Answer) -> tuple[Sequence[Answer], Sequence[Answer]]:
+    """The items of both in one order: of y = 4, x = 3 that of (x, y) = (3, 4), or of the alphabet."""
+    names = {item.name for item in prediction.items if item.name}
+    if len(names) < len(prediction.items):
+        return gold.items, prediction.items
+    right = sorted(prediction.items, key=_letters)
+    if all(item.name for item in gold.items):
+        return sorted(gold.items, key=_letters), right
+    order = gold.name.strip("()").split(",")
+    return gold.items, sorted(right, key=lambda item: order.index(item.name)) if names == set(order) else right
+
+
+def _repeats_a_name(answer: Answer) -> bool:
+    """Whether it is two values of one unknown, x = 1, x = 2, and so no pair."""
+    names = [item.name for item in answer.items if item.name]
+    return len(set(names)) < len(names)
+
+
+def _letters(item: Answer) -> str:
+    return item.name.lstrip("\\").casefold()
 
 
 def _kinds_agree(gold: Answer, prediction: Answer) -> bool:
@@ -450,5 +495,6 @@ def _compare_texts(gold: Answer, prediction: Answer, judge: Judge) -> bool | Non
 
 
 def _choice(text: str) -> str:
-    """A word or the letter of a choice, however it is set."""
-    return re.sub(r"[\s.'()-]+", " ", text).strip().casefold()
+    """A word or the letter of a choice, however it is set. Two letters may be variables: their case counts."""
+    plain = re.sub(r"[\s.]+|(?<=[A-Za-z]{2})-(?=[A-Za-z]{2})", " ", text.strip("() ")).strip()
+    return plain.casefold() if len(plain) > 2 or plain.casefold() == "no" else plain

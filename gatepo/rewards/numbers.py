@@ -19,13 +19,14 @@ _DECIMAL = rf"{_INTEGER}?\.\d+"
 _FRACTION = r"\\[dtc]?frac\s*\{{\s*(?P<{0}_sign>[-+]?)\s*(?P<{0}_top>{1})\s*\}}\s*\{{\s*(?P<{0}_bottom>{1})\s*\}}"
 _EXPONENT = r"(?:\{\s*(?P<braced>[-+]?\d{1,3})\s*\}|(?P<bare>[-+]?\d{1,3}))"
 _NUMBER = re.compile(
-    rf"""(?P<sign>[-+]?)\s* (?:\\?\$|[€£¥])? \s* (?P<inner_sign>[-+]?)
+    rf"""(?P<sign>[-+]?)\s* (?:\\?(?P<currency>[$€£¥]))? \s* (?P<inner_sign>[-+]?)
     (?: (?P<whole>\d+)\s*{_FRACTION.format("mixed", _INTEGER)}
       | {_FRACTION.format("plain", _INTEGER)}
       | (?P<mixed>\d+)[ ]+(?P<mixed_numerator>\d+)/(?P<mixed_denominator>\d+)
       | (?P<numerator>{_INTEGER})\s*/\s*(?P<denominator>{_INTEGER})
       | (?P<mantissa>{_DECIMAL}|{_INTEGER})\s*(?:\\times|\\cdot|[*x])\s*10\s*(?:\^|\*\*)\s*{_EXPONENT}
-      | (?P<base>\d{{1,9}})\s*\^\s*(?:\{{\s*(?P<power_braced>\d{{1,3}})\s*\}}|(?P<power_bare>\d{{1,3}}))
+      | (?P<base>\d{{1,9}})\s*\^\s*(?:\{{\s*(?P<power_braced>-?\d{{1,3}})\s*\}}|(?P<power_bare>-?\d{{1,3}}))
+      | (?P<start>\d{{1,20}}\.\d{{0,20}})\\overline\s*\{{\s*(?P<period>\d{{1,20}})\s*\}}
       | (?P<float>(?:{_DECIMAL}|\d+))[eE](?P<float_exponent>[-+]?\d{{1,3}})
       | (?P<decimal>{_DECIMAL})
       | (?P<integer>{_INTEGER})
@@ -42,14 +43,15 @@ class Number:
     value: Fraction  # before a percent sign is looked at
     places: int | None = None  # decimals behind the point, where it was written with one
     percent: bool = False
+    currency: str = ""  # its sign
 
 
 def read(text: str) -> Number | None:
     """The number that ``text`` spells, or None where it is anything else.
 
-    Integers (thousands set apart by commas or spaces), fractions, mixed numbers, decimals, powers and scientific
-    notation, each with a sign, a currency in front and a percent sign behind. Allowed around it: white space, one pair
-    of ``$`` or ``\\(``, one full stop behind. Digits are ASCII: another script's are not read.
+    Integers (thousands set apart by commas or spaces), fractions, mixed numbers, decimals, recurring ones too, powers
+    and scientific notation, each with a sign, a currency in front and a percent sign behind. Allowed around it: white
+    space, one pair of ``$`` or ``\\(``, one full stop behind. Digits are ASCII: another script's are not read.
     """
     if len(text) > LONGEST:
         return None
@@ -76,6 +78,8 @@ def same(gold: Number, prediction: Number) -> bool:
     no percent sign, and a decimal with ``LEAST_PLACES`` places or more stands for a number that it is less than one
     unit in its last place away from (0.333333 for 1/3, not 0.3333).
     """
+    if gold.currency and prediction.currency and gold.currency != prediction.currency:
+        return False
     if gold.percent == prediction.percent:
         return _close(gold.value, prediction.value, _places(gold, prediction))
     return any(
@@ -137,7 +141,12 @@ def _number(parts: dict[str, str]) -> Number | None:
     negative = "-" in (parts.get("sign"), parts.get("inner_sign"))
     point = parts.get("decimal") or parts.get("mantissa") or parts.get("float")
     places = len(point.partition(".")[2]) - _power_of_ten(parts) if point and "." in point else None
-    return Number(value=-value if negative else value, places=places, percent="percent" in parts)
+    return Number(
+        value=-value if negative else value,
+        places=places,
+        percent="percent" in parts,
+        currency=parts.get("currency", ""),
+    )
 
 
 def _magnitude(parts: dict[str, str]) -> Fraction | None:
@@ -153,6 +162,8 @@ def _magnitude(parts: dict[str, str]) -> Fraction | None:
         return _quotient(parts["numerator"], parts["denominator"])
     if "base" in parts:
         return _power(int(parts["base"]), int(parts.get("power_braced") or parts["power_bare"]))
+    if "period" in parts:
+        return _recurring(parts["start"], parts["period"])
     digits = parts.get("mantissa") or parts.get("float") or parts.get("decimal") or parts["integer"]
     return Fraction(digits.replace(" ", "")) * Fraction(10) ** _power_of_ten(parts)
 
@@ -171,5 +182,13 @@ def _quotient(top: str, bottom: str) -> Fraction | None:
     return Fraction(int(top.replace(" ", "")), denominator) if denominator else None
 
 
+def _recurring(start: str, period: str) -> Fraction:
+    """0.1\\overline{6} is 1/10 + (6/9)/10."""
+    places = len(start.partition(".")[2])
+    return Fraction(start) + Fraction(int(period), (10 ** len(period) - 1) * 10**places)
+
+
 def _power(base: int, exponent: int) -> Fraction | None:
-    return Fraction(base**exponent) if base.bit_length() * exponent <= MOST_BITS else None
+    if base.bit_length() * abs(exponent) > MOST_BITS or (base == 0 and exponent <= 0):
+        return None
+    return Fraction(base) ** exponent

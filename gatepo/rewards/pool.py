@@ -72,23 +72,29 @@ class Pool:
 
     def __init__(self, workers: int, limits: Limits) -> None:
         self._workers, self._limits = workers, limits
-        self._lock = threading.Lock()
+        self._lock, self._owner = threading.Lock(), os.getpid()
         self._keeper: _Keeper | None = None
 
     def ask(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
         """The verdict on each (gold, prediction), in their order; never raises on account of what the texts say."""
         verdicts: dict[int, str] = {}
-        with self._lock:
+        with self._held():
             while len(verdicts) < len(pairs):
                 self._ask([(n, *pair) for n, pair in enumerate(pairs) if n not in verdicts], verdicts)
         return [verdicts[n] for n in range(len(pairs))]
 
     def close(self) -> None:
         """End the workers, if there are any."""
-        with self._lock:
+        with self._held():
             if self._keeper is not None and self._keeper.owner == os.getpid():
                 self._keeper.end()
             self._keeper = None
+
+    def _held(self) -> threading.Lock:
+        """The lock; a fork gets its own, for the thread that holds its parent's will never let go of it there."""
+        if self._owner != os.getpid():
+            self._lock, self._owner = threading.Lock(), os.getpid()
+        return self._lock
 
     def _ask(self, questions: list[tuple[int, str, str]], verdicts: dict[int, str]) -> None:
         """Fill in ``verdicts`` until done or until the keeper is gone; then what it had in hand counts as killed."""

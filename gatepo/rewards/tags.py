@@ -7,12 +7,18 @@ special token for it or spells it with several: completions are decoded with the
 from __future__ import annotations
 
 import re
+import unicodedata
 
 THINK, THINK_END, ANSWER, ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
 TAGS = (THINK, THINK_END, ANSWER, ANSWER_END)
-CONTROL = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>")
-"""What chat templates mark turns with (Qwen, Llama 2 to 4, Gemma, Mistral): a completion that writes one plays a role
-that is not its own."""
+CONTROL = re.compile(
+    r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>"
+)
+"""What chat templates mark turns with (Qwen, Llama, DeepSeek, Gemma, Mistral): a completion that writes one plays a
+role that is not its own."""
+
+
+_BLANKS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a symbol by their category, and nothing on the page
 
 
 def format_reward(completion: str) -> float:
@@ -63,5 +69,5 @@ def _blocks_are_whole(text: str) -> bool:
 
 
 def _filled(block: str) -> bool:
-    """Whether a reader sees anything: zero-width characters and white space fill no block."""
-    return any(character.isprintable() and not character.isspace() for character in block)
+    """Whether a reader sees anything: zero-width characters, marks on nothing and every kind of blank fill no block."""
+    return any(unicodedata.category(character)[0] not in "CMZ" and character not in _BLANKS for character in block)
