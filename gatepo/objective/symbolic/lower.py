@@ -104,7 +104,8 @@ def lower(formula: sympy.Expr, *others: sympy.Expr, guarded: bool = False) -> Pr
       ExpressionError: one holds a function that torch has not.
     """
     shared, bodies = sympy.cse([formula, *others])
-    line, numbers = _Line(), {}
+    line = _Line()
+    numbers: dict[sympy.Symbol, sympy.Expr] = {}
     for name, part in shared:
         part = part.xreplace(numbers)
         if part.is_number:  # e.g. sqrt(10): folded where it is used, since torch's calls take no numbers
