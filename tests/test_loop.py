@@ -84,7 +84,7 @@ def test_filtered_completions_are_not_learned_from(reward: RewardFunction) -> No
 def test_maxrl_refuses_rewards_that_would_turn_its_sign(reward: RewardFunction) -> None:
     advantage = algorithm(reward, "advantage=max_rl").advantage
     assert advantage(torch.tensor([[0.0, 2.0]]))[0].tolist() == pytest.approx([-1, 1], abs=1e-3)
-    with pytest.raises(TrainingStopped, match=r"^advantage=max_rl must have rewards >= 0, .* got -0\.5; leave the"):
+    with pytest.raises(TrainingStopped, match=r"^advantage=max_rl must have rewards >= 0, .* got -0\.5; leave out"):
         advantage(torch.tensor([[-0.5, 0.25]]))  # the mean is -0.125, and the better one would be pushed down
 
 
