@@ -319,7 +319,10 @@ def test_tails_of_known_distributions() -> None:
     for alpha in (1.5, 3.0):  # Pareto: P(x > t) = t^-alpha
         assert tails(uniform ** (-1 / alpha))["gradient/tail_index"] == pytest.approx(alpha, rel=0.05)
     assert tails(torch.ones(100)) == {"gradient/kurtosis": pytest.approx(1)}
-    assert tails(torch.ones(39)) == {}
+    assert tails(torch.ones(39)) == tails(torch.zeros(100)) == {}
+    # half of the tokens are clipped: E[x^4] = E[x^2] = 1/2, and (1/2) / (1/2)^2 = 2
+    assert tails(torch.cat([torch.ones(100), torch.zeros(100)])) == {"gradient/kurtosis": pytest.approx(2)}
+    assert "gradient/tail_index" not in tails(torch.cat([torch.ones(3), torch.zeros(100)]))
 
 
 def test_a_token_that_has_all_but_vanished_leaves_gmpo_finite() -> None:

@@ -31,7 +31,7 @@ def draw(readings: dict[str, list[Reading]], cosine_KK: Tensor, path: Path) -> P
         left.plot(log_ratio_M[order], slope_M[order], ".", markersize=2, label=name)
         coefficient_M = np.exp(log_ratio_M) * slope_M
         middle.hist(np.clip(coefficient_M, 0, 2), bins=BINS, range=(0, 2), histtype="step", label=name)
-    reach = max(0.05, *(np.quantile(np.abs(r.record.log_ratio_NT[r.record.mask_NT]), 0.99) for r in found))
+    reach = max(0.05, float(np.quantile(np.abs(log_ratio_M), 0.99)))  # single tokens lie 10 nats and more away
     left.set(xlabel="log r, 99% of the tokens", ylabel="slope f'(r) of each token", xlim=(-reach, reach))
     middle.set(xlabel="coefficient r f'(r), those above 2 at 2", ylabel="tokens", yscale="log")
     handles, labels = middle.get_legend_handles_labels()
