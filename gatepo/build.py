@@ -27,7 +27,7 @@ from gatepo.engine.base import PolicyEngine, ReferencePolicy
 from gatepo.engine.deepspeed import DeepSpeedEngine, ZeroSettings
 from gatepo.engine.reference import FrozenPolicy
 from gatepo.engine.torch import OptimizerSettings, TorchEngine
-from gatepo.errors import UserError
+from gatepo.errors import TrainingStopped, UserError
 from gatepo.loop import Algorithm
 from gatepo.model import checkpoint_activations, context_length, load_model, load_tokenizer
 from gatepo.objective import gates
@@ -103,9 +103,12 @@ def pick(table: dict[str, Any], key: str, name: str) -> Any:
 def objective(config: TrainConfig) -> Objective:
     """One choice on each axis."""
     made = gate(config.gate, starting_taus(config.tau))
+    start = tau(config.tau, config.gate.name, made)
+    if config.aggregation.name == "geometric_mean":
+        _require_positive(made, config, start)
     return Objective(
         gate=made,
-        tau=tau(config.tau, config.gate.name, made),
+        tau=start,
         ratio=pick(RATIOS, "ratio", config.ratio.name)(clamp=config.ratio.clamp),
         aggregation=pick(AGGREGATIONS, "aggregation", config.aggregation.name)(config.aggregation),
         correction=pick(CORRECTIONS, "correction", config.correction.name)(config.correction),
@@ -123,6 +126,21 @@ def gate(config: GateConfig, taus: Sequence[float]) -> Gate:
     pick(dict.fromkeys([*gates.names(), "custom"]), "gate", config.name)
     options = {k: v for k, v in asdict(config).items() if k not in ("name", "_target_", "arguments")}
     return gates.get(config.name, **options)
+
+
+def _require_positive(gate: Gate, config: TrainConfig, start: ConstantTau) -> None:
+    """A product of values over tokens needs f(r) - f(1) + 1 > 0 in fp32 at every ratio that there can be."""
+    ratio = torch.linspace(-config.ratio.clamp, config.ratio.clamp, 2001).exp()
+    for sign, tau, positive in (("A > 0", start.pos, True), ("A <= 0", start.neg, False)):
+        tau_1, positive_1 = torch.tensor([tau]), torch.tensor([positive])
+        value = gate.value(ratio, tau_1, positive_1) - (gate.value(torch.ones(1), tau_1, positive_1) - 1)
+        wrong = ~(value > 0)
+        if wrong.any():
+            at = int(wrong.nonzero()[-1])
+            raise UserError(
+                f"gate must have f(r) - f(1) + 1 > 0 with aggregation=geometric_mean, got gate={config.gate.name} with "
+                f"{value[at].item():.4g} at r = {ratio[at].item():.4g} where {sign}; type aggregation=sequence_mean"
+            )
 
 
 def _custom_gate(config: CustomGateConfig, taus: Sequence[float]) -> Gate:
@@ -157,6 +175,10 @@ def starting_taus(config: TauConfig) -> tuple[float, ...]:
 def tau(config: TauConfig, name: str, gate: Gate) -> ConstantTau:
     """The temperatures at the start of the run, for the gate called ``name``."""
     pick(dict.fromkeys(("constant", "schedule", "target_eur", "matched")), "tau", config.name)
+    if isinstance(config, ScheduleTauConfig | TargetEurTauConfig) and gate.half_width(1.0) == gate.half_width(10.0):
+        raise UserError(
+            f"tau must be a constant with gate={name}, which does not use it, got tau={config.name}; type tau=paper"
+        )
     if isinstance(config, ConstantTauConfig):
         return ConstantTau(pos=config.pos, neg=config.neg)
     assert isinstance(config, MatchedTauConfig)
@@ -199,13 +221,30 @@ AGGREGATIONS: dict[str, Callable[[AggregationConfig], Aggregation]] = {
     "sequence_sum": lambda config: SequenceSum(),
     "geometric_mean": lambda config: GeometricMean(),
 }
+
+
+def _max_rl(config: AdvantageConfig) -> Advantage:
+    """Refuses rewards below 0: where their mean is, A would have the wrong sign."""
+    advantage = MaxRl(eps=config.eps)
+
+    def checked(reward_PG: torch.Tensor) -> torch.Tensor:
+        if (reward_PG < 0).any():
+            raise TrainingStopped(
+                "advantage=max_rl must have rewards >= 0, since it divides by their mean, got "
+                f"{reward_PG.min().item():.4g}; leave out what is negative in reward.extra, or type advantage=rloo"
+            )
+        return advantage(reward_PG)
+
+    return checked
+
+
 ADVANTAGES: dict[str, Callable[[AdvantageConfig], Advantage]] = {
     "group_zscore": lambda config: GroupZScore(eps=config.eps, ddof=config.ddof),
     "group_center": lambda config: GroupCenter(),
     "rloo": lambda config: Rloo(),
     "reinforce_pp": lambda config: BatchZScore(baseline=False, eps=config.eps, ddof=config.ddof),
     "reinforce_pp_baseline": lambda config: BatchZScore(baseline=True, eps=config.eps, ddof=config.ddof),
-    "max_rl": lambda config: MaxRl(eps=config.eps),
+    "max_rl": _max_rl,
 }
 
 

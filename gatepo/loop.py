@@ -148,7 +148,7 @@ def improve(algorithm: Algorithm, state: RunState, flight: Flight, watch: Stopwa
     world, batch = algorithm.world, flight.batch
     objective = algorithm.objective
     for steering in algorithm.steering:
-        objective = steering.steer(objective, state.update / algorithm.updates, state.controls)
+        objective = steering.steer(objective, state.update / max(algorithm.updates - 1, 1), state.controls)
     with watch.part("train"):
         again_NT = logprobs_in_other_batches(algorithm.engine, batch) if state.update == 0 else None
         step = algorithm.engine.update(batch, flight.anchor_NT, flight.totals, objective)

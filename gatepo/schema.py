@@ -112,7 +112,7 @@ class TargetEurTauConfig(ConstantTauConfig):
     target: float = MISSING
     """EUR of the last iteration that tau is moved towards, from (pos, neg) on; in (0, 1)."""
     gain: float = MISSING
-    """Change of log tau for an EUR that is off by 1; in (0, 5), beyond which it would swing."""
+    """Change of log tau for a 1 - EUR that is off by a factor e; in (0, 1), beyond which it would swing."""
     low: float = MISSING
     """Smallest tau.pos; > 0."""
     high: float = MISSING

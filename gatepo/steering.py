@@ -23,7 +23,7 @@ class Steering(Protocol):
 
         Args:
           objective: as configured, or as other steerings left it.
-          progress: share of the run's updates that are done, in [0, 1).
+          progress: 0 at the run's first update, 1 at its last.
           controls: what was remembered; empty at the start.
         """
         ...
@@ -60,12 +60,14 @@ class TauSchedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetEur:
-    """An integral controller of log tau: tau grows while the EUR of the last iteration is above its target.
+    """A controller of log tau: it compares the share that the gate takes away, 1 - EUR, with the target's.
 
-        log tau <- log tau + gain (EUR - target),   low <= tau.pos <= high
+        log tau <- log tau + gain log((1 - target) / (1 - EUR)),   low <= tau.pos <= high
 
-    EUR falls with tau (its slope over log tau lies between -0.4 and 0 for the paper's gates under Gaussian log-ratios),
-    so that a gain below 5 cannot swing. tau.neg / tau.pos stays what it was.
+    1 - EUR grows like tau^p, p being 2 for the paper's gates near r = 1 and less in the tails, so that a step removes
+    gain p of the error whatever the size of the drift, and a gain below 1 cannot swing. EUR itself is a poor measure:
+    near 1 it hardly moves with tau, and such a controller lags behind a drift that shrinks as the learning rate does.
+    A step is at most a factor of 2, since an EUR of 1 says nothing of how far. tau.neg / tau.pos stays what it was.
     """
 
     KEY = "tau/log_scale"
@@ -87,7 +89,9 @@ class TargetEur:
         eur = metrics.get(f"eur/iteration_{self.iteration}")
         if eur is None:
             return {}
-        wanted = controls.get(self.KEY, 0.0) + self.gain * (eur - self.target)
+        error = math.log((1 - self.target) / max(1 - eur, 1e-12))
+        step = min(max(self.gain * error, -math.log(2)), math.log(2))
+        wanted = controls.get(self.KEY, 0.0) + step
         low, high = math.log(self.low / self.start.pos), math.log(self.high / self.start.pos)
         return {self.KEY: min(max(wanted, low), high)}
 

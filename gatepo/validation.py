@@ -154,8 +154,8 @@ OPTION_RULES: dict[type, tuple[tuple[str, Rule, str], ...]] = {
     ),
     ScheduleTauConfig: (
         ("tau.shape", one_of("constant", "linear", "cosine"), "linear is the default"),
-        ("tau.end_pos", POSITIVE, "13 is the default"),
-        ("tau.end_neg", POSITIVE, "15 is the default"),
+        ("tau.end_pos", USABLE, "13 is the default"),
+        ("tau.end_neg", USABLE, "15 is the default"),
     ),
     MatchedTauConfig: (
         ("tau.half_width", POSITIVE, "0.1 is the default"),
@@ -163,9 +163,9 @@ OPTION_RULES: dict[type, tuple[tuple[str, Rule, str], ...]] = {
     ),
     TargetEurTauConfig: (
         ("tau.target", FRACTION, "0.9 is the default"),
-        ("tau.gain", Rule("must be in (0, 5)", lambda value: 0 < value < 5), "2 is the default"),
-        ("tau.low", POSITIVE, "0.1 is the default"),
-        ("tau.high", POSITIVE, "1000 is the default"),
+        ("tau.gain", FRACTION, "0.5 is the default"),
+        ("tau.low", USABLE, "0.1 is the default"),
+        ("tau.high", USABLE, "1000 is the default"),
     ),
     ConstantAggregationConfig: (("aggregation.length", at_least(1), "sampling.max_completion_length is the default"),),
     FixedKlConfig: (
@@ -230,6 +230,8 @@ def validate_probe(config: ProbeConfig) -> None:
     """
     for key, rule, remedy in _option_rules(config.tau):
         _require(key, rule, attrgetter(key)(config), remedy)
+    still = Rule("must be one that stands still, constant or matched", lambda value: value in ("constant", "matched"))
+    _require("tau", still, config.tau.name, "type tau=paper")
     several = Rule("must name two different gates or more", lambda value: len(set(value)) == len(value) >= 2)
     _require("gates", several, config.gates, "type 'gates=[clip,erf]', say")
 
@@ -269,12 +271,31 @@ def _validate_axes(config: TrainConfig) -> None:
         if isinstance(config.correction, BoundedCorrectionConfig):
             whole = Rule("must be sequence with aggregation=geometric_mean", lambda value: value == "sequence")
             _require("correction.level", whole, config.correction.level, "type correction.level=sequence")
-    for key, part in (("tau", config.tau), ("kl", config.kl)):
-        if isinstance(part, TargetEurTauConfig | AdaptiveKlConfig):
-            above = Rule(f"must be > {key}.low = {part.low}", part.low.__lt__)
-            _require(f"{key}.high", above, part.high, "raise it")
-            again = Rule(f"must be >= 2 with {key}={part.name}, which looks beyond the first", lambda value: value >= 2)
-            _require("batch.iterations", again, config.batch.iterations, f"choose another {key}")
+    if isinstance(config.tau, TargetEurTauConfig):
+        _validate_controller(config, "tau", config.tau, "pos", config.tau.pos)
+    if isinstance(config.kl, AdaptiveKlConfig):
+        _validate_controller(config, "kl", config.kl, "coefficient", config.kl.coefficient)
+
+
+def _validate_controller(
+    config: TrainConfig, key: str, part: TargetEurTauConfig | AdaptiveKlConfig, name: str, start: float
+) -> None:
+    """What moves ``key.name`` after the last iteration of every rollout batch, between two bounds."""
+    above = Rule(f"must be > {key}.low = {part.low}", part.low.__lt__)
+    _require(f"{key}.high", above, part.high, "raise it")
+    within = Rule(
+        f"must be in [{key}.low, {key}.high] = [{part.low}, {part.high}]",
+        lambda value: part.low <= value <= part.high,
+    )
+    _require(f"{key}.{name}", within, start, "start there")
+    again = Rule(f"must be >= 2 with {key}={part.name}, which looks beyond the first", lambda value: value >= 2)
+    _require("batch.iterations", again, config.batch.iterations, f"choose another {key}")
+    whole = Rule(f"must be null with {key}={part.name}, which looks at the last of batch.iterations", _is_none)
+    _require("batch.max_deviation", whole, config.batch.max_deviation, f"choose another {key}")
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 def validate_gates(config: GatesConfig) -> None:
@@ -345,12 +366,18 @@ def _validate_devices(config: TrainConfig) -> None:
 
 def remarks(config: TrainConfig) -> list[str]:
     """What is allowed, and seldom meant."""
-    if config.batch.iterations > 1:
-        return []
-    return [
-        "batch.iterations=1 with one update per rollout batch: every ratio is 1, so all gates and temperatures give "
-        "the same training; the paper uses batch.iterations=2"
-    ]
+    found = []
+    if config.batch.iterations == 1:
+        found.append(
+            "batch.iterations=1 with one update per rollout batch: every ratio is 1, so all gates and temperatures "
+            "give the same training; the paper uses batch.iterations=2"
+        )
+    if isinstance(config.kl, FixedKlConfig) and (config.kl.reference, config.kl.estimator) == ("initial", "k1"):
+        found.append(
+            "kl.estimator=k1 with kl.reference=initial: its gradient is that of log pi alone, whose mean is 0, so that "
+            "the penalty holds nothing back; kl.estimator=k2 has the gradient of KL"
+        )
+    return found
 
 
 def _require(key: str, rule: Rule, value: object, remedy: str) -> None:

@@ -245,6 +245,22 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
             "batch.iterations must be >= 2 with kl=adaptive",
         ),
         ("tau=target_eur tau.target=1", "tau.target must be in (0, 1), got 1.0"),
+        ("tau=target_eur tau.gain=1", "tau.gain must be in (0, 1), got 1.0; 0.5 is the default"),
+        ("tau=target_eur tau.low=0", "tau.low must be in [1e-6, 1e6], what fp32 can hold the slope at, got 0.0"),
+        (
+            "tau=target_eur tau.low=11",
+            "tau.pos must be in [tau.low, tau.high] = [11.0, 1000.0], got 10.0; start there",
+        ),
+        (
+            "kl=adaptive kl.high=0.5",
+            "kl.coefficient must be in [kl.low, kl.high] = [0.001, 0.5], got 1.0; start there",
+        ),
+        (
+            "tau=target_eur batch.max_deviation=0.1",
+            "batch.max_deviation must be null with tau=target_eur, which looks at the last of batch.iterations, got",
+        ),
+        ("+method=espo kl=adaptive", "batch.max_deviation must be null with kl=adaptive"),
+        ("tau=schedule tau.end_pos=1e9", "tau.end_pos must be in [1e-6, 1e6]"),
         ("tau=target_eur tau.low=9 tau.high=8", "tau.high must be > tau.low = 9.0, got 8.0"),
         ("tau=matched tau.half_width=0", "tau.half_width must be a finite number > 0, got 0.0"),
         ("tau=schedule tau.shape=steps", "tau.shape must be one of constant, linear, cosine, got steps"),
@@ -279,6 +295,30 @@ def test_one_iteration_is_allowed_but_remarked_upon() -> None:
     assert remarks(typed()) == []
     (line,) = remarks(typed("batch.iterations=1"))
     assert "all gates and temperatures give the same training" in line
+
+
+def test_a_penalty_without_effect_is_remarked_upon() -> None:
+    assert remarks(typed("kl=fixed", "kl.estimator=k2")) == remarks(typed("kl=adaptive", "kl.estimator=k1")) == []
+    (line,) = remarks(typed("kl=fixed", "kl.estimator=k1"))
+    assert line.startswith("kl.estimator=k1 with kl.reference=initial: its gradient is that of log pi alone")
+
+
+@pytest.mark.parametrize("gate", ["aspo", "ce_gppo", "gamma"])
+def test_a_gate_with_values_below_0_has_no_geometric_mean(gate: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"^gate must have f\(r\) - f\(1\) \+ 1 > 0 with .*geometric_mean, got gate={gate} "
+    ):
+        build.objective(typed(f"gate={gate}", "aggregation=geometric_mean"))
+
+
+@pytest.mark.parametrize("tau", ["schedule", "target_eur"])
+def test_a_gate_without_tau_has_none_that_moves(tau: str) -> None:
+    for gate in ("clip", "none", "aspo"):
+        with pytest.raises(
+            UserError, match=rf"^tau must be a constant with gate={gate}, .* got tau={tau}; type tau=paper"
+        ):
+            build.objective(typed(f"gate={gate}", f"tau={tau}"))
+    build.objective(typed("gate=arctan", f"tau={tau}"))
 
 
 def test_a_runs_own_config_is_read_back_the_same(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from torch import Tensor
 from gatepo import build, cli, outside
 from gatepo.errors import UserError
 from gatepo.objective import gates
-from gatepo.objective.custom import CustomGate, custom_gate, first_half
+from gatepo.objective.custom import TAUS, CustomGate, custom_gate, first_half
 from gatepo.objective.integral import IntegratedValue
+from gatepo.objective.symbolic import exact
 from gatepo.objective.symbolic.expression import FUNCTIONS, TAU, ExpressionError, X, parse, text_of
 from gatepo.objective.symbolic.lower import lower
 from gatepo.objective.symbolic.worker import ask
@@ -168,6 +169,20 @@ def test_a_root_is_found_where_no_closed_form_is() -> None:
     assert first_half(lower(parse("where(x <= 1.25, 1, 0)")), 10.0) == pytest.approx(0.25, rel=1e-12)
 
 
+def test_numbers_of_a_formula_are_folded_into_torchs_calls() -> None:
+    tree = parse("sqrt(10)*atan(sqrt(10)*x) + atan(7*sqrt(10))")  # sqrt(10) occurs more than once, and is no tensor
+    want = [float(tree.subs(X, sympy.Float(x, 40))) for x in (0.3, 2.0)]
+    assert lower(tree)(f64(0.3, 2.0), f64(1.0)).tolist() == pytest.approx(want, rel=1e-13)
+
+
+def test_nested_exponentials_end() -> None:
+    """exp(exp(4.85e8)) has more digits than a memory holds; where it cannot matter it is its limit."""
+    assert exact.TAUS == TAUS
+    gate = custom_gate(slope="exp(1 - cosh(tau*(x-1)))")
+    got = gate.slope(torch.tensor([0.9, 1.0, 1.1, 4.85e8]), torch.tensor(10.0), POSITIVE)
+    assert got.tolist() == pytest.approx([math.exp(1 - math.cosh(1)), 1, math.exp(1 - math.cosh(1)), 0], rel=1e-5)
+
+
 def test_a_custom_gate_is_its_text() -> None:
     gate = custom_gate(slope=BUILT_IN["erf"])
     again = pickle.loads(pickle.dumps(gate))
@@ -208,6 +223,15 @@ def test_a_custom_gate_is_its_text() -> None:
         ("slope=1/x", "gate.slope must be finite and real on [0, 20], got infinity at x = 0, tau = 10"),
         ("slope=2/(3-x)", "gate.slope must be finite and real on [0, 20], got"),
         ("slope=sqrt(2-x)", "gate.slope must be finite and real on [0, 20], got an imaginary number at x = 2.001"),
+        ("slope=x**(0/0)", "gate.slope must be finite and real on [0, 20], got 'x**(0/0)' (Invalid NaN comparison)"),
+        ("slope=where(sqrt(-1)*x < 1, 1, 1)", "gate.slope must be finite and real on [0, 20], got 'where(sqrt(-1)*x"),
+        ("slope=max(x, sqrt(-1))", "gate.slope must give max real numbers, got x, I; mend the call"),
+        (
+            "slope=1+(x-1)/(tau-5)",
+            "gate.slope must be finite and real up to the ratio e^20, got none at x = 2.1e-09, tau",
+        ),
+        ("slope=sin(x)/sin(1)", "gate.slope must have an integral, got a slope that needs more than 100000 cells"),
+        ("slope=x**x**x**x", "gate.slope must be finite and real on [0, 20], got 1.02066e+6 at x = 2.029"),
         ("value=log(x)", "gate.value must be finite and real on [0, 20], got infinity at x = 0"),
         ("value=2*sqrt(x)", "gate.value must have a slope that is finite and real on [0, 20], got infinity at x = 0"),
         ("value=where(x<=1.2,x,0)", "gate.value must be continuous on [0, 20], got a jump of 1.2 at x = 1.20"),

@@ -81,6 +81,13 @@ def test_filtered_completions_are_not_learned_from(reward: RewardFunction) -> No
         trained(algorithm(reward, "updates=1", "sampling.max_completion_length=2", "sampling.overlong=filter"))
 
 
+def test_maxrl_refuses_rewards_that_would_turn_its_sign(reward: RewardFunction) -> None:
+    advantage = algorithm(reward, "advantage=max_rl").advantage
+    assert advantage(torch.tensor([[0.0, 2.0]]))[0].tolist() == pytest.approx([-1, 1], abs=1e-3)
+    with pytest.raises(TrainingStopped, match=r"^advantage=max_rl must have rewards >= 0, .* got -0\.5; leave out"):
+        advantage(torch.tensor([[-0.5, 0.25]]))  # the mean is -0.125, and the better one would be pushed down
+
+
 def test_the_noise_floor_of_eur_is_measured_once(reward: RewardFunction) -> None:
     rows, _ = trained(algorithm(reward, "updates=3"))
     assert rows[0]["eur/noise_floor"] == pytest.approx(1, abs=1e-6)  # fp32
@@ -103,4 +110,4 @@ def test_tau_follows_eur_and_the_schedule(reward: RewardFunction) -> None:
     assert steered[2]["tau/pos"] > 10  # EUR was above the target
     assert state.controls["tau/log_scale"] > 0
     scheduled, _ = trained(algorithm(reward, "updates=4", "tau=schedule"))
-    assert [row["tau/pos"] for row in scheduled] == pytest.approx([1, 4, 7, 10])
+    assert [row["tau/pos"] for row in scheduled] == pytest.approx([1, 5, 9, 13])  # its end, too

@@ -258,6 +258,13 @@ def test_a_gates_value_is_the_integral_of_its_slope(gate: str) -> None:
         assert (value[1:] - value[0] - integral).abs().max() < 1e-4
 
 
+def test_every_gate_of_a_peer_is_1_at_1() -> None:
+    one, tau = torch.ones(1, dtype=torch.float64), torch.tensor(10.0, dtype=torch.float64)
+    for gate in ("cispo", "ce_gppo", "aspo", "gamma", "dual_clip"):
+        values = [gates.get(gate).value(one, tau, torch.tensor(sign)).item() for sign in (True, False)]
+        assert values == pytest.approx([1, 1], abs=1e-12), gate
+
+
 def test_hand_worked_coefficients() -> None:
     """c = r f'(r) at r = 2 and r = 1/4, for A > 0 and A < 0, by hand from the papers."""
     worked = {

@@ -319,7 +319,50 @@ def test_tails_of_known_distributions() -> None:
     for alpha in (1.5, 3.0):  # Pareto: P(x > t) = t^-alpha
         assert tails(uniform ** (-1 / alpha))["gradient/tail_index"] == pytest.approx(alpha, rel=0.05)
     assert tails(torch.ones(100)) == {"gradient/kurtosis": pytest.approx(1)}
-    assert tails(torch.ones(39)) == {}
+    assert tails(torch.ones(39)) == tails(torch.zeros(100)) == {}
+    # half of the tokens are clipped: E[x^4] = E[x^2] = 1/2, and (1/2) / (1/2)^2 = 2
+    assert tails(torch.cat([torch.ones(100), torch.zeros(100)])) == {"gradient/kurtosis": pytest.approx(2)}
+    assert "gradient/tail_index" not in tails(torch.cat([torch.ones(3), torch.zeros(100)]))
+
+
+def test_a_token_that_has_all_but_vanished_leaves_gmpo_finite() -> None:
+    """fp32, A > 0, log-ratios -18 and 0: f(r) = r, so the loss is -sqrt(e^-18) and its gradient half of that, twice."""
+    logp_NT, anchor_NT = torch.tensor([[-20.0, -1.0]], requires_grad=True), torch.tensor([[-2.0, -1.0]])
+    loss, _ = policy_loss(
+        Objective(gate=gates.get("clip"), tau=ConstantTau(), ratio=TokenRatio(), aggregation=GeometricMean()),
+        logp_NT=logp_NT,
+        anchor_NT=anchor_NT,
+        sampler_NT=anchor_NT,
+        entropy_NT=torch.zeros(1, 2),
+        advantage_N=torch.ones(1),
+        mask_NT=torch.ones(1, 2, dtype=torch.bool),
+        totals=Totals(completions=1, tokens=2),
+    )
+    (gradient,) = torch.autograd.grad(loss, logp_NT)
+    assert loss.item() == pytest.approx(-math.exp(-9), rel=1e-5)
+    assert gradient[0].tolist() == pytest.approx([-math.exp(-9) / 2] * 2, rel=1e-5)
+
+
+def test_which_kl_estimators_have_the_gradient_of_kl() -> None:
+    """Exact expectations over 5 tokens, which do not move with the policy that learns."""
+    logits, other = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits.requires_grad_()
+    mask = torch.ones(1, 5, dtype=torch.bool)
+
+    def gradient(loss: Tensor) -> Tensor:
+        return torch.autograd.grad(loss, logits, retain_graph=True)[0]
+
+    p, q = logits.log_softmax(0), other.log_softmax(0)
+    wanted = {"initial": gradient((p.exp() * (p - q)).sum()), "sampling": gradient((q.exp() * (q - p)).sum())}
+    right = set()
+    for reference, drawn_from in (("initial", p), ("sampling", q)):
+        for estimator in ("k1", "k2", "k3"):
+            penalty = KlPenalty(reference=reference, estimator=estimator, coefficient=1.0)
+            found = gradient((drawn_from.detach().exp() * penalty(p[None], q[None], mask)[0]).sum())
+            if torch.allclose(found, wanted[reference]):
+                right.add((reference, estimator))
+            assert (found.abs().max() < 1e-12) == ((reference, estimator) == ("initial", "k1"))
+    assert right == {("initial", "k2"), ("sampling", "k1"), ("sampling", "k3")}
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])

@@ -12,7 +12,7 @@ from test_run import metrics
 from gatepo import cli
 from gatepo.errors import UserError
 from gatepo.probe.__main__ import task
-from gatepo.probe.measure import cosines
+from gatepo.probe.measure import cosines, dots
 
 cli.register()
 
@@ -70,13 +70,14 @@ def test_matched_widths_bring_the_gates_together(run: Path) -> None:
 
 def test_cosines_worked_by_hand() -> None:
     # (1, 0) and (1, 1): 1 / sqrt(2)
-    got = cosines([torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])])
-    torch.testing.assert_close(got, torch.tensor([[1.0, 2**-0.5], [2**-0.5, 1.0]]))
+    got = cosines(dots([torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])], part=1))
+    torch.testing.assert_close(got, torch.tensor([[1.0, 2**-0.5], [2**-0.5, 1.0]], dtype=torch.float64))
 
 
 def test_what_cannot_be_probed_is_said(run: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
     for arguments, words in (
+        ([f"run={run}", "tau=target_eur"], "tau must be one that stands still, constant or matched, got target_eur"),
         (["run=nowhere"], "run must be the folder of a run, got nowhere"),
         ([f"run={tmp_path}"], "run must be a run with checkpoints"),
         ([f"run={run}", "gates=[erf]"], r"gates must name two different gates or more, got \['erf'\]"),

@@ -20,7 +20,7 @@ from gatepo.objective.properties import broken_properties, examine
 from gatepo.objective.symbolic.expression import parse
 from gatepo.objective.symbolic.lower import lower
 from gatepo.objective.symbolic.proofs import properties
-from gatepo.schema import CustomGateConfig, GateConfig, GatesConfig
+from gatepo.schema import ClipGateConfig, CustomGateConfig, GateConfig, GatesConfig
 
 lowered = cache(lambda text: lower(parse(text)))
 SIDES = [(name, sign) for name in gates.names() for sign in (True, False)]
@@ -183,6 +183,14 @@ def test_a_gate_of_ones_own_is_shown_beside_the_others() -> None:
     assert row.formula.value is None
     with pytest.raises(UserError, match=r"gates must be among sigmoid, erf, .*, got tanh; e\.g\. gates=\[clip,erf\]"):
         chosen(GatesConfig(gate=custom, gates=["tanh"]))
+
+
+def test_a_family_with_settings_of_its_own_is_shown_whatever_gates_names() -> None:
+    wide = ClipGateConfig(name="clip", eps_low=0.2, eps_high=0.5)
+    assert list(chosen(GatesConfig(gate=wide, gates=["erf"]))) == ["erf", "clip"]
+    assert list(chosen(GatesConfig(gate=GateConfig(name="erf"), gates=["arctan"]))) == ["arctan"]
+    with pytest.raises(UserError, match=r"^gates must name a gate, got \[\]; e\.g\. gates=\[clip,erf\]"):
+        chosen(GatesConfig(gate=wide, gates=[]))
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,7 @@ def test_a_run_logs_eur_of_every_update_whatever_its_micro_batches(tmp_path: Pat
         ({"loss_type": "sapo"}, "loss_type must be one of grpo, bnpo, dr_grpo, dapo, luspo, got 'sapo'; here it picks"),
         ({"epsilon_high": 0.28}, r"epsilon_high must be left out beside a gate, .* got 0.28; give .*eps_high"),
         ({"delta": 3.0}, "delta must be left out beside a gate"),
+        ({"vespo_k_neg": 4.0}, "vespo_k_neg must be left out beside a gate, where it does nothing, got 4.0"),
         ({"sapo_temperature_pos": 10.0}, "sapo_temperature_pos must be left out .* give tau="),
     ],
 )

@@ -67,6 +67,17 @@ def test_clip_is_verls_own_loss(aggregation: str) -> None:
     assert ours["actor/eur/token_mean"] == pytest.approx(1 - figures["actor/pg_clipfrac"]), "eq. 12 for GRPO"
 
 
+@pytest.mark.parametrize("c", [1.2, 3.0])
+def test_dual_clip_is_verls_own_loss_as_it_is(c: float) -> None:
+    config = actor(clip_ratio_low=0.2, clip_ratio_high=0.28, clip_ratio_c=c)
+    wanted, wanted_NT, _ = verls("vanilla", config)
+    found, found_NT, _ = verls("gatepo_dual_clip", config)
+    assert found == pytest.approx(wanted, rel=1e-6)
+    assert torch.allclose(found_NT, wanted_NT, atol=1e-7)
+    if c == 1.2:
+        assert not torch.allclose(found_NT, verls("gatepo_clip", config)[1], atol=1e-7), "c acts on these tokens"
+
+
 def test_sigmoid_has_the_gradient_of_verls_sapo() -> None:
     config = actor(tau_pos=10.0, tau_neg=12.0)
     _, wanted_NT, _ = verls("sapo", config)

@@ -34,13 +34,16 @@ class Row:
 def chosen(settings: GatesConfig) -> dict[str, Gate]:
     """The gates to show, by name: the families of ``gates=``, and the one that ``gate=`` sets up."""
     wanted = list(settings.gates if settings.gates is not None else gates.names())
+    if not wanted:
+        raise UserError("gates must name a gate, got []; e.g. gates=[clip,erf], or leave it out for all of them")
     unknown = [name for name in wanted if name not in gates.names()]
     if unknown:
         known = ", ".join(gates.names())
         raise UserError(f"gates must be among {known}, got {', '.join(unknown)}; e.g. gates=[clip,erf]")
     shown = {name: gates.get(name) for name in wanted}
-    if settings.gate.name in wanted or settings.gate.name not in gates.names():
-        shown[settings.gate.name] = build.gate(settings.gate, (settings.at,))
+    name, own = settings.gate.name, build.gate(settings.gate, (settings.at,))
+    if name in wanted or name not in gates.names() or own != gates.get(name):
+        shown[name] = own
     return shown
 
 

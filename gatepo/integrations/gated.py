@@ -42,7 +42,7 @@ def gated(gate: Gate, tau: Tau, log_ratio_NT: Tensor, advantage_NT: Tensor) -> G
     tau_NT = tau_by_sign(advantage_NT, tau)
     positive_NT = advantage_NT > 0
     at_one_NT = gate.value(torch.ones_like(tau_NT), tau_NT, positive_NT)
-    value_NT = gate.value(ratio_NT, tau_NT, positive_NT) - at_one_NT + 1
+    value_NT = gate.value(ratio_NT, tau_NT, positive_NT) - (at_one_NT - 1)
     with torch.no_grad():
         slope_NT = gate.slope(ratio_NT, tau_NT, positive_NT)
     return Gated(value_NT=value_NT, slope_NT=slope_NT)

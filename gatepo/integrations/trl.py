@@ -33,7 +33,10 @@ from gatepo.objective.telemetry import effective_update_ratio
 log = logging.getLogger(__name__)
 
 AGGREGATIONS = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")  # loss types that take ratio times advantage as it is
-OF_OTHER_LOSSES = ("epsilon", "epsilon_high", "delta", "sapo_temperature_pos", "sapo_temperature_neg")
+OF_OTHER_LOSSES = (
+    *("epsilon", "epsilon_high", "delta", "sapo_temperature_pos", "sapo_temperature_neg"),
+    *("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"),
+)
 
 
 class GateTrainer(GRPOTrainer):

@@ -3,9 +3,9 @@
 verl loads this module by itself in each of its processes where gatepo is installed (its entry points ``verl.plugins``);
 without installation ``VERL_USE_EXTERNAL_MODULES=gatepo.integrations.verl`` does the same.
 
-What a loss needs comes from the actor's config: ``tau_pos`` and ``tau_neg``; ``clip_ratio_low`` and ``clip_ratio_high``
-for gates that have ``eps_low`` and ``eps_high``; ``loss_agg_mode`` ("seq-mean-token-mean" is the paper's, eq. 2).
-``gatepo_clip`` is eq. 1, without verl's dual clip: ``clip_ratio_c`` belongs to verl's own losses.
+What a loss needs comes from the actor's config: ``tau_pos`` and ``tau_neg``; ``clip_ratio_low``, ``clip_ratio_high``
+and ``clip_ratio_c`` for gates that have ``eps_low``, ``eps_high`` and ``c``; ``loss_agg_mode`` ("seq-mean-token-mean"
+is the paper's, eq. 2). ``gatepo_clip`` is eq. 1, without verl's own dual clip: that is ``gatepo_dual_clip``.
 
 Axes: N completions, T tokens.
 """
@@ -77,9 +77,8 @@ def register(name: str, gate: str | Gate) -> None:
 def _bounded(gate: Gate, config: Any) -> Gate:
     """The gate, its bounds, if it has any, taken from the config; ``clip_ratio`` stands in for None, as in verl."""
     ratios = {"eps_low": config.clip_ratio_low, "eps_high": config.clip_ratio_high}
-    given = {
-        name: config.clip_ratio if ratio is None else ratio for name, ratio in ratios.items() if hasattr(gate, name)
-    }
+    bounds = {name: config.clip_ratio if ratio is None else ratio for name, ratio in ratios.items()}
+    given = {name: bound for name, bound in (bounds | {"c": config.clip_ratio_c}).items() if hasattr(gate, name)}
     return replace(gate, **given) if given else gate  # type: ignore[type-var]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,12 +20,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gatepo.objective.gates import Formula
-from gatepo.objective.integral import IntegratedValue
+from gatepo.objective.integral import IntegratedValue, NoIntegral
 
 if TYPE_CHECKING:
     from gatepo.objective.symbolic.lower import Program
 
-TAUS = (1.0, 5.0, 10.0, 15.0)  # at which forms are compared
+TAUS = (1.0, 5.0, 10.0, 15.0)  # at which forms are compared; a test holds symbolic/exact.py to them
 FAR_TAUS = (1e-3, 1.0, 10.0, 1e4)  # at which a formula must stay finite in fp32
 LARGEST_SLOPE = 1e6  # on [0, 20]; beyond it is a pole
 SLOPE_ERROR = 1e-4  # of f' in fp32, absolute
@@ -72,7 +73,7 @@ def custom_gate(*, slope: str | None = None, value: str | None = None, taus: Seq
       ExpressionError: no formula, not finite on [0, 20], its slope at 1 is not 1, or not computable in fp32. The
         message is the rule, what was received and the remedy.
     """
-    from gatepo.objective.symbolic.expression import parse
+    from gatepo.objective.symbolic.expression import ExpressionError, parse
 
     assert (slope is None) != (value is None), "exactly one of slope and value"
     given, text = ("slope", slope) if slope is not None else ("value", str(value))
@@ -82,9 +83,14 @@ def custom_gate(*, slope: str | None = None, value: str | None = None, taus: Seq
     _require_finite(slope_tree, "must have a slope that is", taus)
     _require_one_at_one(slope_tree, given, taus)
     gate = CustomGate(given=given, text=str(text))
-    _derived(given, str(text))  # refuses what fp32 cannot hold
-    if given == "value":
-        _require_no_jump(gate, taus)
+    try:
+        gate.value(torch.ones(len(taus)), torch.tensor(taus), torch.tensor(True))  # refuses what fp32 cannot hold
+        if given == "value":
+            _require_no_jump(gate, taus)
+    except NoIntegral as error:
+        raise ExpressionError(
+            f"must have an integral, got a slope that needs {error}; let it stop oscillating"
+        ) from None
     return gate
 
 
@@ -124,9 +130,9 @@ def _derived(given: str, text: str) -> _Derived:
 
     slope_tree = _slope_tree(given, parse(text))
     slope_text = text if given == "slope" else text_of(slope_tree)
-    asked = [("half_widths", slope_text), *([("values", slope_text)] if given == "slope" else [])]
-    widths, *found = ask(*asked)
-    slope_tree, guarded = _precise(slope_text)
+    asked = [("numbers", slope_text), ("half_widths", slope_text)]
+    numbers, widths, *found = ask(*asked, *([("values", slope_text)] if given == "slope" else []))
+    slope_tree, guarded = _precise(slope_text, _exact(numbers))
     slope = lower(slope_tree, guarded=guarded)
     value_text, value_note = _closed_form(slope, [text] if given == "value" else found[0] or [], given)
     half_width, width_note = _half_width(slope, widths or [])
@@ -149,7 +155,7 @@ def _slope_tree(given: str, tree: Any) -> Any:
     return tree if given == "slope" else derive.slope(tree)
 
 
-def _precise(text: str) -> tuple[Any, bool]:
+def _precise(text: str, exact: dict[tuple[float, float], float]) -> tuple[Any, bool]:
     """A tree of the slope that keeps its digits in fp32 from ratio 1e-9 to e^20, and whether it must be guarded.
 
     Raises:
@@ -159,7 +165,6 @@ def _precise(text: str) -> tuple[Any, bool]:
     from gatepo.objective.symbolic.lower import lower
     from gatepo.objective.symbolic.worker import ask
 
-    exact = _exact(parse(text))
     trouble = ""
     for tree in map(parse, _forms(text, lambda: ask(("simpler", text))[0])):
         guarded = not _stays_finite(lower(tree))
@@ -187,22 +192,27 @@ def _stays_finite(program: Program) -> bool:
 
 
 def _points() -> Tensor:
-    """Ratios as fp32 holds them: near 1, on [0, 20], and out to both ends of what the ratio is clamped to."""
-    near = [1 + sign * 10.0**-k for k in range(1, 6) for sign in (-1, 1)]
-    return torch.tensor([2.1e-9, 1e-6, 0.01, 0.3, 0.6, *near, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 100, 1e4, 1e6, 4.85e8])
+    from gatepo.objective.symbolic.exact import POINTS
+
+    return torch.tensor(POINTS)
 
 
-def _exact(tree: Any) -> dict[tuple[float, float], float]:
-    """The formula by sympy with 30 digits, by (ratio, tau)."""
-    import sympy
+def _exact(numbers: list[float | None] | None) -> dict[tuple[float, float], float]:
+    """f' by (ratio, tau), from what the worker computed with 40 digits."""
+    from gatepo.objective.symbolic.exact import POINTS
+    from gatepo.objective.symbolic.expression import ExpressionError
 
-    from gatepo.objective.symbolic.expression import TAU, X
-
-    return {
-        (ratio, tau): float(tree.subs({X: sympy.Float(ratio, 40), TAU: sympy.Float(tau, 40)}).evalf(30))
-        for ratio in _points().tolist()
-        for tau in TAUS
-    }
+    if numbers is None:
+        raise ExpressionError("must be computable to 40 digits, got nothing in time; write it with fewer nested powers")
+    exact = {}
+    for (ratio, tau), number in zip(product(POINTS, TAUS), numbers, strict=True):
+        if number is None:
+            raise ExpressionError(
+                f"must be finite and real up to the ratio e^20, got none at x = {ratio:.6g}, tau = {tau:g}; "
+                "write it so that it has no pole there"
+            )
+        exact[ratio, tau] = number
+    return exact
 
 
 def _fp32_error(program: Program, exact: dict[tuple[float, float], float]) -> str:
@@ -288,18 +298,19 @@ def first_half(slope: Callable[[Tensor, Tensor], Tensor], tau: float) -> float:
 
 def _require_finite(tree: Any, what: str, taus: Sequence[float]) -> None:
     """Finite and real on [0, 20]: looked at in float64 on 20,001 points, and where that fails, exactly."""
-    from gatepo.objective.symbolic.expression import TAU, ExpressionError, X, words_of
+    from gatepo.objective.symbolic.exact import exactly, is_finite_real, words_of
+    from gatepo.objective.symbolic.expression import ExpressionError
     from gatepo.objective.symbolic.lower import lower
 
     ratio = torch.linspace(0, 20, 20_001, dtype=torch.float64)
-    program = lower(tree)
+    program, exact = lower(tree), exactly(tree)
     for tau in taus:
         found = program(ratio, torch.tensor(tau, dtype=torch.float64))
         for suspect in ratio[~(found.abs() <= LARGEST_SLOPE)][:100].tolist():
-            exact = tree.subs({X: suspect, TAU: tau}).evalf(30)
-            if not (exact.is_real and exact.is_finite and abs(exact) <= LARGEST_SLOPE):
+            number = exact(suspect, tau)
+            if not (is_finite_real(number) and abs(number) <= LARGEST_SLOPE):
                 raise ExpressionError(
-                    f"{what} finite and real on [0, 20], got {words_of(exact)} at x = {suspect:g}, tau = {tau:g}; "
+                    f"{what} finite and real on [0, 20], got {words_of(number)} at x = {suspect:g}, tau = {tau:g}; "
                     "write it so that it has no pole there"
                 )
 

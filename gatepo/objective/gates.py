@@ -311,7 +311,7 @@ class Aspo:
 class Gamma:
     """VESPO's weight c = r f'(r) = r^k exp(lambda (1 - r)), with k and lambda by the sign of A. ``tau`` is not used.
 
-    The value is an incomplete gamma function: f(r) = exp(lambda) Gamma(k) / lambda^k P(k, lambda r), up to a constant.
+    The value is an incomplete gamma function: f(r) = exp(lambda) Gamma(k) / lambda^k P(k, lambda r), moved to f(1) = 1.
     The slope peaks at r = (k - 1) / lambda, which is below 1 for A > 0: property (ii) does not hold.
 
     Source: VESPO, arXiv:2602.10693; defaults as in TRL's ``vespo_*`` options.
@@ -351,7 +351,8 @@ class Gamma:
 
 def _gamma_value(ratio: Tensor, k: float, rate: float) -> Tensor:
     scale = math.exp(rate + math.lgamma(k) - k * math.log(rate))
-    return scale * torch.special.gammainc(torch.full_like(ratio, k), rate * ratio)
+    shape, at_one = torch.full_like(ratio, k), torch.tensor([k, rate], dtype=torch.float64)
+    return scale * (torch.special.gammainc(shape, rate * ratio) - torch.special.gammainc(*at_one).item()) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,13 @@ Slope = Callable[[Tensor, Tensor], Tensor]  # f'(ratio, tau)
 TOLERANCE = 1e-10  # of one cell's integral, absolute and relative; the value then holds to 1e-8
 LARGEST_LOG_RATIO = 88.0  # the bound of ratio.clamp
 FIRST_WIDTH = 0.05  # of a cell, before any is halved
+MOST_CELLS = 100_000  # a slope that needs more oscillates far out, and no table of it ends
 HALVINGS = 40  # of a cell that holds a kink or a jump of the slope
 POINTS = 10  # of a Gauss-Legendre rule
+
+
+class NoIntegral(ValueError):
+    """A slope whose integral no table holds to the stated error; the message says how far it went."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +74,8 @@ def _table(slope: Slope, tau: float) -> _Table:
             break
         middle = (node_K[1:] + node_K[:-1])[coarse_C] / 2
         node_K = torch.cat([node_K, middle]).unique()
+        if len(node_K) > MOST_CELLS:
+            raise NoIntegral(f"more than {MOST_CELLS} cells up to the ratio e^{LARGEST_LOG_RATIO:g} at tau = {tau:g}")
     total_K = torch.cat([torch.zeros(1, dtype=torch.float64), _integrals(rate, node_K[:-1], node_K[1:]).cumsum(0)])
     at_one = total_K[torch.searchsorted(node_K, torch.zeros((), dtype=torch.float64))]
     return _Table(tau=tau, node_K=node_K, value_K=1 + total_K - at_one, rate_K=rate(node_K))

@@ -8,6 +8,9 @@ With x = log q - log p of the sampled token, p the policy that the expectation i
 
 Source: Schulman, *Approximating KL Divergence*, 2020.
 
+That is about their values. In a loss the samples stay as they are, and the mean of the gradient is that of KL for k2
+where p is the policy that learns ("initial"), and for k1 and k3 where it is not ("sampling"); 0 for k1 and "initial".
+
 Axes: N completions, T tokens.
 """
 

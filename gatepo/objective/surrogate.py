@@ -99,7 +99,8 @@ def policy_loss(
     tau_N1 = tau_by_sign(advantage_N, objective.tau)[:, None]
     positive_N1 = (advantage_N > 0)[:, None]
     at_one_N1 = objective.gate.value(torch.ones_like(tau_N1), tau_N1, positive_N1)
-    value_NT = objective.gate.value(ratio_NT, tau_N1, positive_N1) - at_one_N1 + 1
+    # f(1) - 1 first: with f(r) + 1 in between, fp32 would make 0 of the clip's f(r) = r below 6e-8, and GMPO's log NaN.
+    value_NT = objective.gate.value(ratio_NT, tau_N1, positive_N1) - (at_one_N1 - 1)
     with torch.no_grad():
         correction_NT = objective.correction(anchor_NT, sampler_NT, mask_NT)
         slope_NT = objective.gate.slope(ratio_NT, tau_N1, positive_N1)

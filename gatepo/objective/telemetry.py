@@ -5,6 +5,7 @@ Axes: N completions of the whole update, T tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -75,7 +76,7 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
         "coefficient/mean": (ratio_M * slope_M).mean().item(),
         "coefficient/ess": effective_sample_size(coefficient_M).item(),
         **gradient_shares(log_ratio_M, (advantage_M * coefficient_M).abs()),
-        **tails(advantage_M * coefficient_M),
+        **tails((advantage_M * coefficient_M)[advantage_M != 0]),
         "kl/sampling": (ratio_M - 1 - log_ratio_M).mean().item(),  # k3 of KL(pi_old || pi_theta)
         "ratio/mean": ratio_M.mean().item(),
         "ratio/min": ratio_M.min().item(),
@@ -120,21 +121,21 @@ def gradient_shares(log_ratio_M: Tensor, size_M: Tensor) -> dict[str, float]:
 
 
 def tails(factor_M: Tensor) -> dict[str, float]:
-    """How heavy the tails of A c are, over tokens with A != 0.
+    """How heavy the tails of A c are, over tokens with A != 0; those that the gate takes out count as 0.
 
     ``gradient/kurtosis`` is E[x^4] / E[x^2]^2 about 0 (3 for a normal distribution); ``gradient/tail_index`` is Hill's
     estimate of alpha in P(|x| > t) ~ t^-alpha from the largest twentieth: below 4 the fourth moment is infinite, below
-    2 the variance. Left out where fewer than 40 tokens count, or all of the largest are equal.
+    2 the variance. Left out where fewer than 40 tokens count, or all of the largest are equal, or one is 0.
 
     Source: the view of Garg et al., arXiv:2102.10264, on PPO's gradients; Hill 1975.
     """
-    size_M = factor_M[factor_M != 0].double().abs()
-    if len(size_M) < 40:
+    size_M = factor_M.double().abs()
+    if len(size_M) < 40 or not size_M.any():
         return {}
     kurtosis = {"gradient/kurtosis": ((size_M**4).mean() / (size_M**2).mean() ** 2).item()}
     largest_K = size_M.topk(len(size_M) // 20 + 1).values
     spacing = torch.log(largest_K[:-1] / largest_K[-1]).mean().item()
-    return kurtosis if spacing == 0 else kurtosis | {"gradient/tail_index": 1 / spacing}
+    return kurtosis if spacing in (0, math.inf) else kurtosis | {"gradient/tail_index": 1 / spacing}
 
 
 def _stride(values_M: Tensor, most: int = 1_000_000) -> int:

@@ -21,7 +21,7 @@ from gatepo.errors import UserError
 from gatepo.objective.surrogate import Objective
 from gatepo.plan.__main__ import table
 from gatepo.probe.figure import draw
-from gatepo.probe.measure import Reading, cosines, read
+from gatepo.probe.measure import Reading, read
 from gatepo.probe.stored import Stored, stored_batches
 from gatepo.schema import ProbeConfig, TrainConfig
 
@@ -45,14 +45,16 @@ def task(composed: DictConfig) -> None:
     trained = config.read(run / "config.yaml")
     objectives = gate_objectives(settings, trained)
     readings: dict[str, list[Reading]] = {name: [] for name in objectives}
+    cosines: list[torch.Tensor] = []
     stored = list(stored_batches(run))
     for one in tqdm(stored, desc="probe", unit="batch", disable=len(stored) == 1):
-        for name, reading in read_stored(trained, one, objectives).items():
+        found, cosine_KK = read_stored(trained, one, objectives)
+        cosines.append(cosine_KK)
+        for name, reading in found.items():
             readings[name].append(reading)
     out = Path(settings.out) if settings.out else run
     out.mkdir(parents=True, exist_ok=True)
-    batches = zip(*readings.values(), strict=True)
-    cosine_KK = torch.stack([cosines([reading.gradient_D for reading in batch]) for batch in batches]).mean(dim=0)
+    cosine_KK = torch.stack(cosines).nanmean(dim=0)
     print(report(settings, objectives, readings, cosine_KK, stored))
     (out / "probe.json").write_text(json.dumps(as_json(readings, cosine_KK, stored), indent=2) + "\n", encoding="utf-8")
     print(out / "probe.json")
@@ -69,8 +71,10 @@ def gate_objectives(settings: ProbeConfig, trained: TrainConfig) -> dict[str, Ob
     return found
 
 
-def read_stored(trained: TrainConfig, stored: Stored, objectives: dict[str, Objective]) -> dict[str, Reading]:
-    """One batch under its checkpoint's weights."""
+def read_stored(
+    trained: TrainConfig, stored: Stored, objectives: dict[str, Objective]
+) -> tuple[dict[str, Reading], torch.Tensor]:
+    """One batch under its checkpoint's weights: readings, and cosines between the gradients."""
     model, _ = build.load(trained)
     build.load_weights(trained, model, stored.path)
     policy = Policy(model, trained.sampling.temperature, build.dtype(trained))

@@ -31,10 +31,11 @@ def draw(readings: dict[str, list[Reading]], cosine_KK: Tensor, path: Path) -> P
         left.plot(log_ratio_M[order], slope_M[order], ".", markersize=2, label=name)
         coefficient_M = np.exp(log_ratio_M) * slope_M
         middle.hist(np.clip(coefficient_M, 0, 2), bins=BINS, range=(0, 2), histtype="step", label=name)
-    left.set(xlabel="log r", ylabel="slope f'(r) of each token")
-    left.legend(fontsize="small", markerscale=4)
+    reach = max(0.05, float(np.quantile(np.abs(log_ratio_M), 0.99)))  # single tokens lie 10 nats and more away
+    left.set(xlabel="log r, 99% of the tokens", ylabel="slope f'(r) of each token", xlim=(-reach, reach))
     middle.set(xlabel="coefficient r f'(r), those above 2 at 2", ylabel="tokens", yscale="log")
-    middle.legend(fontsize="small")
+    handles, labels = middle.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
     names = list(readings)
     right.imshow(cosine_KK, vmin=-1, vmax=1, cmap="RdBu")
     right.set_xticks(range(len(names)), names, rotation=45, ha="right")

@@ -25,14 +25,13 @@ class Reading:
 
     record: TokenRecord
     group_N: Tensor
-    gradient_D: Tensor  # of the loss (eq. 2), as an update would have seen it, before clipping
+    grad_norm: float  # of the loss (eq. 2), as an update would have seen it, before clipping
     spread: float  # mean over groups of |P g_p - g|^2, g_p being a group's share of the gradient g
 
     def figures(self) -> dict[str, float]:
         """EUR (eq. 12; by sign of A), coefficient, size and noise of the gradient."""
         record, mask_NT = self.record, self.record.mask_NT
         coefficient_M = (record.log_ratio_NT.exp() * record.slope_NT)[mask_NT]
-        norm = self.gradient_D.norm().item()
         found = {"eur": effective_update_ratio(record.slope_NT, mask_NT, self.group_N).item()}
         signs = {"eur/positive": record.advantage_N > 0, "eur/negative": record.advantage_N < 0}
         for name, chosen_N in signs.items():
@@ -42,8 +41,10 @@ class Reading:
         return found | {
             "coefficient/mean": coefficient_M.mean().item(),
             "coefficient/max": coefficient_M.max().item(),
-            "grad_norm": norm,
-            "noise_over_signal": self.spread / (norm**2 * len(torch.unique(self.group_N))) if norm else float("nan"),
+            "grad_norm": self.grad_norm,
+            "noise_over_signal": self.spread / (self.grad_norm**2 * len(torch.unique(self.group_N)))
+            if self.grad_norm
+            else float("nan"),
         }
 
 
@@ -54,16 +55,17 @@ def read(
     anchor_NT: Tensor,
     totals: Totals,
     objectives: dict[str, Objective],
-) -> dict[str, Reading]:
+) -> tuple[dict[str, Reading], Tensor]:
     """Run every group once forward, and once backward for each objective that learns from it.
 
     Args:
       policy: under the weights of the checkpoint; the gradient flows through its log-probability.
-      parameters: of the policy; each objective's gradient is kept whole on the CPU, fp32, twice.
+      parameters: of the policy; each objective's gradient is kept whole on the CPU, fp32, until this returns.
       batch: the stored completions.
       anchor_NT: log pi_old of their tokens, [N, T - 1], nats.
       totals: denominators of the whole update.
       objectives: by the name under which their readings come back.
+    Returns: the readings, and the cosines between the objectives' gradients, [K, K], in their order.
     """
     size = sum(p.numel() for p in parameters)
     gradient = {name: torch.zeros(size) for name in objectives}
@@ -94,18 +96,29 @@ def read(
                 squares[name] += share_D.double().square().sum().item()
     order_N = torch.cat([batch.group_N[batch.group_N == group] for group in groups]).cpu()
     P = len(groups)
-    return {
+    dot_KK = dots(list(gradient.values()))
+    readings = {
         name: Reading(
             record=join(records[name]),
             group_N=order_N,
-            gradient_D=gradient[name],
-            spread=P * squares[name] - gradient[name].double().square().sum().item(),
+            grad_norm=square**0.5,
+            spread=P * squares[name] - square,
         )
-        for name in objectives
+        for name, square in zip(objectives, dot_KK.diagonal().tolist(), strict=True)
     }
+    return readings, cosines(dot_KK)
 
 
-def cosines(gradients: list[Tensor]) -> Tensor:
-    """Cosine between each pair of gradients, [K, K]; NaN where one is zero."""
-    unit_KD = torch.stack([gradient / gradient.norm() for gradient in gradients])
-    return unit_KD @ unit_KD.T
+def dots(gradients: list[Tensor], part: int = 1 << 22) -> Tensor:
+    """Inner products of each pair, [K, K], summed in float64 over parts so that no gradient is copied whole."""
+    dot_KK = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
+    for parts in zip(*(gradient.split(part) for gradient in gradients), strict=True):
+        part_KD = torch.stack(parts).double()
+        dot_KK += part_KD @ part_KD.T
+    return dot_KK
+
+
+def cosines(dot_KK: Tensor) -> Tensor:
+    """Cosine between each pair of gradients, [K, K], from their inner products; NaN where one is zero."""
+    norm_K = dot_KK.diagonal().sqrt()
+    return dot_KK / norm_K / norm_K[:, None]

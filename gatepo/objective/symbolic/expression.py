@@ -80,7 +80,10 @@ def parse(text: str) -> sympy.Expr:
         raise ExpressionError(
             f"must be an expression in x and tau, got {text!r} ({reason}); e.g. 1/(1+tau**2*(x-1)**2)"
         ) from None
-    found = _tree(tree.body)
+    try:
+        found = _tree(tree.body)
+    except TypeError as error:  # sympy, of a comparison with what is no real number
+        raise ExpressionError(f"must be finite and real on [0, 20], got {text!r} ({error}); mend it") from None
     if found.has(*_NO_NUMBERS):
         raise ExpressionError(f"must be finite and real on [0, 20], got {words_of(found)} from {text!r}; mend it")
     return found
@@ -183,7 +186,10 @@ def _call(name: str, arguments: list[ast.expr]) -> Any:
         raise ExpressionError(f"must give {name} {takes}, got {len(arguments)}; mend the call")
     if name == "where":
         return function(_condition(arguments[0]), *map(_tree, arguments[1:]))
-    return function(*map(_tree, arguments))
+    parts = [_tree(argument) for argument in arguments]
+    if count is None and not all(part.is_extended_real is not False for part in parts):
+        raise ExpressionError(f"must give {name} real numbers, got {', '.join(map(str, parts))}; mend the call")
+    return function(*parts)
 
 
 def _condition(node: ast.expr) -> Any:

@@ -105,9 +105,14 @@ def lower(formula: sympy.Expr, *others: sympy.Expr, guarded: bool = False) -> Pr
     """
     shared, bodies = sympy.cse([formula, *others])
     line = _Line()
+    numbers: dict[sympy.Symbol, sympy.Expr] = {}
     for name, part in shared:
-        line.share(name, part)
-    first, *rest = map(line.place, bodies)
+        part = part.xreplace(numbers)
+        if part.is_number:  # e.g. sqrt(10): folded where it is used, since torch's calls take no numbers
+            numbers[name] = part
+        else:
+            line.share(name, part)
+    first, *rest = (line.place(body.xreplace(numbers)) for body in bodies)
     if guarded and type(first) is int:
         first = line.step(_finite_or_zero, first)
     return Program(steps=line.steps, results=(first, *rest))

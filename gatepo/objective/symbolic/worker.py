@@ -19,12 +19,12 @@ DEADLINE = 20.0  # seconds for one question
 START = 60.0  # seconds that importing sympy may take on a busy machine
 MEMORY = 4 << 30  # bytes of address space
 
-Question = tuple[str, str]  # ("values", "half_widths", "simpler" or "properties"; the formula)
+Question = tuple[str, str]  # ("numbers", "values", "half_widths", "simpler" or "properties"; the formula)
 
 
 @lru_cache(maxsize=256)
 def ask(*questions: Question, deadline: float = DEADLINE) -> tuple[Any, ...]:
-    """The answers in order, as derive.py and proofs.py give them; None for each that took more than ``deadline`` s."""
+    """The answers in order, as the functions of this folder give them; None for each that took over ``deadline`` s."""
     if not questions:
         return ()
     command = [sys.executable, "-m", "gatepo.objective.symbolic.worker", str(deadline)]
@@ -52,9 +52,10 @@ class _Deadline(BaseException):
 
 
 def _answer(kind: str, formula: str, deadline: float) -> Any:
-    from gatepo.objective.symbolic import derive, proofs
+    from gatepo.objective.symbolic import derive, exact, proofs
 
     functions = {
+        "numbers": exact.numbers,
         "values": derive.values,
         "half_widths": derive.half_widths,
         "simpler": derive.simpler,
