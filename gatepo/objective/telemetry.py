@@ -5,7 +5,6 @@ Axes: N completions of the whole update, T tokens.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -134,8 +133,10 @@ def tails(factor_M: Tensor) -> dict[str, float]:
         return {}
     kurtosis = {"gradient/kurtosis": ((size_M**4).mean() / (size_M**2).mean() ** 2).item()}
     largest_K = size_M.topk(len(size_M) // 20 + 1).values
+    if largest_K[-1] == 0:
+        return kurtosis
     spacing = torch.log(largest_K[:-1] / largest_K[-1]).mean().item()
-    return kurtosis if spacing in (0, math.inf) else kurtosis | {"gradient/tail_index": 1 / spacing}
+    return kurtosis if spacing == 0 else kurtosis | {"gradient/tail_index": 1 / spacing}
 
 
 def _stride(values_M: Tensor, most: int = 1_000_000) -> int:
