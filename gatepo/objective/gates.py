@@ -232,8 +232,8 @@ class CeGppo:
 
     Where PPO clips, c = r f'(r) is not 0 but beta_high (1 + eps_high) for A > 0 and beta_low (1 - eps_low) for A <= 0.
 
-    Source: Su et al., arXiv:2509.20712; beta_low = beta_1 and beta_high = beta_2 there. The authors' code has a dual clip
-    at 3 beside it, which the paper's objective has not; here there is none.
+    Source: Su et al., arXiv:2509.20712; beta_low = beta_1 and beta_high = beta_2 there. The authors' code has a dual
+    clip at 3 beside it, which the paper's objective has not; here there is none.
     """
 
     eps_low: float = 0.2
