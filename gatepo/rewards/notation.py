@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
-from gatepo.rewards import units
+import gatepo.rewards.units as units
 from gatepo.rewards.numbers import Number
 from gatepo.rewards.numbers import read as read_number
 from gatepo.rewards.numbers import settle as settle_numbers
