@@ -67,6 +67,7 @@ from gatepo.schema import (
     CustomGateConfig,
     DataConfig,
     DeepSpeedEngineConfig,
+    DividedAdvantageConfig,
     FixedKlConfig,
     GateConfig,
     MatchedTauConfig,
@@ -76,6 +77,7 @@ from gatepo.schema import (
     TauConfig,
     TrainConfig,
     VllmRolloutConfig,
+    ZScoreAdvantageConfig,
 )
 from gatepo.steering import AdaptiveKl, Steering, TargetEur, TauSchedule
 from gatepo.types import Prompt, Sampling
@@ -223,8 +225,19 @@ AGGREGATIONS: dict[str, Callable[[AggregationConfig], Aggregation]] = {
 }
 
 
+def _group_zscore(config: AdvantageConfig) -> Advantage:
+    assert isinstance(config, ZScoreAdvantageConfig)
+    return GroupZScore(eps=config.eps, ddof=config.ddof)
+
+
+def _batch_zscore(config: AdvantageConfig) -> Advantage:
+    assert isinstance(config, ZScoreAdvantageConfig)
+    return BatchZScore(baseline=config.name == "reinforce_pp_baseline", eps=config.eps, ddof=config.ddof)
+
+
 def _max_rl(config: AdvantageConfig) -> Advantage:
     """Refuses rewards below 0: where their mean is, A would have the wrong sign."""
+    assert isinstance(config, DividedAdvantageConfig)
     advantage = MaxRl(eps=config.eps)
 
     def checked(reward_PG: torch.Tensor) -> torch.Tensor:
@@ -239,11 +252,11 @@ def _max_rl(config: AdvantageConfig) -> Advantage:
 
 
 ADVANTAGES: dict[str, Callable[[AdvantageConfig], Advantage]] = {
-    "group_zscore": lambda config: GroupZScore(eps=config.eps, ddof=config.ddof),
+    "group_zscore": _group_zscore,
     "group_center": lambda config: GroupCenter(),
     "rloo": lambda config: Rloo(),
-    "reinforce_pp": lambda config: BatchZScore(baseline=False, eps=config.eps, ddof=config.ddof),
-    "reinforce_pp_baseline": lambda config: BatchZScore(baseline=True, eps=config.eps, ddof=config.ddof),
+    "reinforce_pp": _batch_zscore,
+    "reinforce_pp_baseline": _batch_zscore,
     "max_rl": _max_rl,
 }
 

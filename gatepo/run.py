@@ -227,6 +227,7 @@ def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World) -> N
     algorithm.engine.export(partial)
     if world.first:
         tokenizer.save_pretrained(partial)
+        shutil.rmtree(path, ignore_errors=True)  # of a run that was cut off behind this and goes on
         partial.rename(path)
 
 

@@ -143,8 +143,16 @@ class ConstantAggregationConfig(AggregationConfig):
 class AdvantageConfig:
     name: str = MISSING
     """How rewards become A: group_zscore, group_center, rloo, reinforce_pp, reinforce_pp_baseline or max_rl."""
+
+
+@dataclass
+class DividedAdvantageConfig(AdvantageConfig):
     eps: float = 1e-4
-    """Added to the denominator, where there is one; >= 0."""
+    """Added to the denominator; >= 0."""
+
+
+@dataclass
+class ZScoreAdvantageConfig(DividedAdvantageConfig):
     ddof: int = 1
     """Delta degrees of freedom of the standard deviation; 0 or 1."""
 
@@ -501,6 +509,12 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "target_eur": TargetEurTauConfig,
     },
     "aggregation": {"constant": ConstantAggregationConfig},
+    "advantage": {
+        "group_zscore": ZScoreAdvantageConfig,
+        "reinforce_pp": ZScoreAdvantageConfig,
+        "reinforce_pp_baseline": ZScoreAdvantageConfig,
+        "max_rl": DividedAdvantageConfig,
+    },
     "kl": {"fixed": FixedKlConfig, "adaptive": AdaptiveKlConfig},
     "correction": {"truncate": BoundedCorrectionConfig, "mask": BoundedCorrectionConfig},
     "rollout": {"vllm": VllmRolloutConfig},

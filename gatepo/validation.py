@@ -22,6 +22,7 @@ from gatepo.schema import (
     ConstantTauConfig,
     CustomGateConfig,
     DeepSpeedEngineConfig,
+    DividedAdvantageConfig,
     DualClipGateConfig,
     EvaluationConfig,
     FixedKlConfig,
@@ -35,6 +36,7 @@ from gatepo.schema import (
     TargetEurTauConfig,
     TrainConfig,
     VllmRolloutConfig,
+    ZScoreAdvantageConfig,
 )
 
 
@@ -71,8 +73,6 @@ RULES: tuple[tuple[str, Rule, str], ...] = (
     ("threads", OPTIONAL_COUNT, "leave it out"),
     ("updates", at_least(1), "200 is the default"),
     ("ratio.clamp", Rule("must be in (0, 88]", lambda value: 0 < value <= 88), "20 is the default"),
-    ("advantage.eps", at_least(0), "1e-4 is the default"),
-    ("advantage.ddof", one_of(0, 1), "1 is the default"),
     ("optimizer.name", one_of("adamw"), "it is the only one"),
     ("optimizer.lr", POSITIVE, "the paper uses 1e-6 (optimizer=paper)"),
     ("optimizer.schedule", one_of("linear", "constant", "cosine"), "the paper uses linear"),
@@ -133,6 +133,8 @@ OPTION_RULES: dict[type, tuple[tuple[str, Rule, str], ...]] = {
         ("gate.eps_low", FRACTION, "the paper uses 0.2"),
         ("gate.eps_high", FRACTION, "the paper uses 0.2"),
     ),
+    DividedAdvantageConfig: (("advantage.eps", at_least(0), "1e-4 is the default"),),
+    ZScoreAdvantageConfig: (("advantage.ddof", one_of(0, 1), "1 is the default"),),
     DualClipGateConfig: (("gate.c", ABOVE_ONE, "3 is the default"),),
     AspoGateConfig: (("gate.c", ABOVE_ONE, "3 is the default"),),
     CispoGateConfig: (("gate.eps_high", POSITIVE, "4 is the default"),),
@@ -202,7 +204,7 @@ def validate(config: TrainConfig) -> None:
     """
     for group, options in SCHEMAS.items():
         _require_chosen_as_a_group(group, getattr(config, group), options)
-    chosen = (config.gate, config.tau, config.aggregation, config.kl, config.correction, config.rollout, config.engine)
+    chosen = [getattr(config, group) for group in SCHEMAS]
     for key, rule, remedy in (*RULES, *_option_rules(*chosen)):
         _require(key, rule, attrgetter(key)(config), remedy)
     _require("data.sources", Rule("must name at least one source", bool), config.data.sources, "choose data=tiny, say")

@@ -41,6 +41,7 @@ def test_help_lists_groups_and_their_options() -> None:
         (["hydra.run.dir=/proc/none"], ["cannot write /proc/none", "hydra.run.dir=FOLDER"]),
         (["tau.position=3"], ["tau.position"]),
         (["gate=erf", "gate.eps_low=0.1"], ["gate.eps_low"]),
+        (["advantage=rloo", "advantage.ddof=0"], ["advantage.ddof"]),
         (["updates=many"], ["many", "Integer", "updates"]),
         (["+experiment=paper/tanh"], ["experiment/paper/tanh"]),
         (["tau.pos=-1"], ["tau.pos must be a finite number > 0, got -1.0; the paper uses 10 (tau=paper)"]),

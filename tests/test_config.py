@@ -280,6 +280,7 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
         ("ratio.clamp=89", "ratio.clamp must be in (0, 88], got 89.0"),
         ("advantage.ddof=2", "advantage.ddof must be one of 0, 1, got 2"),
         ("advantage.eps=-1", "advantage.eps must be >= 0, got -1.0"),
+        ("advantage=max_rl advantage.eps=-1", "advantage.eps must be >= 0, got -1.0"),
         ("rollout.max_sequences=4", "rollout.max_sequences must be >= batch.num_generations, got 4; type 8 or more"),
     ],
 )

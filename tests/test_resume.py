@@ -124,8 +124,7 @@ def test_the_papers_stack_trains_leaves_nothing_behind_and_goes_on(tmp_path: Pat
     assert rows[1]["eur"] < 1
     assert not workers(folder)
 
-    (folder / "summary.json").unlink()
-    (folder / "model").rename(folder / "model before")
+    (folder / "summary.json").unlink()  # cut off after its model was written
     done = gatepo("train", f"resume={folder}")
     assert done.returncode == 0, done.stderr
     assert untimed(metrics(folder)) == untimed(rows)
