@@ -14,7 +14,7 @@ from gatepo.errors import UserError
 from gatepo.evaluate.folder import claim, finished
 from gatepo.evaluate.generations import Problem, Sample, read
 from gatepo.evaluate.results import compare, majority, result
-from gatepo.evaluate.statistics import pass_at
+from gatepo.evaluate.statistics import clustered, pass_at
 from gatepo.evaluate.subject import subject
 from gatepo.evaluate.work import work
 
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "updates=2",
         "batch.prompts=4",
         "threads=1",
-        "data.evaluation={}",
+        "evaluate.limit=1",
         "checkpoint.every=2",
         "optimizer.lr=0.01",
     )
@@ -120,7 +120,9 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(untrained: Pat
 def test_a_run_and_its_last_checkpoint_are_the_same_policy(run: Path, untrained: Path, tmp_path: Path) -> None:
     """And not the untrained one; the comparison is that of the two evaluations' generations."""
     small = ("limit=12", "samples=4")
-    document, printed = evaluated(tmp_path / "run", f"run={run}", *small, f"against={untrained}")
+    document, printed = evaluated(
+        tmp_path / "run", f"run={run}", *small, f"against={untrained}", f"beside=[{untrained}]"
+    )
     sets, _ = work(subject(evaluation_settings(f"run={last_checkpoint(run)}", *small)), tmp_path / "checkpoint")
     ours, theirs = finished(tmp_path / "run"), finished(untrained)
     assert sets == ours.sets
@@ -130,6 +132,11 @@ def test_a_run_and_its_last_checkpoint_are_the_same_policy(run: Path, untrained:
         assert document["against"]["sets"][name]["p_value"] == found.p_value
         assert document["against"]["sets"][name]["problems"] == 12
     assert "against tiny" in printed
+    shown = next(line for line in printed.splitlines() if line.startswith(str(untrained)))
+    for name in ("easy", "medium", "hard"):
+        accuracy = document["beside"][str(untrained)][name]
+        assert accuracy["value"] == clustered([[s.right for s in p.samples] for p in theirs.sets[name]]).value
+        assert f"{100 * accuracy['value']:.1f} [" in shown
 
 
 def test_vllm_samples_what_transformers_does(run: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def reward() -> Iterator[RewardFunction]:
 
 
 def algorithm(reward: RewardFunction, *overrides: str) -> Algorithm:
-    settings = typed(*SMALL, "data.evaluation={}", *overrides)
+    settings = typed(*SMALL, *overrides)
     return replace(build.algorithm(settings, *build.load(settings), World()), reward=reward)
 
 

@@ -292,7 +292,7 @@ def reward() -> Iterator[RewardFunction]:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_the_embedded_model(method: str, reward: RewardFunction) -> None:
     small = ("updates=3", "batch.prompts=2", "batch.num_generations=4", "batch.micro=8")
-    settings = typed(f"+method={method}", *small, "data.evaluation={}", "sampling.max_completion_length=24")
+    settings = typed(f"+method={method}", *small, "sampling.max_completion_length=24")
     model, tokenizer = build.load(settings)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     algorithm = replace(build.algorithm(settings, model, tokenizer, World()), reward=reward)

@@ -16,7 +16,7 @@ from gatepo.probe.measure import cosines, dots
 
 cli.register()
 
-RUN = ("updates=2", "batch.prompts=4", "threads=1", "data.evaluation={}", "checkpoint.every=1", "checkpoint.keep=null")
+RUN = ("updates=2", "batch.prompts=4", "threads=1", "evaluate.limit=1", "checkpoint.every=1", "checkpoint.keep=null")
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ def test_a_refactor_keeps_the_committed_losses(tmp_path: Path) -> None:
     keys = ("loss", "grad_norm", "reward", "entropy", "eur", "ratio/max", "completions/mean_length")
     found = {}
     for gate in ("clip", "sigmoid", "erf"):
-        done = gatepo("train", f"gate={gate}", *SMALL, "data.evaluation={}", f"hydra.run.dir={tmp_path / gate}")
+        done = gatepo("train", f"gate={gate}", *SMALL, f"hydra.run.dir={tmp_path / gate}")
         assert done.returncode == 0, done.stderr
         assert ("breaks property (i) of the paper: f' jumps" in done.stdout) == (gate == "clip")
         found[gate] = [{key: row[key] for key in keys} for row in metrics(tmp_path / gate)]
@@ -170,7 +170,7 @@ def test_samples_are_written_with_a_single_iteration_too(tmp_path: Path) -> None
 
     from gatepo.run import run
 
-    run(typed("updates=2", "batch.prompts=2", "batch.iterations=1", "data.evaluation={}"), tmp_path / "run", World())
+    run(typed("updates=2", "batch.prompts=2", "batch.iterations=1", "evaluate.limit=1"), tmp_path / "run", World())
     samples = [json.loads(line) for line in (tmp_path / "run" / "completions.jsonl").read_text().splitlines()]
     assert [s["update"] for s in samples] == [1] * 8 + [2] * 8
 
@@ -195,7 +195,7 @@ def test_a_diverging_run_stops_with_the_update_and_leaves_nothing_finished(tmp_p
 def test_a_multirun_gives_each_job_a_process_and_one_failure_stops_no_other(tmp_path: Path) -> None:
     done = gatepo(
         *("train", "-m", "gate=erf,clip", "tau.pos=-1,10", "updates=2", "batch.prompts=2", "threads=1"),
-        *("data.evaluation={}", f"hydra.sweep.dir={tmp_path}"),
+        *("evaluate.limit=1", f"hydra.sweep.dir={tmp_path}"),
     )
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("gatepo: tau.pos must be")
@@ -211,7 +211,7 @@ def test_a_multirun_gives_each_job_a_process_and_one_failure_stops_no_other(tmp_
 
 def test_wandb_gets_the_same_keys_offline(tmp_path: Path) -> None:
     done = gatepo(
-        *("train", "tracker=wandb", "updates=2", "batch.prompts=2", "threads=1", "data.evaluation={}"),
+        *("train", "tracker=wandb", "updates=2", "batch.prompts=2", "threads=1", "evaluate.limit=1"),
         f"hydra.run.dir={tmp_path / 'run'}",
     )
     assert done.returncode == 0, done.stderr
@@ -259,7 +259,7 @@ def test_another_model_brings_its_own_chat_template(tmp_path: Path) -> None:
         )
     ).save_pretrained(tmp_path / "llama")
     done = gatepo(
-        *("train", f"model.path={tmp_path / 'llama'}", *SMALL, "data.evaluation={}"),
+        *("train", f"model.path={tmp_path / 'llama'}", *SMALL),
         f"hydra.run.dir={tmp_path / 'run'}",
     )
     assert done.returncode == 0, done.stderr
@@ -281,7 +281,7 @@ def test_the_wheel_carries_its_config_and_works_from_any_folder(tmp_path: Path) 
     elsewhere.mkdir()
     shutil.unpack_archive(wheel, site, "zip")
     done = subprocess.run(
-        [sys.executable, "-m", "gatepo.train", "+experiment=smoke", "gate=softsign", "data.evaluation={}"],
+        [sys.executable, "-m", "gatepo.train", "+experiment=smoke", "gate=softsign", "evaluate.limit=1"],
         cwd=elsewhere,
         env=os.environ | {"PYTHONPATH": str(site)},
         capture_output=True,

@@ -1,6 +1,7 @@
 """The statistics of an evaluation: worked by hand, and against simulated models whose truth is known."""
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -118,17 +119,25 @@ def problems(*right: tuple[bool, ...], question: str = "") -> list[Problem]:
     ]
 
 
-def test_models_with_other_numbers_of_completions_are_compared_by_their_shares() -> None:
-    """Shares 1, 1/2, 0 against 1/4, 1/2, 1/4: in quarters 3, 0 and -1, whose signs give |sum| >= 2 in every case."""
+def test_models_with_other_numbers_of_completions_are_compared_on_as_many() -> None:
+    """Two of two, one and none are right, against one, two and one of the first two of four: +1, -1 and -1."""
     ours = problems((True, True), (True, False), (False, False))
-    quarter = (True, False, False, False)
-    theirs = problems(quarter, (True, True, False, False), quarter)
+    theirs = problems((True, False, False, False), (True, True, False, False), (False, True, True, True))
     got = compare(ours, theirs)
-    assert (got.problems, got.better, got.worse) == (3, 1, 1)
-    assert got.difference.value == pytest.approx((3 / 4 + 0 - 1 / 4) / 3)
-    assert got.p_value == 1.0
-    assert compare(theirs, ours).difference.value == pytest.approx(-1 / 6)
-    assert (compare(ours[:1], theirs[:1]).better, compare(theirs[:1], ours[:1]).worse) == (1, 1)
+    assert (got.problems, got.samples, got.better, got.worse) == (3, 2, 1, 2)
+    assert got.difference.value == pytest.approx((1 - 1 - 1) / 2 / 3)
+    assert got.p_value == 1.0  # whatever the three signs, |sum| >= 1
+    assert compare(theirs, ours).difference.value == pytest.approx(1 / 6)
+
+
+def test_equal_models_are_seldom_called_different_however_many_completions_each_gave() -> None:
+    """30 problems as hard as AIME's, eight completions against one: below 0.05 in at most 5% of 1,000 pairs."""
+    rng = random.Random(0)
+
+    def model(K: int) -> list[Problem]:
+        return problems(*(tuple(rng.random() < 0.03 for _ in range(K)) for _ in range(30)))
+
+    assert sum(compare(model(8), model(1)).p_value <= 0.05 for _ in range(1000)) <= 50
 
 
 def test_only_the_same_problems_are_compared() -> None:

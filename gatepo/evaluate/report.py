@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from gatepo.errors import UserError
@@ -22,7 +23,7 @@ def page(asked: EvaluationConfig, ours: Evaluation, others: Mapping[str, Evaluat
         rows: dict[str, Mapping[str, Estimate | float]] = {
             f"{name} (published)": a for name, a in asked.published.items()
         }
-        rows |= {others[path].name: accuracies(asked, others[path]) for path in asked.beside}
+        rows |= {path: accuracies(asked, others[path]) for path in asked.beside}
         rows[ours.name] = accuracies(asked, ours)
         parts.append(table.benchmarks(columns, rows))
     if asked.against is not None:
@@ -36,7 +37,7 @@ def results(asked: EvaluationConfig, evaluation: Evaluation) -> dict[str, Result
     return {name: result(problems) for name, problems in _groups(asked, evaluation).items()}
 
 
-def accuracies(asked: EvaluationConfig, evaluation: Evaluation) -> dict[str, Estimate | float]:
+def accuracies(asked: EvaluationConfig, evaluation: Evaluation) -> dict[str, Estimate]:
     """By benchmark, of those whose sets it holds in full."""
     sets = asked.columns or {name: [name] for name in asked.data.evaluation}
     held = {column: names for column, names in sets.items() if all(name in evaluation.sets for name in names)}
@@ -70,6 +71,11 @@ def as_json(asked: EvaluationConfig, ours: Evaluation, others: Mapping[str, Eval
     if asked.against is not None:
         found = comparisons(asked, ours, others[asked.against])
         document["against"] = {"folder": asked.against, "sets": {name: one.as_json() for name, one in found.items()}}
+    if asked.beside:
+        document["beside"] = {
+            path: {column: asdict(one) for column, one in accuracies(asked, others[path]).items()}
+            for path in asked.beside
+        }
     if asked.published:
         document["published"] = asked.published
     return document

@@ -98,7 +98,7 @@ def paired_p_value(difference_P: Sequence[int]) -> float:
     agree do not count, the others follow Binomial(n, 1/2).
 
     Args:
-      difference_P: by problem, right answers of one model minus those of the other, over a common denominator.
+      difference_P: by problem, right answers of one model minus those of the other, among as many.
     Returns: p in (0, 1].
     Source: Fisher 1935, The Design of Experiments, section 21; the whole distribution is summed up, difference by
       difference, so nothing is drawn at random.

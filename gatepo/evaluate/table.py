@@ -52,7 +52,8 @@ def comparisons(against: str, found: Mapping[str, Comparison]) -> str:
         d = one.difference
         span = f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
         p = "< 0.0001" if one.p_value < 1e-4 else f"{one.p_value:.4f}"
-        rows.append((name, f"{one.problems:,}", str(one.better), str(one.worse), f"{100 * d.value:+.1f}", span, p))
+        count = f"{one.problems:,} x {one.samples}" if one.samples > 1 else f"{one.problems:,}"
+        rows.append((name, count, str(one.better), str(one.worse), f"{100 * d.value:+.1f}", span, p))
     return table(rows)
 
 
