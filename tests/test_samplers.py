@@ -92,6 +92,13 @@ def test_attestation_sees_that_vllm_keeps_the_packed_copy_of_a_tied_head(found) 
         assert found["packed_head"] is None
 
 
+def test_the_death_of_vllm_is_a_stop_that_says_what_happened(found) -> None:
+    """And the run's checkpoints are there to go on from."""
+    assert found["death"].startswith("vLLM died while it sampled version 7 of the policy: ")
+    assert "a fault in the last layer" in found["death"]
+    assert found["death"].endswith("nothing of this rollout batch was used")
+
+
 def test_a_missing_vllm_is_one_line_that_names_the_extra(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(

@@ -89,6 +89,23 @@ def refusal(engine: TorchEngine, sampler: VllmRollout, name: str, keep: bool) ->
     return None
 
 
+def last_words(sampler: VllmRollout, prompts: list[Prompt]) -> str | None:
+    """What a user reads when vLLM fails while it samples."""
+    sampler._llm.apply_model(_break)
+    try:
+        sampler.generate(prompts, SAMPLING, 0)
+    except TrainingStopped as error:
+        return str(error)
+    return None
+
+
+def _break(model: torch.nn.Module) -> None:
+    def faulty(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault in the last layer")
+
+    model.model.norm.forward = faulty
+
+
 def main() -> None:
     folder, kind = Path(sys.argv[1]), sys.argv[2]
     warnings.simplefilter("ignore")
@@ -140,6 +157,7 @@ def main() -> None:
     found["stale_value"] = refusal(engine, sampler, STALE, keep=True)
     found["stale_head"] = refusal(engine, sampler, head, keep=True)
     found["packed_head"] = refusal(engine, sampler, PACKED, keep=False)
+    found["death"] = last_words(sampler, prompts[:2])
     (folder / f"{kind}.json").write_text(json.dumps(found))
     sampler.close()
     os._exit(0)
