@@ -269,7 +269,7 @@ def test_another_model_brings_its_own_chat_template(tmp_path: Path) -> None:
 def test_the_wheel_carries_its_config_and_works_from_any_folder(tmp_path: Path) -> None:
     """Built from a copy of the checkout, unpacked somewhere else, run from a third place."""
     source = tmp_path / "source"
-    shutil.copytree(REPO, source, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "multirun", "__pycache__"))
+    shutil.copytree(REPO, source, ignore=shutil.ignore_patterns(".git", ".venv*", "outputs", "multirun", "__pycache__"))
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")],
         cwd=source,
