@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from gatepo.errors import UserError
 from gatepo.schema import SCHEMAS, EvaluationConfig, GateConfig, GatesConfig, ProbeConfig, TrainConfig
 from gatepo.validation import validate, validate_evaluation, validate_gates, validate_probe
 
@@ -34,6 +35,7 @@ def typed(config: DictConfig) -> TrainConfig:
     """
     result = OmegaConf.to_object(config)
     assert isinstance(result, TrainConfig), f"the root config lost its schema: {type(result)}"
+    _require_known(result)
     result = replace(result, gate=_gate(result.gate))
     validate(result)
     return result
@@ -43,6 +45,7 @@ def typed_probe(config: DictConfig) -> ProbeConfig:
     """As :func:`typed`, for ``gatepo.probe``."""
     result = OmegaConf.to_object(config)
     assert isinstance(result, ProbeConfig), f"the root config lost its schema: {type(result)}"
+    _require_known(result)
     validate_probe(result)
     return result
 
@@ -51,6 +54,7 @@ def typed_evaluation(config: DictConfig) -> EvaluationConfig:
     """As :func:`typed`, for ``gatepo.evaluate``."""
     result = OmegaConf.to_object(config)
     assert isinstance(result, EvaluationConfig), f"the root config lost its schema: {type(result)}"
+    _require_known(result)
     validate_evaluation(result)
     return result
 
@@ -59,9 +63,29 @@ def typed_gates(config: DictConfig) -> GatesConfig:
     """As :func:`typed`, for ``python -m gatepo.gates``."""
     result = OmegaConf.to_object(config)
     assert isinstance(result, GatesConfig), f"the root config lost its schema: {type(result)}"
+    _require_known(result)
     result = replace(result, gate=_gate(result.gate))
     validate_gates(result)
     return result
+
+
+def _require_known(settings: Any, prefix: str = "") -> None:
+    """``+KEY=VALUE`` reaches a config past its schema, and would be without effect.
+
+    Raises:
+      UserError: a key that no schema has.
+    """
+    known = {field.name for field in fields(settings)}
+    for name, value in vars(settings).items():
+        if name not in known:
+            raise UserError(
+                f"{prefix}{name} must be a setting, got {value} for one that does not exist here; see --help and "
+                "gatepo/schema.py"
+            )
+        inner = value if isinstance(value, dict) else {"": value}
+        for key, item in inner.items():
+            if is_dataclass(item):
+                _require_known(item, f"{prefix}{name}.{key}." if key else f"{prefix}{name}.")
 
 
 def _gate(gate: GateConfig) -> GateConfig:

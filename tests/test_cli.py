@@ -42,6 +42,8 @@ def test_help_lists_groups_and_their_options() -> None:
         (["tau.position=3"], ["tau.position"]),
         (["gate=erf", "gate.eps_low=0.1"], ["gate.eps_low"]),
         (["advantage=rloo", "advantage.ddof=0"], ["advantage.ddof"]),
+        (["+lr=1"], ["lr must be a setting, got 1 for one that does not exist here"]),
+        (["+tau.target=0.9"], ["tau.target must be a setting, got 0.9"]),
         (["updates=many"], ["many", "Integer", "updates"]),
         (["+experiment=paper/tanh"], ["experiment/paper/tanh"]),
         (["tau.pos=-1"], ["tau.pos must be a finite number > 0, got -1.0; the paper uses 10 (tau=paper)"]),
@@ -93,7 +95,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
         ("objective", {"gatepo.objective"}),
         ("logprobs.py", set()),
         ("types.py", {"gatepo.objective"}),
-        ("config.py", {"gatepo.schema", "gatepo.validation"}),
+        ("config.py", {"gatepo.errors", "gatepo.schema", "gatepo.validation"}),
         ("schema.py", set()),
         ("validation.py", {"gatepo.errors", "gatepo.schema"}),
         (

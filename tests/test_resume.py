@@ -58,6 +58,7 @@ def test_a_killed_run_goes_on_to_the_bit(straight: Path, killed: Path) -> None:
     again = gatepo("train", f"resume={killed}")
     assert again.returncode == 2
     assert "which is finished" in again.stderr
+    assert "go on with" not in again.stderr
 
 
 def test_the_newest_checkpoints_stay(straight: Path) -> None:
