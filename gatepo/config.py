@@ -1,113 +1,223 @@
-"""From Hydra's config to validated dataclasses, and a run's own config back. No torch."""
+"""Between Hydra and the classes of settings: what Hydra may compose, and what was composed as objects.
+
+DictConfig stops here. A run's ``config.yaml`` is the same nested dicts, written and read back.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, is_dataclass, replace
+import dataclasses
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
+import omegaconf
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from gatepo import rules, targets
 from gatepo.errors import UserError
-from gatepo.schema import SCHEMAS, EvaluationConfig, GateConfig, GatesConfig, ProbeConfig, TrainConfig
-from gatepo.validation import validate, validate_evaluation, validate_gates, validate_probe
+from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
+from gatepo.settings import check, groups, is_named, key_of, name_of, options, settings
+
+NAME, TARGET = "name", "_target_"  # keys that say which option of a group it is
+_SIMPLE = (int, float, str, bool, int | None, float | None, str | None, bool | None)
 
 
 def register() -> None:
-    """Offer the schemas to Hydra, as ``schema/GROUP/plain`` and ``schema/GROUP/OPTION``; YAML files name theirs."""
+    """Offer every option as ``GROUP=NAME``, and the class of each command as ``schema/COMMAND``."""
+    load_options()
     store = ConfigStore.instance()
-    store.store(group="schema", name="train", node=TrainConfig, package="_global_")
-    store.store(group="schema", name="probe", node=ProbeConfig, package="_global_")
-    store.store(group="schema", name="evaluation", node=EvaluationConfig, package="_global_")
-    store.store(group="schema", name="gates", node=GatesConfig, package="_global_")
-    plain = get_type_hints(TrainConfig)
-    for group, options in SCHEMAS.items():
-        for name, node in {"plain": plain[group], **options}.items():
-            store.store(group=f"schema/{group}", name=name, node=node)
+    for command, kind in COMMANDS.items():
+        store.store(group="schema", name=command, node=_node(kind), package="_global_")
+    for group in groups():
+        for name, kind in options(group).items():
+            store.store(group=group, name=name, node=_node(kind, **({NAME: name} if is_named(group) else {})))
 
 
-def typed(config: DictConfig) -> TrainConfig:
-    """The composed config as validated dataclasses; DictConfig stops here.
+def register_outside(group: str, path: str) -> None:
+    """Offer a class or function from outside the package as ``GROUP=PATH``.
 
     Raises:
-      UserError: a value breaks its rule.
+      UserError: it cannot be imported, or its settings cannot be known.
     """
-    result = OmegaConf.to_object(config)
-    assert isinstance(result, TrainConfig), f"the root config lost its schema: {type(result)}"
-    _require_known(result)
-    result = replace(result, gate=_gate(result.gate))
-    validate(result)
-    return result
+    target = targets.find(f"{group}.{TARGET}", path)
+    found = [(TARGET, str, path)]
+    for name, default in targets.settings_of(group, target).items():
+        annotation = _annotation(target, name) if is_dataclass(target) and inspect.isclass(target) else Any
+        found.append(_field(name, annotation if annotation in _SIMPLE else Any, default))
+    ConfigStore.instance().store(group=group, name=path, node=make_dataclass(path.replace(".", "_"), found))
 
 
-def typed_probe(config: DictConfig) -> ProbeConfig:
-    """As :func:`typed`, for ``gatepo.probe``."""
-    result = OmegaConf.to_object(config)
-    assert isinstance(result, ProbeConfig), f"the root config lost its schema: {type(result)}"
-    _require_known(result)
-    validate_probe(result)
-    return result
-
-
-def typed_evaluation(config: DictConfig) -> EvaluationConfig:
-    """As :func:`typed`, for ``gatepo.evaluate``."""
-    result = OmegaConf.to_object(config)
-    assert isinstance(result, EvaluationConfig), f"the root config lost its schema: {type(result)}"
-    _require_known(result)
-    validate_evaluation(result)
-    return result
-
-
-def typed_gates(config: DictConfig) -> GatesConfig:
-    """As :func:`typed`, for ``python -m gatepo.gates``."""
-    result = OmegaConf.to_object(config)
-    assert isinstance(result, GatesConfig), f"the root config lost its schema: {type(result)}"
-    _require_known(result)
-    result = replace(result, gate=_gate(result.gate))
-    validate_gates(result)
-    return result
-
-
-def _require_known(settings: Any, prefix: str = "") -> None:
-    """``+KEY=VALUE`` reaches a config past its schema, and would be without effect.
+def from_composed(kind: type[Config], composed: DictConfig) -> Config:
+    """Make the objects of a command, held to every rule.
 
     Raises:
-      UserError: a key that no schema has.
+      UserError: a value breaks its rule, or a key is no setting.
     """
-    known = {field.name for field in fields(settings)}
-    for name, value in vars(settings).items():
+    for name, about in settings(kind).items():
+        if about.group is not None and is_named(about.group):
+            _require_chosen_as_a_group(name, composed[name])
+    made = from_plain(kind, OmegaConf.to_container(composed, resolve=True))
+    rules.check(made)
+    return made
+
+
+def from_plain(kind: type[Config], values: Any) -> Config:
+    """Make the objects from nested dicts; rules between several settings are not looked at."""
+    made: Config = _made(kind, values, "")
+    return made
+
+
+def load(path: Path) -> TrainConfig:
+    """Read the config of a run's folder, of this version or the one before, and hold it to every rule."""
+    made = from_plain(TrainConfig, _of_today(omegaconf.OmegaConf.to_container(OmegaConf.load(path))))
+    rules.check(made)
+    return made
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Give the objects as nested dicts, as :func:`from_plain` reads them back."""
+    found = {}
+    for f in fields(config):
+        about = f.metadata["setting"]
+        found[key_of(f)] = _plain(about.group, about.each, getattr(config, f.name))
+    return found
+
+
+def _plain(group: str | None, each: str | None, value: Any) -> Any:
+    if each is not None:
+        return {name: _plain(each, None, one) for name, one in value.items()}
+    if group is None:
+        return dataclasses.asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    if type(value) not in options(group).values():
+        own = value.keywords if isinstance(value, partial) else {f: getattr(value, f) for f in _names(value)}
+        return {TARGET: targets.path_of(value), **own}
+    return ({NAME: name_of(value)} if is_named(group) else {}) | plain(value)
+
+
+def _names(value: Any) -> list[str]:
+    return [f.name for f in fields(value) if f.init] if is_dataclass(value) else []
+
+
+def _made(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+    """An object of ``kind`` from nested dicts; ``prefix`` is its dotted key, with the dot."""
+    known = {key_of(f) for f in fields(kind)}
+    for name in values:
         if name not in known:
             raise UserError(
-                f"{prefix}{name} must be a setting, got {value} for one that does not exist here; see --help and "
-                "gatepo/schema.py"
+                f"{prefix}{name} must be a setting, got {values[name]} for one that does not exist here; see --help"
             )
-        inner = value if isinstance(value, dict) else {"": value}
-        for key, item in inner.items():
-            if is_dataclass(item):
-                _require_known(item, f"{prefix}{name}.{key}." if key else f"{prefix}{name}.")
+    typed = OmegaConf.structured(_mirror(kind))
+    found = {}
+    for f in fields(kind):
+        key = key_of(f)
+        given = values.get(key, omegaconf.MISSING)
+        if given != omegaconf.MISSING:
+            found[f.name] = _value(f, given, f"{prefix}{key}", typed)
+        elif f.default is MISSING and f.default_factory is MISSING:
+            raise UserError(f"{prefix}{key} must be given, got nothing; {f.metadata['setting'].remedy}")
+    check(kind, found, prefix.removesuffix("."))
+    return kind(**found)
 
 
-def _gate(gate: GateConfig) -> GateConfig:
-    """A class in the place of a family bears its own name, and none of the family's settings."""
-    if gate._target_ is None:
-        return gate
-    return GateConfig(name=gate._target_, _target_=gate._target_, arguments=gate.arguments)
+def _value(f: dataclasses.Field[Any], value: Any, key: str, typed: DictConfig) -> Any:
+    about = f.metadata["setting"]
+    if about.group is not None:
+        return _option(about.group, value, key)
+    if about.each is not None:
+        return {name: _option(about.each, one, f"{key}.{name}") for name, one in value.items()}
+    if is_dataclass(f.default_factory):
+        return _made(f.default_factory, value, f"{key}.")
+    try:
+        typed[key_of(f)] = value
+    except OmegaConfBaseException as error:
+        raise UserError(f"{key} must be {type_words(f.type)}, got {value}; {about.remedy}") from error
+    held = typed[key_of(f)]
+    return OmegaConf.to_container(held) if OmegaConf.is_config(held) else held
 
 
-def plain(config: TrainConfig) -> dict[str, Any]:
-    """The config as nested dicts, as :func:`read` reads it back."""
-    return asdict(config)
+def _option(group: str, values: Mapping[str, Any], key: str) -> Any:
+    """The option that ``name`` or ``_target_`` says, with the settings beside it."""
+    own = {name: value for name, value in values.items() if name not in (NAME, TARGET)}
+    if TARGET in values:
+        target = targets.find(f"{key}.{TARGET}", values[TARGET])
+        unknown = [name for name in own if name not in targets.settings_of(key, target)]
+        if unknown:
+            raise UserError(f"{key}.{unknown[0]} must be a setting, got none of that class; leave it out")
+        made = targets.make(key, target, own)
+        targets.require_stated(group, made)
+        return made
+    name = values.get(NAME) if is_named(group) else "own"
+    if name not in options(group):
+        raise UserError(f"{key} must be one of {', '.join(options(group))}, got {name}; choose one of these")
+    return _made(options(group)[name], own, f"{key}.")
 
 
-def read(path: Path) -> TrainConfig:
-    """The validated config of a run's ``config.yaml``."""
-    raw = OmegaConf.load(path)
-    assert isinstance(raw, DictConfig)
-    schema = OmegaConf.structured(TrainConfig)
-    for group, options in SCHEMAS.items():
-        if raw[group].name in options:
-            schema[group] = options[raw[group].name]
-    merged = OmegaConf.merge(schema, raw)
-    assert isinstance(merged, DictConfig)
-    return typed(merged)
+def type_words(annotation: object) -> str:
+    """Say what values a field takes."""
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+    kind, _, null = str(annotation).partition(" | ")
+    return words.get(kind, kind) + (" or null" if null else "")
+
+
+def _require_chosen_as_a_group(group: str, node: Any) -> None:
+    """``kl.name=fixed`` alone would leave the settings of ``kl=fixed`` out."""
+    kind = OmegaConf.get_type(node) if isinstance(node, DictConfig) else dict
+    own = getattr(kind, NAME, node.get(NAME)) if isinstance(node, DictConfig) else None
+    if own is not None and node.get(NAME) != own:
+        raise UserError(f"{group}.name must not be changed alone, got {node[NAME]}; type {group}={node[NAME]}")
+
+
+def _of_today(values: Any) -> Any:
+    """A config of version 0.1.0: a gate from outside had its settings below ``arguments``, no tracker had two."""
+    gate = values["gate"]
+    arguments = gate.pop("arguments", None) or {}
+    if TARGET in gate:
+        values["gate"] = gate if gate.pop(TARGET) is None else {TARGET: gate[NAME], **arguments}
+    if values["tracker"].get(NAME) == "none":
+        values["tracker"] = {NAME: "none"}
+    return values
+
+
+def _node(kind: type, **head: str) -> DictConfig:
+    return OmegaConf.structured(_mirror(kind, **head))
+
+
+@cache
+def _mirror(kind: type, **head: str) -> type:
+    """A class of settings as OmegaConf wants it: neither frozen nor slotted, options open, what is missing so named."""
+    found: list[Any] = [(name, str, value) for name, value in head.items()]
+    for f in fields(kind):
+        about, key = f.metadata["setting"], key_of(f)
+        whole = options(about.group)["own"] if about.group and not is_named(about.group) else f.default_factory
+        if about.group is not None and is_named(about.group):
+            found.append((key, Any, omegaconf.MISSING))
+        elif is_dataclass(whole):
+            section = _mirror(whole)
+            found.append((key, section, field(default_factory=section)))
+        else:
+            default = f"${{{about.follows}}}" if about.follows else f.default
+            default = default if f.default_factory is MISSING else f.default_factory()
+            annotation = dict[str, Any] if about.each else _annotation(kind, f.name)
+            found.append(_field(key, annotation, default))
+    return make_dataclass(kind.__name__, found)
+
+
+def _field(name: str, annotation: Any, default: Any) -> tuple[str, Any, Any]:
+    if default is MISSING:
+        return (name, annotation, omegaconf.MISSING)
+    if isinstance(default, list | dict):
+        return (name, annotation, field(default_factory=partial(type(default), default)))
+    return (name, annotation, default)
+
+
+def _annotation(kind: type, name: str) -> Any:
+    """The type of a field, whose text means what it means in its own module."""
+    owner = next(cls for cls in kind.__mro__ if name in inspect.get_annotations(cls))
+    written = inspect.get_annotations(owner)[name]
+    return eval(written, vars(sys.modules[owner.__module__])) if isinstance(written, str) else written

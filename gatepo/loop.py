@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from gatepo.controllers import Controller
 from gatepo.distributed import World
 from gatepo.engine.base import PolicyEngine, ReferencePolicy
 from gatepo.errors import TrainingStopped
@@ -21,7 +22,6 @@ from gatepo.objective.telemetry import effective_update_ratio, join, token_metri
 from gatepo.rewards.base import RewardFunction
 from gatepo.rollout.base import RolloutEngine
 from gatepo.state import Flight, RunState
-from gatepo.steering import Steering
 from gatepo.stopwatch import Stopwatch
 from gatepo.types import Batch, Group, Prompt, Reward, Sampling, make_batch
 
@@ -45,7 +45,7 @@ class Algorithm:
     reward: RewardFunction
     advantage: Advantage
     objective: Objective
-    steering: tuple[Steering, ...] = ()
+    controllers: tuple[Controller, ...] = ()  # what moves tau and the KL coefficient
     engine: PolicyEngine
     reference: ReferencePolicy | None = None  # what a KL penalty holds on to, where that is the untrained model
     pad_id: int
@@ -147,8 +147,8 @@ def improve(algorithm: Algorithm, state: RunState, flight: Flight, watch: Stopwa
     """One update on the rollout batch in flight (eq. 2), and what it did."""
     world, batch = algorithm.world, flight.batch
     objective = algorithm.objective
-    for steering in algorithm.steering:
-        objective = steering.steer(objective, state.update / max(algorithm.updates - 1, 1), state.controls)
+    for controller in algorithm.controllers:
+        objective = controller.steer(objective, state.update / max(algorithm.updates - 1, 1), state.controls)
     with watch.part("train"):
         again_NT = logprobs_in_other_batches(algorithm.engine, batch) if state.update == 0 else None
         step = algorithm.engine.update(batch, flight.anchor_NT, flight.totals, objective)
@@ -172,11 +172,11 @@ def improve(algorithm: Algorithm, state: RunState, flight: Flight, watch: Stopwa
             "tau/pos": objective.tau.pos,
             "tau/neg": objective.tau.neg,
         }
-        if objective.kl is not None:
+        if objective.penalises_kl:
             metrics["kl"] = record.kl_NT[record.mask_NT].mean().item()
             metrics["kl/coefficient"] = objective.kl.coefficient
-    for steering in algorithm.steering:
-        state.controls |= steering.learn(metrics, state.controls)
+    for controller in algorithm.controllers:
+        state.controls |= controller.learn(metrics, state.controls, algorithm.iterations)
     return metrics
 
 
@@ -197,7 +197,9 @@ def noise_floor(
 
     An EUR of a later update that is not below it says nothing about drift. In fp32 it is 1.
     """
-    slope_NT = objective.slope(again_NT, logp_NT, batch.advantage_N, batch.completion_NT[:, 1:])
+    with torch.no_grad():
+        gated, _ = objective.gated(again_NT, logp_NT, batch.advantage_N, batch.completion_NT[:, 1:])
+    slope_NT = gated.slope_NT
     parts = world.gather((slope_NT.cpu(), batch.completion_NT[:, 1:].cpu(), batch.group_N.cpu()))
     width = max(slope_NT.shape[1] for slope_NT, _, _ in parts)
     slopes, masks = (torch.cat([pad(part[i], (0, width - part[i].shape[1])) for part in parts]) for i in (0, 1))

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils.logging import disable_progress_bar
 
 from gatepo import tiny
 from gatepo.errors import UserError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer at ``path`` (a folder, a hub name, or ``tiny``), with a padding token in any case."""
+    from transformers import AutoTokenizer  # slow to import, here and below
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(tiny.locate(path))
     except (OSError, ValueError) as error:
@@ -42,6 +44,10 @@ def load_model(path: str, device: torch.device, attention: str | None) -> PreTra
       device: where the weights go.
       attention: transformers' ``attn_implementation``; None lets it choose.
     """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
     disable_progress_bar()  # one line per rank and model would bury everything else
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -60,6 +66,8 @@ def load_model(path: str, device: torch.device, attention: str | None) -> PreTra
 
 def context_length(path: str) -> int | None:
     """The most tokens the model at ``path`` can read, or None where its configuration does not say."""
+    from transformers import AutoConfig
+
     try:
         config = AutoConfig.from_pretrained(tiny.locate(path))
     except (OSError, ValueError) as error:
@@ -78,6 +86,8 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
     transformers does so in training mode only: that is set on the layers themselves, not on what is inside them, so
     that no dropout comes alive.
     """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
     model.gradient_checkpointing_enable({"use_reentrant": False})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):

@@ -22,19 +22,20 @@ from gatepo.errors import UserError
 from gatepo.evaluate.loop import Evaluator
 from gatepo.loop import Algorithm, Hook, train
 from gatepo.memory import keep_freed_memory
+from gatepo.model import load_model, load_tokenizer
 from gatepo.objective.properties import broken_properties
 from gatepo.plan import resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
 from gatepo.report.figures import draw
 from gatepo.report.runs import read_run
+from gatepo.rules import remarks
 from gatepo.schema import TrainConfig
+from gatepo.settings import name_of
 from gatepo.state import RunState
 from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, JsonLines
 from gatepo.tracking.progress import ProgressTracker
-from gatepo.tracking.wandb import WandbTracker
-from gatepo.validation import remarks
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +55,20 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     if world.first:
         for line in remarks(config):
             log.warning(line)
-        for note in build.gate_notes(chosen.gate):
-            log.info(note)
+        for note in getattr(chosen.gate, "notes", ()):  # what was derived for a formula, and what is done numerically
+            log.info("gate=%s: %s", name_of(chosen.gate), note)
         for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
-            log.warning("gate=%s: %s", config.gate.name, line)
+            log.warning("gate=%s: %s", name_of(config.gate), line)
     if world.first:
         _claim(folder, config)
     world.barrier()
-    model, tokenizer = build.load(config)
-    algorithm = build.algorithm(config, model, tokenizer, world)
+    tokenizer = load_tokenizer(config.model.path)
+    model = load_model(config.model.path, build.device(), config.model.attention)
+    algorithm = build.algorithm(config, chosen, model, tokenizer, world)
+    template = build.prompt_template(config.data, config.sampling.max_prompt_length, tokenizer)
     sampling = replace(algorithm.sampling, num_generations=1, temperature=config.evaluate.temperature)
     evaluate = Evaluator(
-        sets=build.evaluation_prompts(config, tokenizer),
+        sets=build.evaluation_prompts(config.data, template, config.evaluate.limit),
         sampling=sampling,
         reward=algorithm.reward,
         rollout=algorithm.rollout,
@@ -116,10 +119,9 @@ def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Ev
 
 def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracker]:
     trackers: list[Tracker] = [FileTracker(folder / "metrics.jsonl", state.update)]
-    if config.tracker.name == "wandb":
-        trackers.append(WandbTracker(folder, config.tracker.project, config.tracker.mode, plain(config)))
-    elif config.tracker.name != "none":
-        raise UserError(f"tracker must be one of none, wandb, got {config.tracker.name}")
+    chosen = config.tracker.start(folder, plain(config))
+    if chosen is not None:
+        trackers.append(chosen)
     return [*trackers, ProgressTracker(config.updates, config.batch.iterations, state.update)]
 
 

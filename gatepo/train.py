@@ -26,7 +26,7 @@ from gatepo.schema import TrainConfig
 
 def task(composed: DictConfig) -> None:
     """One job: validate, then train here or in processes of its own."""
-    settings = config.typed(composed)
+    settings = config.from_composed(TrainConfig, composed)
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.RUN and hydra.sweeper.params:
         raise UserError(f"+sweep must stand with -m, got a single run of {dict(hydra.sweeper.params)}; add -m")
@@ -52,7 +52,7 @@ def _settings_of(run: Path, overrides: list[str]) -> TrainConfig:
     others = [text for text in overrides if not text.startswith("resume=")]
     if others:
         raise UserError(f"resume must stand alone, got {' '.join(others)} beside it; the run's own settings go on")
-    return replace(config.read(run / "config.yaml"), resume=str(run))
+    return replace(config.load(run / "config.yaml"), resume=str(run))
 
 
 class _Job:

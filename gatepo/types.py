@@ -6,7 +6,8 @@ Axes: P prompts, G completions of one prompt, N = P * G completions, T tokens (p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ class Prompt:
     answer: str  # the gold answer
     token_ids: tuple[int, ...]  # templated, tokenized, cut to the longest allowed
     truncated: bool = False  # whether it was cut
+    columns: Mapping[str, Any] = field(default_factory=dict)  # the row's further fields, for rewards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,11 @@ class Reward:
     parts: dict[str, float]
     timed_out: bool = False  # its answer ran out of time
     killed: bool = False  # its answer cost a worker process: out of time, memory or CPU
+
+    @property
+    def score(self) -> float:
+        """What an evaluation counts: whether the answer is right (eq. 11), or all of it where no part is an answer."""
+        return self.parts.get("answer", self.total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

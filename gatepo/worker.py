@@ -12,15 +12,15 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 
-from gatepo import checkpoint, cli, config, distributed
+from gatepo import checkpoint, cli, config, distributed, rules
 from gatepo.distributed import World
 from gatepo.errors import UserError
 from gatepo.processes import DIES_WITH_PARENT, LAUNCHED, end_with_parent
 from gatepo.run import describe, run
 from gatepo.schema import TrainConfig
-from gatepo.validation import validate
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +41,8 @@ def work(settings: TrainConfig, folder: Path) -> None:
         raise
     if world.first:
         print(describe(summary, shown), flush=True)
-    if settings.rollout.name == "vllm" or settings.engine.name == "deepspeed" or world.size > 1:
-        # Everything is written and closed. vLLM and DeepSpeed both tear process groups down at exit, in an order that
-        # neither controls: one of them would abort.
+    if settings.rollout.EXITS_HARD or settings.engine.EXITS_HARD or world.size > 1:
+        # Everything is written and closed; tearing process groups down at exit could abort the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
@@ -56,7 +55,7 @@ def _on(settings: TrainConfig, world: World) -> TrainConfig:
     if world.first and settings.devices != 1:
         log.warning("devices=%d gives way to the %d processes that were started", settings.devices, world.size)
     settings = replace(settings, devices=world.size)
-    validate(settings)
+    rules.check(settings)
     return settings
 
 
@@ -65,7 +64,8 @@ def _main() -> None:
     if os.environ.get(DIES_WITH_PARENT):
         end_with_parent()
     with cli.errors_as_one_line(_tell_launcher if LAUNCHED in os.environ else cli.tell):
-        work(config.read(Path(sys.argv[1])), Path(sys.argv[2]))
+        settings = yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))
+        work(config.from_plain(TrainConfig, settings), Path(sys.argv[2]))
 
 
 def _tell_launcher(line: str) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, overload
 
 from gatepo import tiny
 from gatepo.errors import UserError
 from gatepo.rewards.extraction import boxed
+from gatepo.settings import POSITIVE, name_of, option, section, setting
 
 HEAD = 1 << 13  # bytes of a line that are looked at before all of it is
 OFFSET_BITS = 44  # of a key's place in its file; what is above them numbers the files
@@ -28,42 +29,114 @@ class Row:
 
     question: str
     answer: str
+    columns: Mapping[str, Any] = field(default_factory=dict)  # all fields of the row, as they are
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where rows come from and which fields hold them. ``paths`` win over the hub."""
+class Records(Protocol):
+    """Where the rows of a source lie."""
 
-    name: str
-    paths: tuple[str, ...] | None  # JSONL files, or ``tiny:NAME``
-    hub: str | None  # data set on the hub, loaded by ``datasets``
-    subset: str | None
-    split: str
-    question: str  # field name
-    answer: str  # field name
-    answer_marker: str | None  # the gold answer is what follows its last occurrence (GSM8K: "####")
-    revision: str | None = None  # of the hub's data set; None: its newest
-    solution: str | None = None  # field whose last \boxed is the gold answer of a row without the answer field
+    def scan(self) -> Iterator[tuple[int, str, Any]]:
+        """Go over all of them: (key, where it is in words, record); of the record at least what :class:`Row` takes."""
+        ...
+
+    def record(self, key: int) -> Any:
+        """Read the whole record of a key."""
+        ...
+
+
+@section("source")
+class SourceOption:
+    """What rows say, whatever they come from. A source from outside extends this by ``rows``."""
+
+    weight: float = setting(
+        "The share of the mix, in proportion to the others'.", default=1.0, rule=POSITIVE, remedy="1 is an equal share"
+    )
+    question: str = setting("This field holds the question.", default="question")
+    answer: str = setting("This field holds the gold answer.", default="answer")
+    answer_marker: str | None = setting(
+        "The gold answer is what follows the last occurrence of this text (GSM8K: ####).", default=None
+    )
+    solution: str | None = setting(
+        "The last \\boxed of this field is the gold answer of rows that lack the answer field.", default=None
+    )
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """Give all rows, as a source from outside does."""
+        raise NotImplementedError
+
+    def records(self, name: str, paths: tuple[str, ...] | None) -> Records:
+        """Open the source.
+
+        Args:
+          name: of the source, for messages.
+          paths: the files that ``data.path`` holds for it; None without such a path.
+        """
+        return _InMemory(name, self.rows())
+
+    def place(self, paths: tuple[str, ...] | None) -> str:
+        """Say where the rows come from, for messages."""
+        return name_of(self)
+
+
+@option("source", "own", named=False)
+class Source(SourceOption):
+    """JSONL files, or a data set on the hub."""
+
+    path: str | None = setting(
+        "The JSONL file of this source; it wins over data.path, which wins over the hub.", default=None
+    )
+    file: str | None = setting("The pattern of its files below data.path, where that is a folder.", default=None)
+    hub: str | None = setting("The data set on the hub, or tiny:NAME for an embedded one.", default=None)
+    subset: str | None = setting("The name of its configuration on the hub.", default=None)
+    revision: str | None = setting("Its commit on the hub; null takes the newest.", default=None)
+    split: str = setting("Its split on the hub.", default="train")
+
+    def records(self, name: str, paths: tuple[str, ...] | None) -> Records:
+        """See :class:`SourceOption`."""
+        paths = self._paths(paths)
+        if paths is None:
+            return HubRecords(name, self)
+        found = [Path(tiny.locate(path)) for path in paths]
+        return JsonLines(name, found, frozenset((self.question, self.answer)))
+
+    def place(self, paths: tuple[str, ...] | None) -> str:
+        """See :class:`SourceOption`."""
+        return ", ".join(self._paths(paths) or (str(self.hub),))
+
+    def is_remote(self, paths: tuple[str, ...] | None) -> bool:
+        """Say whether the rows come from the hub."""
+        return self._paths(paths) is None
+
+    def _paths(self, paths: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """The files to read, or None for the hub."""
+        if self.path is not None:
+            return (self.path,)
+        embedded = paths is None and str(self.hub).startswith(tiny.PREFIX)
+        return (str(self.hub),) if embedded else paths
 
 
 class Rows(Sequence[Row]):
     """The rows of a source that are in use, by number; each is read anew.
 
     Args:
+      name: of the source.
       source: where they come from.
-      keep: says of each row whether it is in use.
+      paths: the files that ``data.path`` holds for it; None without such a path.
+      keep: says of each row whether it is in use; it sees question and answer only.
     Raises:
       UserError: a row is malformed (file and line are named), or none is left.
     """
 
-    def __init__(self, source: Source, keep: Callable[[Row], bool]) -> None:
-        self._source = source
-        self._records = _records(source)
+    def __init__(
+        self, name: str, source: SourceOption, paths: tuple[str, ...] | None, keep: Callable[[Row], bool]
+    ) -> None:
+        self._name, self._source = name, source
+        self._records = source.records(name, paths)
         self._keys = array("Q")
         self.unanswered = 0  # rows without a gold answer, left out
         self.dropped = 0  # rows that ``keep`` refused
         for key, where, record in self._records.scan():
-            row = _row(source, where, record)
+            row = _row(name, source, where, record)
             if row is None:
                 self.unanswered += 1
             elif keep(row):
@@ -71,8 +144,7 @@ class Rows(Sequence[Row]):
             else:
                 self.dropped += 1
         if not self._keys:
-            where = ", ".join(source.paths or (str(source.hub),))
-            raise UserError(f"data source {source.name}: {where} has no rows; give data.path=FILE.jsonl")
+            raise UserError(f"data source {name}: {source.place(paths)} has no rows; give data.path=FILE.jsonl")
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -103,31 +175,38 @@ class Rows(Sequence[Row]):
         return ", ".join(parts)
 
     def _read(self, key: int) -> Row:
-        row = _row(self._source, f"data source {self._source.name}", self._records.record(key))
+        row = _row(self._name, self._source, f"data source {self._name}", self._records.record(key))
         assert row is not None, "a row that had an answer has lost it"
         return row
 
 
-def read(source: Source, keep: Callable[[Row], bool] = lambda row: True) -> Rows:
-    """The rows of a source; those whose answer is null, and those that ``keep`` refuses, are left out and counted.
+def open_rows(
+    name: str,
+    source: SourceOption,
+    paths: tuple[str, ...] | None = None,
+    keep: Callable[[Row], bool] = lambda row: True,
+) -> Rows:
+    """Open a source; rows whose answer is null, and those that ``keep`` refuses, are left out and counted.
 
     Raises:
       UserError: the path is missing, empty or malformed (file and line are named), a field is missing, or the hub has
         no such data set.
     """
-    return Rows(source, keep)
+    return Rows(name, source, paths, keep)
 
 
-class Records(Protocol):
-    """Where rows lie."""
+class _InMemory:
+    """Rows that a source from outside has given. A key is a row's number."""
+
+    def __init__(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._name, self._rows = name, rows
 
     def scan(self) -> Iterator[tuple[int, str, Any]]:
-        """(key, where it is in words, record) of each."""
-        ...
+        for number, row in enumerate(self._rows):
+            yield number, f"data source {self._name}, row {number}", row
 
     def record(self, key: int) -> Any:
-        """The record of a key."""
-        ...
+        return self._rows[key]
 
 
 class JsonLines:
@@ -162,7 +241,7 @@ class JsonLines:
         path, offset = self._paths[key >> OFFSET_BITS], key & ((1 << OFFSET_BITS) - 1)
         with path.open("rb") as file:
             file.seek(offset)
-            return self._parsed(f"{path}, byte {offset}", file.readline())
+            return _parsed(f"{path}, byte {offset}", file.readline())
 
     def _parsed(self, where: str, line: bytes) -> Any:
         if len(line) > HEAD and line.rstrip().endswith(b"}"):
@@ -175,16 +254,16 @@ class JsonLines:
 class HubRecords:
     """Rows of a data set on the hub, which ``datasets`` maps into memory from its cache. A key is a row's number."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, name: str, source: Source) -> None:
         self._name = f"{source.hub}[{source.split}]"
-        rows = _load(source)
+        self._rows = _load(name, source)
         wanted = (source.question, source.answer, source.solution)
-        columns = [name for name in rows.column_names if name in wanted]
-        self._rows = rows.select_columns(columns or rows.column_names)
+        columns = [column for column in self._rows.column_names if column in wanted]
+        self._wanted = self._rows.select_columns(columns or self._rows.column_names)
 
     def scan(self) -> Iterator[tuple[int, str, Any]]:
         """See :class:`Records`."""
-        for number, record in enumerate(self._rows):
+        for number, record in enumerate(self._wanted):
             yield number, f"{self._name} row {number}", record
 
     def record(self, key: int) -> Any:
@@ -192,25 +271,18 @@ class HubRecords:
         return self._rows[key]
 
 
-def _records(source: Source) -> Records:
-    if source.paths is None:
-        return HubRecords(source)
-    paths = [Path(tiny.locate(path)) for path in source.paths]
-    return JsonLines(source.name, paths, frozenset((source.question, source.answer)))
-
-
-def _row(source: Source, where: str, record: Any) -> Row | None:
+def _row(name: str, source: SourceOption, where: str, record: Any) -> Row | None:
     """None where the gold answer is null."""
-    if not isinstance(record, dict) or source.question not in record:
-        raise _without(source, source.question, where, record)
+    if not isinstance(record, Mapping) or source.question not in record:
+        raise _without(name, source.question, where, record)
     if record[source.question] is None:
-        raise UserError(f"{where}: {source.question} must be a text, got null; mend the row, or take it out")
+        raise UserError(f"{where}: {source.question} must be a text, got null; correct the row, or take it out")
     if source.answer in record:
         gold = record[source.answer]
     elif source.solution in record:
         gold = boxed(str(record[source.solution]))
     else:
-        raise _without(source, source.answer, where, record)
+        raise _without(name, source.answer, where, record)
     if gold is None:
         return None
     answer = str(gold)
@@ -218,12 +290,12 @@ def _row(source: Source, where: str, record: Any) -> Row | None:
         _, marker, answer = answer.rpartition(source.answer_marker)
         if not marker:
             raise UserError(f"{where}: {source.answer!r} must hold {source.answer_marker!r} before the gold answer")
-    return Row(question=str(record[source.question]), answer=answer.strip())
+    return Row(question=str(record[source.question]), answer=answer.strip(), columns=record)
 
 
-def _without(source: Source, field: str, where: str, record: Any) -> UserError:
-    known = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-    return UserError(f"{where}: must have the field {field!r}, got {known}; set data.sources.{source.name}")
+def _without(name: str, wanted: str, where: str, record: Any) -> UserError:
+    known = ", ".join(record) if isinstance(record, Mapping) else type(record).__name__
+    return UserError(f"{where}: must have the field {wanted!r}, got {known}; set data.sources.{name}")
 
 
 def _parsed(where: str, line: bytes) -> Any:
@@ -260,7 +332,7 @@ def _first_fields(head: bytes, wanted: frozenset[str]) -> dict[str, Any] | None:
     return found
 
 
-def _load(source: Source) -> Any:
+def _load(name: str, source: Source) -> Any:
     from datasets import load_dataset  # slow to import, and not needed for local files
 
     try:
@@ -268,6 +340,6 @@ def _load(source: Source) -> Any:
     except Exception as error:  # whatever the hub client raises, offline or not: the user is told which set and why
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"data source {source.name}: cannot load {source.hub} from the hub ({type(error).__name__}: {reason}); "
+            f"data source {name}: cannot load {source.hub} from the hub ({type(error).__name__}: {reason}); "
             "give data.path=FILE.jsonl"
         ) from error

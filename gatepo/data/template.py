@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from gatepo.data.sources import Row
 from gatepo.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class PromptTemplate:
             answer=row.answer,
             token_ids=tuple(ids[-self.max_length :]),
             truncated=truncated,
+            columns=row.columns,
         )
 
     def _encode(self, question: str) -> list[int]:

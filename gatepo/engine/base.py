@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
+from gatepo.distributed import World
+from gatepo.engine.optimizer import OptimizerOption
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
+from gatepo.settings import name_of
 from gatepo.types import Batch, StepMetrics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class ReferencePolicy(Protocol):
@@ -63,4 +71,57 @@ class PolicyEngine(Protocol):
 
     def load(self, path: Path) -> None:
         """Go on exactly from what :meth:`save` wrote."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineParts:
+    """What a trainer is made from, beside its own settings."""
+
+    model: PreTrainedModel  # the policy
+    optimizer: OptimizerOption
+    updates: int  # of the run
+    micro: int  # completions that run at once
+    temperature: float  # of the sampler; the policy is the distribution that was sampled from
+    dtype: torch.dtype  # that the body computes in
+    world: World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptBytes:
+    """How a trainer keeps the model, bytes per parameter, for :mod:`gatepo.plan`."""
+
+    weights: int  # that forward and backward passes read
+    master: int = 0  # fp32 copy that the optimizer steps on, where weights are bf16
+    accumulated: int | None = None  # gradients, where they add up in another precision than the weights'
+    autocast: bool = False  # fp32 weights, cast to bf16 for each pass
+    zero_stage: int = 0  # what is sharded over devices, as DeepSpeed counts it
+    offload_optimizer: bool = False
+
+
+class EngineOption(Protocol):
+    """What is chosen by ``engine=NAME``; it says all that others need to know of the trainer."""
+
+    EXITS_HARD: ClassVar[bool] = False
+    """Whether a process that used it must end without Python's own tearing down."""
+
+    @property
+    def label(self) -> str:
+        """What a plan calls it."""
+        return name_of(self)
+
+    def make(self, parts: EngineParts) -> PolicyEngine:
+        """Make the trainer."""
+        ...
+
+    def read_weights(self, model: PreTrainedModel, path: Path) -> None:
+        """Put the weights that the trainer's ``save`` wrote at ``path`` into ``model``."""
+        ...
+
+    def shares_weights(self, dtype: torch.dtype) -> bool:
+        """Say whether a sampler may decode with the trainer's own module: its weights are whole, and in fp32."""
+        ...
+
+    def kept_bytes(self, dtype: torch.dtype) -> KeptBytes:
+        """Say how the model is kept."""
         ...

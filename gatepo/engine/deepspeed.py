@@ -8,90 +8,126 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.optimization import get_scheduler
 
-from gatepo.distributed import World, open_group
+from gatepo.distributed import open_group
 from gatepo.engine import passes
+from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
 from gatepo.engine.policy import Policy
-from gatepo.engine.torch import SCHEDULES, OptimizerSettings, stop_unless_finite
+from gatepo.engine.torch import stop_unless_finite
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.model import body_and_head
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
+from gatepo.settings import Rule, at_least, one_of, option, require, setting
 from gatepo.types import Batch, StepMetrics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZeroSettings:
-    """What is sharded, and what waits in host memory."""
+@option("engine", "deepspeed")
+class DeepSpeed(EngineOption):
+    """DeepSpeed, on one or several devices; in bf16 with fp32 master weights."""
 
-    stage: int  # 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights
-    offload_optimizer: bool
-    persistence_threshold: int  # at stage 3, weights with fewer elements stay whole on every rank
+    EXITS_HARD: ClassVar[bool] = True  # it tears process groups down at exit, in an order that nobody controls
+
+    zero_stage: int = setting(
+        "Devices share out nothing (0), optimizer states (1), also gradients (2), also weights (3).",
+        default=2,  # weights stay whole, so that a sync needs no gathering
+        rule=one_of(0, 1, 2, 3),
+    )
+    offload_optimizer: bool = setting("Optimizer states are kept in host memory; needs zero_stage >= 1.", default=False)
+    persistence_threshold: int = setting(
+        "At zero_stage 3, weights with fewer elements stay whole on every device: less to gather, for some memory.",
+        default=100_000,
+        rule=at_least(0),
+    )
+
+    def refuse_conflicts(self) -> None:
+        """See :func:`gatepo.settings.section`."""
+        sharded = Rule("needs engine.zero_stage >= 1", lambda value: not value or self.zero_stage >= 1)
+        require("engine.offload_optimizer", sharded, self.offload_optimizer, "type engine.zero_stage=1")
+
+    @property
+    def label(self) -> str:
+        """See :class:`~gatepo.engine.base.EngineOption`."""
+        return f"deepspeed ZeRO-{self.zero_stage}"
+
+    def make(self, parts: EngineParts) -> PolicyEngine:
+        """See :class:`~gatepo.engine.base.EngineOption`.
+
+        Raises:
+          UserError: deepspeed is not installed.
+        """
+        return DeepSpeedEngine(parts, self)
+
+    def read_weights(self, model: PreTrainedModel, path: Path) -> None:
+        """See :class:`~gatepo.engine.base.EngineOption`; the weights may be from any stage and number of ranks."""
+        _import_deepspeed()
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        if list((path / "state").glob("*_optim_states.pt")):
+            state = get_fp32_state_dict_from_zero_checkpoint(str(path), tag="state")
+        else:  # stage 0: nothing is sharded
+            state = torch.load(path / "state" / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()}, strict=False)
+        model.tie_weights()
+
+    def shares_weights(self, dtype: torch.dtype) -> bool:
+        """See :class:`~gatepo.engine.base.EngineOption`."""
+        return self.zero_stage < 3 and dtype == torch.float32
+
+    def kept_bytes(self, dtype: torch.dtype) -> KeptBytes:
+        """See :class:`~gatepo.engine.base.EngineOption`.
+
+        In bf16 an fp32 master copy lies beside the weights. Stages 1 and 2 keep such a copy in fp32 too (0.19.8,
+        deepspeed/runtime/zero/stage_1_and_2.py).
+        """
+        halves = dtype == torch.bfloat16
+        return KeptBytes(
+            weights=2 if halves else 4,
+            master=4 if halves or self.zero_stage in (1, 2) else 0,
+            accumulated=4 if halves and self.zero_stage else None,
+            zero_stage=self.zero_stage,
+            offload_optimizer=self.offload_optimizer,
+        )
 
 
 class DeepSpeedEngine:
-    """AdamW under ZeRO; in bf16 with fp32 master weights.
+    """Any optimizer under ZeRO; log-probabilities stay in fp32 whatever the weights compute in."""
 
-    Args:
-      model: the policy.
-      settings: optimizer and schedule.
-      micro: completions that run at once.
-      temperature: of the sampler; the policy is the distribution that was sampled from.
-      dtype: of the weights that compute; log-probabilities stay in fp32.
-      world: the run's processes.
-      zero: what is sharded.
-    Raises:
-      UserError: deepspeed is not installed.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        settings: OptimizerSettings,
-        micro: int,
-        temperature: float,
-        dtype: torch.dtype,
-        world: World,
-        zero: ZeroSettings,
-    ) -> None:
+    def __init__(self, parts: EngineParts, settings: DeepSpeed) -> None:
         deepspeed = _import_deepspeed()
         self._deepspeed = deepspeed
-        self._model = model
-        self._micro = micro
-        self._world = world
-        self._sharded = zero.stage == 3
+        self._model = parts.model
+        self._micro = parts.micro
+        self._world = parts.world
+        self._sharded = settings.zero_stage == 3
         self._updates_done = 0
-        policy = Policy(model, temperature, torch.float32)  # DeepSpeed casts the weights itself
+        policy = Policy(parts.model, parts.temperature, torch.float32)  # DeepSpeed casts the weights itself
         open_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
         self._engine, self._optimizer, _, self._schedule = deepspeed.initialize(
             model=policy,
             model_parameters=[p for p in policy.parameters() if p.requires_grad],
-            lr_scheduler=lambda optimizer: get_scheduler(
-                SCHEDULES[settings.schedule],
-                optimizer,
-                num_warmup_steps=settings.warmup,
-                num_training_steps=settings.updates,
-            ),
-            config=_config(settings, micro, dtype, zero, sum(p.numel() for p in model.parameters())),
+            optimizer=lambda parameters: parts.optimizer.make(parameters, fused=False),
+            lr_scheduler=lambda optimizer: parts.optimizer.make_schedule(optimizer, parts.updates),
+            config=_config(settings, parts),
         )
         self._grad_norm: float | None = None
-        if _clips_itself(zero, dtype):
+        if _clips_itself(settings, parts.dtype):
             # Here alone DeepSpeed keeps the norm to itself, and steps whatever it is.
-            self._optimizer.register_step_pre_hook(lambda *_: self._clip(settings.max_grad_norm))
+            self._optimizer.register_step_pre_hook(lambda *_: self._clip(parts.optimizer.max_grad_norm))
         if self._sharded:
             # The head's weight is used outside the head's own forward pass, which is what would gather it.
-            _, head = body_and_head(model)
+            _, head = body_and_head(parts.model)
             for parameter in head.parameters():
                 deepspeed.zero.register_external_parameter(policy, parameter)
 
@@ -152,19 +188,6 @@ class DeepSpeedEngine:
             raise UserError(f"{path} holds no checkpoint that DeepSpeed can read with these settings")
         self._updates_done = client["updates"]
 
-    @staticmethod
-    def read_weights(model: PreTrainedModel, path: Path) -> None:
-        """Put the fp32 weights that :meth:`save` wrote, from any stage and number of ranks, into ``model``."""
-        _import_deepspeed()
-        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-
-        if list((path / "state").glob("*_optim_states.pt")):
-            state = get_fp32_state_dict_from_zero_checkpoint(str(path), tag="state")
-        else:  # stage 0: nothing is sharded
-            state = torch.load(path / "state" / "mp_rank_00_model_states.pt", weights_only=False)["module"]
-        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()}, strict=False)
-        model.tie_weights()
-
     def _backward(self, share: Tensor) -> None:
         # DeepSpeed averages over ranks; the shares are parts of one sum.
         self._engine.backward(share * self._world.size, scale_wrt_gas=False)
@@ -183,44 +206,34 @@ class DeepSpeedEngine:
             )
 
 
-def _clips_itself(zero: ZeroSettings, dtype: torch.dtype) -> bool:
-    """Whether the gradient is clipped here, and not by DeepSpeed."""
-    return zero.stage == 0 and dtype == torch.float32
+def _clips_itself(settings: DeepSpeed, dtype: torch.dtype) -> bool:
+    """Say whether the gradient is clipped here, and not by DeepSpeed."""
+    return settings.zero_stage == 0 and dtype == torch.float32
 
 
-def _config(
-    settings: OptimizerSettings, micro: int, dtype: torch.dtype, zero: ZeroSettings, parameters: int
-) -> dict[str, Any]:
-    """DeepSpeed's own configuration of what this engine leaves to it."""
-    ours = _clips_itself(zero, dtype)
-    bucket = min(parameters, 500_000_000)  # its default, which it would allocate for the smallest model too
-    offload = {"offload_optimizer": {"device": "cpu"}} if zero.offload_optimizer else {}
+def _config(settings: DeepSpeed, parts: EngineParts) -> dict[str, Any]:
+    """Make DeepSpeed's own configuration of what this engine leaves to it."""
+    largest = parts.optimizer.max_grad_norm
+    ours = _clips_itself(settings, parts.dtype)
+    # Its default, which it would allocate for the smallest model too.
+    bucket = min(sum(p.numel() for p in parts.model.parameters()), 500_000_000)
+    offload = {"offload_optimizer": {"device": "cpu"}} if settings.offload_optimizer else {}
     return {
-        "train_micro_batch_size_per_gpu": micro,
+        "train_micro_batch_size_per_gpu": parts.micro,
         "managed_gradient_accumulation": False,  # how many micro-batches an update has is decided per update
-        "gradient_clipping": 0.0 if ours or settings.max_grad_norm == float("inf") else settings.max_grad_norm,
-        "bf16": {"enabled": dtype == torch.bfloat16},
+        "gradient_clipping": 0.0 if ours or largest == float("inf") else largest,
+        "bf16": {"enabled": parts.dtype == torch.bfloat16},
         # In bf16 the sum over micro-batches would lose its last bits; without ZeRO DeepSpeed knows no other way.
-        "data_types": {"grad_accum_dtype": "fp32" if zero.stage else None},
+        "data_types": {"grad_accum_dtype": "fp32" if settings.zero_stage else None},
         "zero_optimization": {
-            "stage": zero.stage,
+            "stage": settings.zero_stage,
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
-            "stage3_param_persistence_threshold": zero.persistence_threshold,
+            "stage3_param_persistence_threshold": settings.persistence_threshold,
             **offload,
         },
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,  # its own CPU optimizer would have to be compiled here
-        "optimizer": {
-            "type": "AdamW",
-            "params": {
-                "lr": settings.lr,
-                "betas": [settings.beta1, settings.beta2],
-                "eps": settings.eps,
-                "weight_decay": settings.weight_decay,
-                "torch_adam": True,
-            },
-        },
         "steps_per_print": None,
     }
 

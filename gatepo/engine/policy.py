@@ -5,12 +5,16 @@ Axes: N completions, T tokens, M completion tokens of a micro-batch, H hidden.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from gatepo.logprobs import token_logprobs
 from gatepo.model import autocast, body_and_head
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Policy(nn.Module):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from gatepo.engine import passes
 from gatepo.engine.policy import Policy
 from gatepo.types import Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class FrozenPolicy:

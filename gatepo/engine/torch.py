@@ -3,83 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.optimization import get_scheduler
 
-from gatepo.distributed import World
 from gatepo.engine import passes
+from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
 from gatepo.engine.policy import Policy
 from gatepo.errors import TrainingStopped
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
+from gatepo.settings import option
 from gatepo.types import Batch, StepMetrics
 
-# transformers' own "constant" knows no warm-up
-SCHEDULES = {"linear": "linear", "constant": "constant_with_warmup", "cosine": "cosine"}
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerSettings:
-    """AdamW and its schedule over the run (the paper's Table 2 names all but the last two)."""
+@option("engine", "torch")
+class Torch(EngineOption):
+    """Plain PyTorch, on one device or on several that each hold the whole model."""
 
-    lr: float
-    beta1: float
-    beta2: float
-    eps: float
-    schedule: str  # one of SCHEDULES
-    warmup: int  # updates
-    updates: int  # length of the schedule
-    weight_decay: float
-    max_grad_norm: float
+    def make(self, parts: EngineParts) -> PolicyEngine:
+        """See :class:`~gatepo.engine.base.EngineOption`."""
+        return TorchEngine(parts)
+
+    def read_weights(self, model: PreTrainedModel, path: Path) -> None:
+        """See :class:`~gatepo.engine.base.EngineOption`."""
+        model.load_state_dict(torch.load(path, map_location=model.device, weights_only=True)["model"])
+
+    def shares_weights(self, dtype: torch.dtype) -> bool:
+        """See :class:`~gatepo.engine.base.EngineOption`; the weights are fp32 ones in any case."""
+        return True
+
+    def kept_bytes(self, dtype: torch.dtype) -> KeptBytes:
+        """See :class:`~gatepo.engine.base.EngineOption`: fp32 weights, under autocast where the body is in bf16."""
+        return KeptBytes(weights=4, autocast=dtype == torch.bfloat16)
 
 
 class TorchEngine:
-    """AdamW on fp32 weights; the body may compute in bf16, head and log-probabilities stay in fp32.
+    """Any optimizer on fp32 weights; the body may compute in bf16, head and log-probabilities stay in fp32."""
 
-    Args:
-      model: the policy.
-      settings: optimizer and schedule.
-      micro: completions that run at once.
-      temperature: of the sampler; the policy is the distribution that was sampled from.
-      dtype: what the body computes in.
-      world: the processes whose gradients add up.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        settings: OptimizerSettings,
-        micro: int,
-        temperature: float,
-        dtype: torch.dtype,
-        world: World,
-    ) -> None:
-        self._model = model
-        self._policy = Policy(model, temperature, dtype)
-        self._micro = micro
-        self._world = world
-        self._max_grad_norm = settings.max_grad_norm
+    def __init__(self, parts: EngineParts) -> None:
+        self._model = parts.model
+        self._policy = Policy(parts.model, parts.temperature, parts.dtype)
+        self._micro = parts.micro
+        self._world = parts.world
+        self._max_grad_norm = parts.optimizer.max_grad_norm
         self._updates_done = 0
-        self._optimizer = torch.optim.AdamW(
-            [p for p in model.parameters() if p.requires_grad],
-            lr=settings.lr,
-            betas=(settings.beta1, settings.beta2),
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        self._schedule = get_scheduler(
-            SCHEDULES[settings.schedule],
-            self._optimizer,
-            num_warmup_steps=settings.warmup,
-            num_training_steps=settings.updates,
-        )
+        self._optimizer = parts.optimizer.make([p for p in parts.model.parameters() if p.requires_grad], fused=True)
+        self._schedule = parts.optimizer.make_schedule(self._optimizer, parts.updates)
 
     def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
@@ -95,7 +71,7 @@ class TorchEngine:
         loss = self._world.sum(passed.loss)[0]
         grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._max_grad_norm).item()
         stop_unless_finite(self._updates_done + 1, loss, grad_norm)
-        learning_rate = self._schedule.get_last_lr()[0]
+        learning_rate = float(self._schedule.get_last_lr()[0])
         self._optimizer.step()
         self._schedule.step()
         self._updates_done += 1
@@ -132,11 +108,6 @@ class TorchEngine:
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self._updates_done = state["updates"]
-
-    @staticmethod
-    def read_weights(model: PreTrainedModel, path: Path) -> None:
-        """Put the weights that :meth:`save` wrote into ``model``."""
-        model.load_state_dict(torch.load(path, map_location=model.device, weights_only=True)["model"])
 
     def _add_up_gradients(self) -> None:
         for parameter in self._model.parameters():

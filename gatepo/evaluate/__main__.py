@@ -17,11 +17,12 @@ from gatepo import cli, config
 from gatepo.evaluate import folder, report
 from gatepo.evaluate.generations import FILE
 from gatepo.evaluate.subject import subject
+from gatepo.schema import EvaluationConfig
 
 
 def task(composed: DictConfig) -> None:
     """One evaluation."""
-    asked = config.typed_evaluation(composed)
+    asked = config.from_composed(EvaluationConfig, composed)
     evaluated = subject(asked)
     others = {path: folder.finished(Path(path)) for path in (*asked.beside, *filter(None, [asked.against]))}
     out = Path(asked.out) if asked.out else evaluated.out
@@ -36,7 +37,7 @@ def task(composed: DictConfig) -> None:
     partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     partial.rename(out / folder.RESULTS)
     print(f"\n{out / folder.RESULTS}\n{out / FILE}")
-    if asked.rollout.name == "vllm":  # it tears process groups down at exit, in an order that makes it abort
+    if asked.rollout.EXITS_HARD:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -42,6 +42,6 @@ class Evaluator:
         for name, prompts in self.sets.items():
             progress(name)
             own = sample_and_grade(self.rollout, self.reward, self.world.share(prompts), self.sampling, self.seed)
-            right = sum(reward.parts["answer"] for _, rewards in own for reward in rewards)
+            right = sum(reward.score for _, rewards in own for reward in rewards)
             accuracy[name] = self.world.sum(right)[0] / len(prompts)
         return accuracy

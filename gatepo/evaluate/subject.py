@@ -6,37 +6,50 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gatepo import checkpoint, config
+from gatepo.data.settings import Data
+from gatepo.engine.base import EngineOption
 from gatepo.errors import UserError
-from gatepo.schema import BatchConfig, EngineConfig, EvaluateConfig, EvaluationConfig, SamplingConfig, TrainConfig
+from gatepo.rewards.base import RewardOption
+from gatepo.rewards.extra import as_option
+from gatepo.rollout.base import RolloutOption
+from gatepo.schema import EvaluationConfig, Model
+from gatepo.settings import name_of
+from gatepo.types import Sampling
 
 PROMPT_LENGTH, COMPLETION_LENGTH = 1536, 512  # Table 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A policy to sample from."""
+    """A policy to sample from, and how it is sampled and graded."""
 
     name: str
-    settings: TrainConfig  # those parts that sampling and grading read
-    trained: TrainConfig | None  # of the run that it is from
-    checkpoint: Path | None  # whose weights go over those at ``settings.model.path``
-    out: Path  # where its evaluation goes, unless told otherwise
+    model: Model
+    data: Data
+    limit: int | None  # problems taken from the start of each set
+    reward: RewardOption
+    rollout: RolloutOption
+    sampling: Sampling
+    max_prompt_length: int  # tokens
+    seed: int
+    threads: int | None
+    engine: EngineOption | None  # what trained the run that it is from
+    checkpoint: Path | None  # whose weights go over those at ``model.path``
+    out: Path  # where its evaluation goes by default
 
     def identity(self) -> dict[str, str]:
-        """What decides a sample of a problem and its grade. Two evaluations that agree on it can share a folder."""
-        s = self.settings
+        """Say what decides a sample of a problem and its grade. Evaluations that agree on it can share a folder."""
         return {
             "model": self.name,
-            "model.dtype": s.model.dtype,
-            "rollout": s.rollout.name,
-            "samples": str(s.batch.num_generations),
-            "seed": str(s.seed),
-            "data.system": str(s.data.system),
-            "sampling.temperature": str(s.sampling.temperature),
-            "sampling.max_prompt_length": str(s.sampling.max_prompt_length),
-            "sampling.max_completion_length": str(s.sampling.max_completion_length),
-            "reward.extraction": s.reward.extraction,
-            "reward.format": s.reward.format,
+            "model.dtype": self.model.dtype,
+            "rollout": name_of(self.rollout),
+            "samples": str(self.sampling.num_generations),
+            "seed": str(self.seed),
+            "data.system": str(self.data.system),
+            "sampling.temperature": str(self.sampling.temperature),
+            "sampling.max_prompt_length": str(self.max_prompt_length),
+            "sampling.max_completion_length": str(self.sampling.max_completion_length),
+            **self.reward.identity(),
         }
 
 
@@ -46,47 +59,53 @@ def subject(asked: EvaluationConfig) -> Subject:
     Raises:
       UserError: ``run`` is no run, or one that has neither finished nor left a checkpoint.
     """
-    if asked.run is None:
-        settings = _settings(asked, TrainConfig(model=asked.model), PROMPT_LENGTH, COMPLETION_LENGTH)
-        path = Path("outputs", "evaluation", asked.model.path.strip("/").replace("/", "--"))
-        return Subject(name=asked.model.path, settings=settings, trained=None, checkpoint=None, out=path)
-    folder = Path(asked.run)
-    if folder.parent.name == checkpoint.FOLDER:
-        run, chosen = folder.parent.parent, folder
-        out = run / f"evaluation-{folder.name}"
-    else:
-        run, chosen, out = folder, None, folder / "evaluation"
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"run must be the folder of a run, got {run}, which has no config.yaml; give outputs/...")
-    if chosen is not None:
-        if not (chosen / checkpoint.MANIFEST).is_file():
-            raise UserError(f"run must be a whole checkpoint, got {chosen}; look into {chosen.parent}")
-    elif not (run / "model" / "config.json").is_file():
-        raise UserError(f"run must be a finished run, got {run}; give one of {run / checkpoint.FOLDER}/update-...")
-    trained = config.read(run / "config.yaml")
-    lengths = trained.sampling.max_prompt_length, trained.sampling.max_completion_length
-    settings = _settings(asked, trained, *lengths)
-    settings = replace(settings, data=replace(asked.data, system=trained.data.system))
-    if chosen is None:
-        settings = replace(settings, model=replace(trained.model, path=str(run / "model")))
-    return Subject(name=str(folder), settings=settings, trained=trained, checkpoint=chosen, out=out)
-
-
-def _settings(asked: EvaluationConfig, base: TrainConfig, prompt: int, completion: int) -> TrainConfig:
-    """The settings of a training run that would sample and grade so."""
-    return TrainConfig(
+    if asked.run is not None:
+        return _of_run(asked, Path(asked.run))
+    lengths = asked.sampling.max_prompt_length, asked.sampling.max_completion_length
+    return Subject(
+        name=asked.model.path,
+        model=asked.model,
+        data=asked.data,
+        limit=asked.limit,
+        reward=as_option(asked.reward),
+        rollout=asked.rollout,
+        sampling=Sampling(
+            temperature=asked.sampling.temperature,
+            max_completion_length=lengths[1] or COMPLETION_LENGTH,
+            num_generations=asked.samples,
+        ),
+        max_prompt_length=lengths[0] or PROMPT_LENGTH,
         seed=asked.seed,
         threads=asked.threads,
-        engine=EngineConfig(name="torch"),  # nothing is trained: one process, whole weights
-        model=base.model,
-        data=asked.data,
-        reward=asked.reward,
-        rollout=asked.rollout,
-        evaluate=EvaluateConfig(limit=asked.limit),
-        batch=BatchConfig(num_generations=asked.samples),
-        sampling=SamplingConfig(
-            temperature=asked.sampling.temperature,
-            max_prompt_length=asked.sampling.max_prompt_length or prompt,
-            max_completion_length=asked.sampling.max_completion_length or completion,
-        ),
+        engine=None,
+        checkpoint=None,
+        out=Path("outputs", "evaluation", asked.model.path.strip("/").replace("/", "--")),
+    )
+
+
+def _of_run(asked: EvaluationConfig, folder: Path) -> Subject:
+    """A finished run's model, or a checkpoint's, with the prompt, the lengths and the precision of its run."""
+    of_checkpoint = folder.parent.name == checkpoint.FOLDER
+    run = folder.parent.parent if of_checkpoint else folder
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"run must be the folder of a run, got {run}, which has no config.yaml; give outputs/...")
+    if of_checkpoint and not (folder / checkpoint.MANIFEST).is_file():
+        raise UserError(f"run must be a whole checkpoint, got {folder}; look into {folder.parent}")
+    if not of_checkpoint and not (run / "model" / "config.json").is_file():
+        raise UserError(f"run must be a finished run, got {run}; give one of {run / checkpoint.FOLDER}/update-...")
+    trained = config.load(run / "config.yaml")
+    sampling = replace(
+        asked.sampling,
+        max_prompt_length=asked.sampling.max_prompt_length or trained.sampling.max_prompt_length,
+        max_completion_length=asked.sampling.max_completion_length or trained.sampling.max_completion_length,
+    )
+    found = subject(replace(asked, run=None, model=trained.model, sampling=sampling))
+    return replace(
+        found,
+        name=str(folder),
+        model=trained.model if of_checkpoint else replace(trained.model, path=str(run / "model")),
+        data=replace(asked.data, system=trained.data.system),
+        engine=trained.engine,
+        checkpoint=folder if of_checkpoint else None,
+        out=run / (f"evaluation-{folder.name}" if of_checkpoint else "evaluation"),
     )

@@ -15,17 +15,16 @@ from gatepo.evaluate.loop import sample_and_grade
 from gatepo.evaluate.subject import Subject
 from gatepo.memory import keep_freed_memory
 from gatepo.model import load_tokenizer
-from gatepo.rewards.extraction import EXTRACTIONS
-from gatepo.types import Prompt, Sampling
+from gatepo.types import Prompt
 
 
 def work(subject: Subject, out: Path) -> tuple[dict[str, list[Problem]], dict[str, float]]:
     """Every set's problems, all finished, in order; and the completions, tokens and seconds that this call took."""
-    settings = subject.settings
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    if subject.threads is not None:
+        torch.set_num_threads(subject.threads)
     keep_freed_memory()
-    sets = build.evaluation_prompts(settings, load_tokenizer(settings.model.path))
+    template = build.prompt_template(subject.data, subject.max_prompt_length, load_tokenizer(subject.model.path))
+    sets = build.evaluation_prompts(subject.data, template, subject.limit)
     prompts = [prompt for asked in sets.values() for prompt in asked]
     done = read(out)
     check_same(done, prompts, out)
@@ -47,21 +46,17 @@ def work(subject: Subject, out: Path) -> tuple[dict[str, list[Problem]], dict[st
 
 def _graded(subject: Subject, prompts: list[Prompt]) -> Iterator[tuple[Problem, float]]:
     """Problems as they are finished, each with the seconds since sampling began."""
-    settings = subject.settings
-    sampler = build.sampler(settings, subject.trained, subject.checkpoint)
-    reward = build.reward(settings)
-    sampling = Sampling(
-        temperature=settings.sampling.temperature,
-        max_completion_length=settings.sampling.max_completion_length,
-        num_generations=settings.batch.num_generations,
-    )
-    at_once = build.problems_at_once(settings)
+    context = subject.max_prompt_length + subject.sampling.max_completion_length
+    sampler = build.sampler(subject.rollout, subject.model, context, subject.seed, subject.engine, subject.checkpoint)
+    reward = subject.reward.make()
+    batches = subject.rollout.BATCHES_AT_ONCE * subject.rollout.max_sequences
+    at_once = max(1, batches // subject.sampling.num_generations)  # sampled again after an interruption, at the most
     start = time.perf_counter()
     try:
         for first in range(0, len(prompts), at_once):
             share = prompts[first : first + at_once]
-            for group, rewards in sample_and_grade(sampler, reward, share, sampling, settings.seed):
-                problem = problem_of(group, rewards, EXTRACTIONS[settings.reward.extraction])
+            for group, rewards in sample_and_grade(sampler, reward, share, subject.sampling, subject.seed):
+                problem = problem_of(group, rewards, subject.reward.answer)
                 yield problem, time.perf_counter() - start
     finally:
         reward.close()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from gatepo import cli, config
+from gatepo.schema import GatesConfig
+from gatepo.settings import name_of
 
 if TYPE_CHECKING:
     from gatepo.gates.rows import Row
@@ -70,13 +72,12 @@ def table(lines: list[tuple[str, ...]]) -> str:
 
 def task(composed: DictConfig) -> None:
     """Validate, print, and draw where asked to."""
-    settings = config.typed_gates(composed)
-    from gatepo import build
+    settings = config.from_composed(GatesConfig, composed)
     from gatepo.gates.rows import chosen, of_figure, rows  # torch, which --help and bad input need not wait for
 
     shown = chosen(settings)
     print(report(rows(shown, settings.at), settings.at))
-    notes = [note for gate in shown.values() for note in build.gate_notes(gate)]
+    notes = [f"gate={name_of(gate)}: {note}" for gate in shown.values() for note in getattr(gate, "notes", ())]
     if notes:
         print("", *notes, sep="\n")
     if settings.plot:

@@ -14,6 +14,7 @@ from gatepo.objective import gates
 from gatepo.objective.gates import Formula, Formulated, Gate
 from gatepo.objective.properties import Examination, examine
 from gatepo.schema import GatesConfig
+from gatepo.settings import name_of
 
 PAPER = ("clip", "sigmoid", "erf", "arctan", "softsign")  # of Figure 1
 CHECK_TAUS = (1.0, 5.0, 10.0)
@@ -41,7 +42,8 @@ def chosen(settings: GatesConfig) -> dict[str, Gate]:
         known = ", ".join(gates.names())
         raise UserError(f"gates must be among {known}, got {', '.join(unknown)}; e.g. gates=[clip,erf]")
     shown = {name: gates.get(name) for name in wanted}
-    name, own = settings.gate.name, build.gate(settings.gate, (settings.at,))
+    name, own = name_of(settings.gate), settings.gate
+    build.require_usable(own, (settings.at,))
     if name in wanted or name not in gates.names() or own != gates.get(name):
         shown[name] = own
     return shown
@@ -49,7 +51,7 @@ def chosen(settings: GatesConfig) -> dict[str, Gate]:
 
 def of_figure(settings: GatesConfig, shown: dict[str, Gate]) -> dict[str, Gate]:
     """Those that the figure shows: what was asked for, else the paper's five and the one that ``gate=`` sets up."""
-    wanted = (*PAPER, settings.gate.name) if settings.gates is None else tuple(shown)
+    wanted = (*PAPER, name_of(settings.gate)) if settings.gates is None else tuple(shown)
     return {name: shown[name] for name in dict.fromkeys(wanted)}
 
 

@@ -24,9 +24,10 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from gatepo.errors import UserError
-from gatepo.integrations.gated import as_gate, as_tau, gated
+from gatepo.integrations.gates_and_taus import as_gate, as_tau
 from gatepo.objective.gates import Gate
 from gatepo.objective.ratio import TokenRatio
+from gatepo.objective.surrogate import gated
 from gatepo.objective.tau import Tau
 from gatepo.objective.telemetry import effective_update_ratio
 

@@ -20,10 +20,11 @@ from torch import Tensor
 from verl.trainer.ppo.core_algos import agg_loss, register_policy_loss
 from verl.utils.torch_functional import masked_mean
 
-from gatepo.integrations.gated import as_gate, as_tau, gated
+from gatepo.integrations.gates_and_taus import as_gate, as_tau
 from gatepo.objective import gates
 from gatepo.objective.gates import Gate
 from gatepo.objective.ratio import TokenRatio
+from gatepo.objective.surrogate import gated
 
 
 def policy_loss(

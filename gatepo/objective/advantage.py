@@ -5,34 +5,49 @@ Axes: P prompts of the whole rollout batch, over all devices, G completions of o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from gatepo.errors import TrainingStopped
+from gatepo.settings import at_least, one_of, option, section, setting
+
 
 class Advantage(Protocol):
-    """Rewards [P, G] to advantages [P, G]."""
+    """An advantage turns the rewards [P, G] of a rollout batch into A [P, G]."""
 
     def __call__(self, reward_PG: Tensor) -> Tensor: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupZScore:
+@section("advantage")
+class Divided:
+    """What divides may be 0, and so something is added to it."""
+
+    eps: float = setting("This is added to the denominator.", default=1e-4, rule=at_least(0))
+
+
+@section("advantage")
+class Standardised(Divided):
+    """A standard deviation divides."""
+
+    ddof: int = setting(
+        "The standard deviation divides by the count less these delta degrees of freedom.", default=1, rule=one_of(0, 1)
+    )
+
+
+@option("advantage", "group_zscore")
+class GroupZScore(Standardised):
     """A = (R - mean(R)) / (std(R) + eps) within a group (below eq. 1).
 
     ``ddof`` = 1 (the sample's standard deviation) and ``eps`` = 1e-4 are what GRPO's common implementations use; the
     paper states neither. A group whose rewards are all equal has A = 0.
     """
 
-    eps: float = 1e-4
-    ddof: int = 1
-
     def __call__(self, reward_PG: Tensor) -> Tensor:
         return _centred(reward_PG) / (reward_PG.std(dim=1, correction=self.ddof, keepdim=True) + self.eps)
 
 
-@dataclass(frozen=True, slots=True)
+@option("advantage", "group_center")
 class GroupCenter:
     """A = R - mean(R) within a group: no division, so easy and hard prompts weigh the same (Dr. GRPO, 2503.20783)."""
 
@@ -40,7 +55,7 @@ class GroupCenter:
         return _centred(reward_PG)
 
 
-@dataclass(frozen=True, slots=True)
+@option("advantage", "rloo")
 class Rloo:
     """A = R - mean of the group's other rewards = G / (G - 1) (R - mean(R)) (Ahmadian et al., arXiv:2402.14740)."""
 
@@ -49,36 +64,45 @@ class Rloo:
         return _centred(reward_PG) * (G / (G - 1))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchZScore:
-    """A = (B - mean(B)) / (std(B) + eps) over the whole rollout batch (REINFORCE++, arXiv:2501.03262).
+@option("advantage", "reinforce_pp")
+class BatchZScore(Standardised):
+    """A = (R - mean(R)) / (std(R) + eps) over the whole rollout batch (REINFORCE++, arXiv:2501.03262).
 
-    ``baseline``: B = R - mean of its group (REINFORCE++-baseline); else B = R. The papers' code weighs completions by
-    their tokens in mean and std; here each completion counts once.
+    The papers' code weighs completions by their tokens in mean and std; here each completion counts once.
     """
 
-    baseline: bool
-    eps: float = 1e-4
-    ddof: int = 1
+    BASELINE: ClassVar[bool] = False  # whether the mean of its group is taken from each reward first
 
     def __call__(self, reward_PG: Tensor) -> Tensor:
-        value_PG = _centred(reward_PG) if self.baseline else reward_PG
+        value_PG = _centred(reward_PG) if self.BASELINE else reward_PG
         return (value_PG - value_PG.mean()) / (value_PG.std(correction=self.ddof) + self.eps)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaxRl:
-    """A = (R - mean(R)) / (mean(R) + eps) within a group, for rewards >= 0.
+@option("advantage", "reinforce_pp_baseline")
+class BatchZScoreWithBaseline(BatchZScore):
+    """As :class:`BatchZScore`, of rewards less the mean of their group (REINFORCE++-baseline)."""
+
+    BASELINE: ClassVar[bool] = True
+
+
+@option("advantage", "max_rl")
+class MaxRl(Divided):
+    """A = (R - mean(R)) / (mean(R) + eps) within a group, for rewards >= 0: else A could have the wrong sign.
 
     For a 0-1 reward its expectation is the gradient of log p(right), to the order that G samples allow, instead of
     that of p(right): hard prompts weigh more.
 
+    Raises:
+      TrainingStopped: a reward is negative.
     Source: Tajwar et al., *Maximum Likelihood Reinforcement Learning*, arXiv:2602.02710.
     """
 
-    eps: float = 1e-4
-
     def __call__(self, reward_PG: Tensor) -> Tensor:
+        if (reward_PG < 0).any():
+            raise TrainingStopped(
+                "advantage=max_rl must have rewards >= 0, since it divides by their mean, got "
+                f"{reward_PG.min().item():.4g}; leave out what is negative in reward.extra, or type advantage=rloo"
+            )
         return _centred(reward_PG) / (reward_PG.mean(dim=1, keepdim=True) + self.eps)
 
 

@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gatepo.settings import at_least, option, setting
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
@@ -24,14 +26,14 @@ class Totals:
 
 
 class Aggregation(Protocol):
-    """This micro-batch's share of the update's aggregate; the shares of all micro-batches sum to the aggregate."""
+    """An aggregation gives a micro-batch's share of the update's aggregate; the shares of all micro-batches add up."""
 
     def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
-        """Of gate values f(r) with the weights A (times the correction's, where there is one)."""
+        """Aggregate gate values f(r) with the weights A (times the correction's, where there is one)."""
         ...
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
-        """Of terms that are simply added, such as a KL penalty."""
+        """Aggregate terms that are simply added, such as a KL penalty."""
         ...
 
 
@@ -47,7 +49,7 @@ class _Linear:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
+@option("aggregation", "sequence_mean")
 class SequenceMean(_Linear):
     """1/N sum_i 1/|o_i| sum_t term_it (eq. 1, 2), with N the completions of the whole update."""
 
@@ -56,7 +58,7 @@ class SequenceMean(_Linear):
         return ((term_NT * mask_NT).sum(dim=1) / length_N).sum() / totals.completions
 
 
-@dataclass(frozen=True, slots=True)
+@option("aggregation", "token_mean")
 class TokenMean(_Linear):
     """1/sum_i |o_i| sum_i sum_t term_it: every token of the update counts the same (DAPO, arXiv:2503.14476, eq. 12)."""
 
@@ -64,20 +66,24 @@ class TokenMean(_Linear):
         return (term_NT * mask_NT).sum() / max(totals.tokens, 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@option("aggregation", "constant")
 class Constant(_Linear):
     """1/N sum_i 1/L sum_t term_it with one constant L in tokens, the longest completion allowed.
 
     A long completion's tokens then weigh as much as a short one's (Dr. GRPO, arXiv:2503.20783, section 3).
     """
 
-    length: int
+    length: int = setting(
+        "Every completion's sum over tokens is divided by this many tokens.",
+        rule=at_least(1),
+        follows="sampling.max_completion_length",
+    )
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         return (term_NT * mask_NT).sum() / (self.length * totals.completions)
 
 
-@dataclass(frozen=True, slots=True)
+@option("aggregation", "sequence_sum")
 class SequenceSum(_Linear):
     """1/N sum_i sum_t term_it: a completion weighs as much as it is long (LUSPO, arXiv:2602.05261)."""
 
@@ -85,7 +91,7 @@ class SequenceSum(_Linear):
         return (term_NT * mask_NT).sum() / totals.completions
 
 
-@dataclass(frozen=True, slots=True)
+@option("aggregation", "geometric_mean")
 class GeometricMean:
     """1/N sum_i w_i (prod_t f(r_it))^(1/|o_i|): the geometric instead of the arithmetic mean over tokens.
 

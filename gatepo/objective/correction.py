@@ -8,48 +8,59 @@ Axes: N completions, T tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from gatepo.settings import POSITIVE, one_of, option, section, setting
+
 
 class Correction(Protocol):
-    """The weight of each token's term, without gradient; 1 where nothing is corrected."""
+    """A correction gives the weight of each token's term, without gradient; 1 where nothing is corrected."""
 
     def __call__(self, anchor_NT: Tensor, sampler_NT: Tensor, mask_NT: Tensor) -> Tensor: ...
 
 
-@dataclass(frozen=True, slots=True)
+@option("correction", "none")
 class NoCorrection:
-    """w = 1."""
+    """w = 1: sampler and trainer are taken to be the same policy, as in the paper."""
 
     def __call__(self, anchor_NT: Tensor, sampler_NT: Tensor, mask_NT: Tensor) -> Tensor:
         return torch.ones_like(anchor_NT)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section("correction")
 class BoundedCorrection:
     """w = pi_old / mu, per token or as the product over a completion's tokens, bounded by ``cap``.
 
-    Args:
-      level: "token", or "sequence" for one weight per completion.
-      bound: "truncate" gives min(w, cap) (TIS); "mask" gives 0 where w > cap and w elsewhere (MIS).
-      cap: largest weight, > 0.
     Source: TIS and MIS as in the peers (TRL's ``vllm_importance_sampling_mode``).
     """
 
-    level: str
-    bound: str
-    cap: float
+    BEYOND: ClassVar[float | None] = None  # the weight in place of one above the cap; None: the cap itself
+
+    level: str = setting(
+        "There is one weight per token, or one per sequence.", default="token", rule=one_of("token", "sequence")
+    )
+    cap: float = setting("The largest weight, as in TRL.", default=3.0, rule=POSITIVE)
 
     def __call__(self, anchor_NT: Tensor, sampler_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        """Both log-probabilities in nats; the result is 1 outside the mask."""
+        """Take both log-probabilities in nats; the result is 1 outside the mask."""
         log_weight_NT = (anchor_NT - sampler_NT).masked_fill(~mask_NT, 0.0)
         if self.level == "sequence":
             log_weight_NT = log_weight_NT.sum(dim=1, keepdim=True).expand_as(log_weight_NT)
         weight_NT = log_weight_NT.clamp(max=80.0).exp()  # far above any cap, and finite
-        within_NT = weight_NT <= self.cap
-        bounded_NT = torch.where(within_NT, weight_NT, self.cap if self.bound == "truncate" else 0.0)
+        bounded_NT = torch.where(weight_NT <= self.cap, weight_NT, self.cap if self.BEYOND is None else self.BEYOND)
         return bounded_NT.masked_fill(~mask_NT, 1.0)
+
+
+@option("correction", "truncate")
+class Truncate(BoundedCorrection):
+    """min(w, cap) (truncated importance sampling, TIS)."""
+
+
+@option("correction", "mask")
+class Mask(BoundedCorrection):
+    """w up to the cap, and 0 beyond it: what is that far off is left out (masked importance sampling, MIS)."""
+
+    BEYOND: ClassVar[float | None] = 0.0

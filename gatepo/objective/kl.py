@@ -16,36 +16,82 @@ Axes: N completions, T tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
-ESTIMATORS = ("k1", "k2", "k3")
-REFERENCES = ("initial", "sampling")
+from gatepo.settings import POSITIVE, one_of, option, setting
+
+INITIAL, SAMPLING = "initial", "sampling"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Kl(Protocol):
+    """A penalty on the divergence from another policy, or none."""
+
+    @property
+    def reference(self) -> str | None:
+        """The other policy: ``initial``, the untrained model, ``sampling``, the one that sampled, or None."""
+        ...
+
+    @property
+    def coefficient(self) -> float:
+        """The weight of the penalty in the loss."""
+        ...
+
+    def __call__(self, logp_NT: Tensor, other_NT: Tensor, mask_NT: Tensor, clamp: float) -> Tensor: ...
+
+
+@option("kl", "none")
+class NoKl:
+    """No KL penalty: eq. 1 and 2 have none."""
+
+    @property
+    def reference(self) -> None:
+        """See :class:`Kl`."""
+        return None
+
+    @property
+    def coefficient(self) -> float:
+        """See :class:`Kl`."""
+        return 0.0
+
+    def __call__(self, logp_NT: Tensor, other_NT: Tensor, mask_NT: Tensor, clamp: float) -> Tensor:
+        return logp_NT.new_zeros(logp_NT.shape)
+
+
+@option("kl", "fixed")
 class KlPenalty:
-    """coefficient x estimate of KL, per token, to be added to the loss.
+    """coefficient x estimate of KL, per token, to be added to the loss; the defaults are GRPO's (arXiv:2402.03300).
 
-    Args:
-      reference: "initial": KL(pi_theta || pi_ref) with the untrained model, as in GRPO (arXiv:2402.03300, eq. 4).
-        "sampling": KL(pi_old || pi_theta), as in TRPO and PPO's penalty (arXiv:1707.06347, eq. 8); its expectation is
-        over the very policy that sampled.
-      estimator: k1, k2 or k3.
-      coefficient: beta, >= 0.
-      clamp: bound of |x|, nats, so that k3 stays finite.
+    With ``reference="initial"`` it is KL(pi_theta || pi_ref), as in GRPO's eq. 4. With ``"sampling"`` it is
+    KL(pi_old || pi_theta), as in TRPO and PPO's penalty (arXiv:1707.06347, eq. 8); its expectation is over the very
+    policy that sampled.
     """
 
-    reference: str
-    estimator: str
-    coefficient: float
-    clamp: float = 20.0
+    reference: str = setting(
+        "The other policy is the untrained model (initial) or the one that drew the completions (sampling).",
+        default=INITIAL,
+        rule=one_of(INITIAL, SAMPLING),
+    )
+    estimator: str = setting("KL is estimated by k1, k2 or k3.", default="k3", rule=one_of("k1", "k2", "k3"))
+    coefficient: float = setting(
+        "beta, the weight of the penalty; where it is adaptive, at the start.",
+        default=0.04,
+        rule=POSITIVE,
+        remedy="kl=none has no penalty",
+    )
 
-    def __call__(self, logp_NT: Tensor, other_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        """The estimate per token, nats, 0 outside the mask; ``other_NT`` is the reference's log-probability."""
-        x_NT = (other_NT - logp_NT) if self.reference == "initial" else (logp_NT - other_NT)
-        x_NT = x_NT.masked_fill(~mask_NT, 0.0).clamp(-self.clamp, self.clamp)
+    def __call__(self, logp_NT: Tensor, other_NT: Tensor, mask_NT: Tensor, clamp: float) -> Tensor:
+        """Estimate KL per token, nats, 0 outside the mask.
+
+        Args:
+          logp_NT: log pi_theta, nats; the gradient flows through it.
+          other_NT: the reference's log-probability, nats.
+          mask_NT: True on completion tokens.
+          clamp: bound of |x|, nats, so that k3 stays finite.
+        """
+        x_NT = (other_NT - logp_NT) if self.reference == INITIAL else (logp_NT - other_NT)
+        x_NT = x_NT.masked_fill(~mask_NT, 0.0).clamp(-clamp, clamp)
         if self.estimator == "k1":
             return -x_NT
         if self.estimator == "k2":

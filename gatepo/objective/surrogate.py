@@ -10,44 +10,77 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-from gatepo.objective.aggregation import Aggregation, Totals
+from gatepo.objective.aggregation import Aggregation, SequenceMean, Totals
 from gatepo.objective.correction import Correction, NoCorrection
 from gatepo.objective.gates import Gate
-from gatepo.objective.kl import KlPenalty
-from gatepo.objective.ratio import Ratio
+from gatepo.objective.kl import SAMPLING, Kl, NoKl
+from gatepo.objective.ratio import Ratio, TokenRatio
 from gatepo.objective.tau import Tau, tau_by_sign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gated:
+    """A gate at the ratios of some tokens; all [N, T], dimensionless."""
+
+    value_NT: Tensor  # f(r) - f(1) + 1; the gradient flows through it
+    slope_NT: Tensor  # f'(r), detached
+
+
+def gated(gate: Gate, tau: Tau, log_ratio_NT: Tensor, advantage_NT: Tensor) -> Gated:
+    """Take the gate's value and slope at each ratio, with tau by the sign of A (eq. 3).
+
+    The value is f(r) - f(1) + 1, so that all gates pass through (1, 1) as in Figure 1 and their losses can be compared;
+    eq. 3 alone has f(1) = 2 / tau. The gradient is the same.
+
+    Args:
+      gate: f and f'.
+      tau: its pair of temperatures.
+      log_ratio_NT: log r, masked and clamped (:class:`gatepo.objective.ratio.TokenRatio`), nats.
+      advantage_NT: A, in a shape that broadcasts to it.
+    """
+    ratio_NT = log_ratio_NT.exp()
+    tau_NT, positive_NT = tau_by_sign(advantage_NT, tau), advantage_NT > 0
+    at_one_NT = gate.value(torch.ones_like(tau_NT), tau_NT, positive_NT)
+    # f(1) - 1 first: with f(r) + 1 in between, fp32 would make 0 of the clip's f(r) = r below 6e-8, and GMPO's log NaN.
+    value_NT = gate.value(ratio_NT, tau_NT, positive_NT) - (at_one_NT - 1)
+    with torch.no_grad():
+        slope_NT = gate.slope(ratio_NT, tau_NT, positive_NT)
+    return Gated(value_NT=value_NT, slope_NT=slope_NT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """One choice on each axis; together they are a method."""
+    """One choice on each axis; together they are a method. What is left out is the paper's choice."""
 
     gate: Gate
     tau: Tau
-    ratio: Ratio
-    aggregation: Aggregation
+    ratio: Ratio = field(default_factory=TokenRatio)
+    aggregation: Aggregation = field(default_factory=SequenceMean)
     correction: Correction = field(default_factory=NoCorrection)
-    kl: KlPenalty | None = None
+    kl: Kl = field(default_factory=NoKl)
     anchor: str = "old"  # what the ratio divides by: "old", the trainer's log pi_old, or "rollout", the sampler's
 
+    @property
+    def penalises_kl(self) -> bool:
+        """Whether the loss has a KL penalty."""
+        return self.kl.reference is not None
+
     def learns_from(self, advantage_N: Tensor) -> Tensor:
-        """Which completions add anything to the gradient: those with A != 0 (eq. 4), all under a KL penalty.
+        """Say which completions add anything to the gradient: those with A != 0 (eq. 4), all under a KL penalty.
 
-        All count in the telemetry.
+        All of them count in the telemetry.
         """
-        return advantage_N != 0 if self.kl is None else torch.ones_like(advantage_N, dtype=torch.bool)
+        return torch.ones_like(advantage_N, dtype=torch.bool) if self.penalises_kl else advantage_N != 0
 
-    def slope(self, logp_NT: Tensor, anchor_NT: Tensor, advantage_N: Tensor, mask_NT: Tensor) -> Tensor:
-        """f'(r) of every token, [N, T], without gradient; arguments as in :func:`policy_loss`."""
-        with torch.no_grad():
-            ratio_NT = self.ratio(logp_NT, anchor_NT, mask_NT).exp()
-            tau_N1 = tau_by_sign(advantage_N, self.tau)[:, None]
-            return self.gate.slope(ratio_NT, tau_N1, (advantage_N > 0)[:, None])
+    def gated(self, logp_NT: Tensor, anchor_NT: Tensor, advantage_N: Tensor, mask_NT: Tensor) -> tuple[Gated, Tensor]:
+        """Take the gate at every token, and the log-ratio itself, [N, T]; arguments as in :func:`policy_loss`."""
+        log_ratio_NT = self.ratio(logp_NT, anchor_NT, mask_NT)
+        return gated(self.gate, self.tau, log_ratio_NT, advantage_N[:, None]), log_ratio_NT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRecord:
-    """What each completion token contributed, detached; raw material of the telemetry. All [N, T] but the advantage."""
+    """What each completion token contributed, detached, for the telemetry; all [N, T] but the advantage."""
 
     log_ratio_NT: Tensor
     slope_NT: Tensor
@@ -57,12 +90,17 @@ class TokenRecord:
     mask_NT: Tensor
     advantage_N: Tensor
 
+    @property
+    def coefficient_NT(self) -> Tensor:
+        """r f'(r), the factor of A grad log pi (eq. 4), dimensionless."""
+        return self.log_ratio_NT.exp() * self.slope_NT
+
     def rows(self, index_N: Tensor) -> TokenRecord:
-        """The named completions, in this order."""
+        """Take the named completions, in this order."""
         return TokenRecord(**{f.name: getattr(self, f.name)[index_N] for f in fields(self)})
 
     def cpu(self) -> TokenRecord:
-        """On the CPU."""
+        """Move all of it to the CPU."""
         return TokenRecord(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
 
 
@@ -71,50 +109,43 @@ def policy_loss(
     *,
     logp_NT: Tensor,
     anchor_NT: Tensor,
-    sampler_NT: Tensor,
-    reference_NT: Tensor | None = None,
-    entropy_NT: Tensor,
     advantage_N: Tensor,
     mask_NT: Tensor,
-    totals: Totals,
+    sampler_NT: Tensor | None = None,
+    reference_NT: Tensor | None = None,
+    entropy_NT: Tensor | None = None,
+    totals: Totals | None = None,
 ) -> tuple[Tensor, TokenRecord]:
-    """This micro-batch's share of -J(theta) (eq. 2) and of its KL penalty, and the record of its tokens.
-
-    The gate is logged as f(r) - f(1) + 1, so that all families pass through (1, 1) as in Figure 1 and their losses can
-    be compared; eq. 3 alone has f(1) = 2 / tau. The gradient is the same.
+    """Compute a micro-batch's share of -J(theta) (eq. 2) and of its KL penalty, and the record of its tokens.
 
     Args:
+      objective: the method.
       logp_NT: log pi_theta of the sampled tokens, nats; the gradient flows through it.
       anchor_NT: log pi_old of the same tokens, nats, no gradient.
-      sampler_NT: log-probability by the sampler, nats, for the correction of its mismatch.
-      reference_NT: log-probability by the untrained model, nats, for a KL penalty on the divergence from it.
-      entropy_NT: policy entropy at each token, nats, no gradient; only recorded.
       advantage_N: one advantage per completion.
       mask_NT: True on completion tokens.
-      totals: the whole update's denominators.
+      sampler_NT: log-probability by the sampler, nats, for the correction of its mismatch; None takes the anchor.
+      reference_NT: log-probability by the untrained model, nats, for a KL penalty on the divergence from it.
+      entropy_NT: policy entropy at each token, nats, no gradient; only recorded. None records zeros.
+      totals: the whole update's denominators; None where these completions are the whole update.
     Returns: the scalar loss and a :class:`TokenRecord`.
     """
-    log_ratio_NT = objective.ratio(logp_NT, anchor_NT, mask_NT)
-    ratio_NT = log_ratio_NT.exp()
-    tau_N1 = tau_by_sign(advantage_N, objective.tau)[:, None]
-    positive_N1 = (advantage_N > 0)[:, None]
-    at_one_N1 = objective.gate.value(torch.ones_like(tau_N1), tau_N1, positive_N1)
-    # f(1) - 1 first: with f(r) + 1 in between, fp32 would make 0 of the clip's f(r) = r below 6e-8, and GMPO's log NaN.
-    value_NT = objective.gate.value(ratio_NT, tau_N1, positive_N1) - (at_one_N1 - 1)
+    found, log_ratio_NT = objective.gated(logp_NT, anchor_NT, advantage_N, mask_NT)
+    if totals is None:
+        totals = Totals(completions=len(mask_NT), tokens=int(mask_NT.sum()))
     with torch.no_grad():
-        correction_NT = objective.correction(anchor_NT, sampler_NT, mask_NT)
-        slope_NT = objective.gate.slope(ratio_NT, tau_N1, positive_N1)
-    loss = -objective.aggregation(value_NT, correction_NT * advantage_N[:, None], mask_NT, totals)
+        correction_NT = objective.correction(anchor_NT, anchor_NT if sampler_NT is None else sampler_NT, mask_NT)
+    loss = -objective.aggregation(found.value_NT, correction_NT * advantage_N[:, None], mask_NT, totals)
     kl_NT = torch.zeros_like(log_ratio_NT)
-    if objective.kl is not None:
-        other_NT = anchor_NT if objective.kl.reference == "sampling" else reference_NT
+    if objective.penalises_kl:
+        other_NT = anchor_NT if objective.kl.reference == SAMPLING else reference_NT
         assert other_NT is not None, "a KL penalty on the initial policy needs its log-probabilities"
-        kl_NT = objective.kl(logp_NT, other_NT, mask_NT)
+        kl_NT = objective.kl(logp_NT, other_NT, mask_NT, objective.ratio.clamp)
         loss = loss + objective.kl.coefficient * objective.aggregation.mean(kl_NT, mask_NT, totals)
     record = TokenRecord(
         log_ratio_NT=log_ratio_NT.detach(),
-        slope_NT=slope_NT,
-        entropy_NT=entropy_NT,
+        slope_NT=found.slope_NT,
+        entropy_NT=torch.zeros_like(log_ratio_NT.detach()) if entropy_NT is None else entropy_NT,
         correction_NT=correction_NT,
         kl_NT=kl_NT.detach(),
         mask_NT=mask_NT,

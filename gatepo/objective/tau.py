@@ -1,42 +1,118 @@
-"""The gate's temperature, chosen by the sign of the advantage (eq. 3)."""
+"""The gate's temperature, chosen by the sign of the advantage (eq. 3).
+
+The rules that stand still are here; those that move tau during a run are in :mod:`gatepo.controllers`.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from gatepo.errors import UserError
 from gatepo.objective.gates import Gate
+from gatepo.settings import POSITIVE, TEMPERATURE, option, section, setting
+
+_PAPERS = "type tau=paper for the paper's pair"
 
 
 class Tau(Protocol):
     """The pair of temperatures in force."""
 
     @property
-    def pos(self) -> float: ...
+    def pos(self) -> float:
+        """The temperature where A > 0."""
+        ...
 
     @property
-    def neg(self) -> float: ...
+    def neg(self) -> float:
+        """The temperature where A <= 0."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConstantTau:
+class TauRule(Protocol):
+    """What is chosen by ``tau=NAME``: how a gate gets its temperatures."""
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Temperatures at which the gate must be usable from the start."""
+        ...
+
+    def at_start(self, gate: Gate) -> Tau:
+        """Give the pair with which a run begins."""
+        ...
+
+
+@section("tau")
+class TauPair:
     """tau_pos where A > 0, tau_neg otherwise (eq. 3)."""
 
-    pos: float = 10.0
-    neg: float = 12.0
+    pos: float = setting("The gate's temperature where A > 0.", rule=TEMPERATURE, remedy=_PAPERS)
+    neg: float = setting("The gate's temperature where A <= 0.", rule=TEMPERATURE, remedy=_PAPERS)
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """See :class:`TauRule`."""
+        return (self.pos, self.neg)
 
 
-def tau_by_sign(advantage_N: Tensor, tau: Tau) -> Tensor:
-    """tau of each completion (eq. 3): ``tau.pos`` where A > 0, ``tau.neg`` where A <= 0. Shape [N], dimensionless."""
-    return torch.where(advantage_N > 0, advantage_N.new_tensor(tau.pos), advantage_N.new_tensor(tau.neg))
+@option("tau", "constant")
+class ConstantTau(TauPair):
+    """The same pair for the whole run.
+
+    >>> ConstantTau(pos=10, neg=12)
+    ConstantTau(pos=10, neg=12)
+    """
+
+    def at_start(self, gate: Gate) -> Tau:
+        """See :class:`TauRule`."""
+        return self
+
+
+@option("tau", "matched")
+class MatchedTau:
+    """tau follows from the gate, so that every gate has this half-width and gates compare by shape alone."""
+
+    half_width: float = setting(
+        "The slope is 1/2 at this distance above r = 1, where A > 0.", default=0.1, rule=POSITIVE
+    )
+    neg_over_pos: float = setting(
+        "tau.neg is tau.pos times this, as in the paper's best pair, 12 / 10.", default=1.2, rule=POSITIVE
+    )
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """See :class:`TauRule`; tau is not known before the gate is."""
+        return (1.0, 10.0)
+
+    def at_start(self, gate: Gate) -> Tau:
+        """See :class:`TauRule`.
+
+        Raises:
+          UserError: the gate cannot have this width.
+        """
+        try:
+            pos = tau_with_half_width(gate, self.half_width)
+        except ValueError as error:
+            raise UserError(
+                f"tau.half_width must be a width that the gate can have, got {self.half_width} ({error}); "
+                "choose another gate or another tau"
+            ) from error
+        return ConstantTau(pos=pos, neg=pos * self.neg_over_pos)
+
+
+def tau_by_sign(advantage: Tensor, tau: Tau) -> Tensor:
+    """Choose each tau by the sign of its advantage (eq. 3): ``tau.pos`` where A > 0, ``tau.neg`` where A <= 0.
+
+    In the shape of the advantages, dimensionless.
+    """
+    return torch.where(advantage > 0, advantage.new_tensor(tau.pos), advantage.new_tensor(tau.neg))
 
 
 def tau_with_half_width(gate: Gate, half_width: float) -> float:
-    """The tau at which the gate's slope is 1/2 at the distance ``half_width`` above r = 1.
+    """Find the tau at which the gate's slope is 1/2 at the distance ``half_width`` above r = 1.
 
     Equal tau compares widths as much as shapes: the half-widths are 1.763, 1.177, 1 and 0.766 over tau for sigmoid,
     erf, arctan and softsign.

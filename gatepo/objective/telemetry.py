@@ -65,17 +65,18 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
     low, high = torch.quantile(ratio_M[:: _stride(ratio_M)], ratio_M.new_tensor([0.01, 0.99])).tolist()
     damped_M = slope_M < 0.5  # for `clip` the clipped tokens, for a smooth gate those beyond its half-width
     weight_M = record.correction_NT[mask_NT]
-    coefficient_M = ratio_M * slope_M * weight_M
+    coefficient_M = record.coefficient_NT[mask_NT]
+    weighted_M = coefficient_M * weight_M
     advantage_M = record.advantage_N[:, None].expand_as(mask_NT)[mask_NT]
     metrics = {
         "entropy": record.entropy_NT[mask_NT].mean().item(),
         "eur": eur,
         f"eur/iteration_{iteration}": eur,
         "eur/token_mean": slope_M.mean().item(),
-        "coefficient/mean": (ratio_M * slope_M).mean().item(),
-        "coefficient/ess": effective_sample_size(coefficient_M).item(),
-        **gradient_shares(log_ratio_M, (advantage_M * coefficient_M).abs()),
-        **tails((advantage_M * coefficient_M)[advantage_M != 0]),
+        "coefficient/mean": coefficient_M.mean().item(),
+        "coefficient/ess": effective_sample_size(weighted_M).item(),
+        **gradient_shares(log_ratio_M, (advantage_M * weighted_M).abs()),
+        **tails((advantage_M * weighted_M)[advantage_M != 0]),
         "kl/sampling": (ratio_M - 1 - log_ratio_M).mean().item(),  # k3 of KL(pi_old || pi_theta)
         "ratio/mean": ratio_M.mean().item(),
         "ratio/min": ratio_M.min().item(),

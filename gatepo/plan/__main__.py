@@ -8,8 +8,10 @@ from gatepo import cli, config
 from gatepo.plan.cost import GIB, Layout, Work, flops, least_seconds, memory, optimizer_bytes, seconds
 from gatepo.plan.hardware import HARDWARE
 from gatepo.plan.shape import ModelShape, model_shape
-from gatepo.schema import RolloutConfig, TrainConfig
-from gatepo.validation import remarks
+from gatepo.rollout.base import RolloutOption
+from gatepo.rules import remarks
+from gatepo.schema import TrainConfig
+from gatepo.settings import name_of
 
 Rows = list[tuple[str, ...]]
 
@@ -27,7 +29,7 @@ def report(settings: TrainConfig) -> str:
         table(arithmetic(work, epochs)),
         table(memory_rows(shape, work, layout)),
         *([host_line(shape, work, layout)] if layout.offload_optimizer else []),
-        *([vllm_line(shape, work, layout, settings.rollout)] if layout.sampler == "vllm" else []),
+        *filter(None, [sampler_note(shape, work, layout, settings.rollout)]),
         table(flops_rows(shape, work, layout)),
         table(seconds_rows(shape, work, layout)),
         NOTES.format(prompt=work.prompt_length, completion=work.completion_length),
@@ -43,11 +45,10 @@ sync. Formulas and sources: gatepo/plan/cost.py, gatepo/plan/hardware.py."""
 
 def model_line(path: str, shape: ModelShape, settings: TrainConfig) -> str:
     """The model and how it is kept."""
-    stage = getattr(settings.engine, "zero_stage", None)
-    engine = settings.engine.name + ("" if stage is None else f" ZeRO-{stage}")
     return (
         f"{path}: {shape.parameters:,} parameters, {shape.layers} layers of {shape.hidden:,}, "
-        f"vocabulary {shape.vocabulary:,}\n{settings.model.dtype}, engine {engine}, rollout {settings.rollout.name}"
+        f"vocabulary {shape.vocabulary:,}\n{settings.model.dtype}, engine {settings.engine.label}, "
+        f"rollout {name_of(settings.rollout)}"
     )
 
 
@@ -105,13 +106,10 @@ def host_line(shape: ModelShape, work: Work, layout: Layout) -> str:
     )
 
 
-def vllm_line(shape: ModelShape, work: Work, layout: Layout, rollout: RolloutConfig) -> str:
-    """What vLLM needs, as the fraction of a device that it must be given."""
+def sampler_note(shape: ModelShape, work: Work, layout: Layout, rollout: RolloutOption) -> str | None:
+    """Let the sampler say what it must be given; None where it says nothing."""
     need = sum(part.sampling for part in memory(shape, work, layout) if part.name.startswith("sampler")) / GIB
-    least = ", ".join(f"{need / h.memory:.2f} on {h.name}" for h in HARDWARE[:-1])
-    given = getattr(rollout, "memory", None)
-    takes = f"; it takes all of the {given} that it is given." if given else "."
-    return f"vLLM needs {figure(need)} GiB: rollout.memory of at least {least}{takes}"
+    return rollout.memory_note(need, {hardware.name: hardware.memory for hardware in HARDWARE[:-1]})
 
 
 def flops_rows(shape: ModelShape, work: Work, layout: Layout) -> Rows:
@@ -165,7 +163,7 @@ def table(rows: Rows) -> str:
 
 def task(composed: DictConfig) -> None:
     """Validate as for training, and print."""
-    settings = config.typed(composed)
+    settings = config.from_composed(TrainConfig, composed)
     print("\n".join((report(settings), *remarks(settings))))
 
 

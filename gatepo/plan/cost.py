@@ -31,8 +31,6 @@ MOMENTS = 8  # bytes per parameter: AdamW's two moments in fp32
 LOGIT_BYTES = 16
 # The same in rollout.transformers.sample: logits, log-softmax in fp32, and two arrays of float64 while they are summed.
 SAMPLED_LOGIT_BYTES = 24
-# The same in vLLM's sampler: logits, log-probabilities, probabilities and exponential noise, in fp32.
-VLLM_LOGIT_BYTES = 16
 CACHE_ROOM = 5 / 4  # rollout/cache.py: a cache that has just grown is four fifths full
 
 
@@ -121,8 +119,9 @@ class Layout:
     offload_optimizer: bool = False
     checkpointing: bool = False  # layers are run again in the backward pass instead of kept
     slice_width: int | None = None  # logits of a token that exist at once; None: the whole vocabulary
-    sampler: str = "trainer"  # whose weights decode: the trainer's, a copy of its own in fp32, or vllm's
-    sampler_shards: int = 1  # devices that share one copy of vLLM's weights
+    sampler: str = "trainer"  # what decodes: the trainer's module, a "copy" of it in fp32, or an engine of its "own"
+    sampler_shards: int = 1  # devices that share one copy of such an engine's weights
+    sampler_logit_bytes: int = SAMPLED_LOGIT_BYTES
 
     @property
     def gradients(self) -> int:
@@ -142,7 +141,7 @@ class Layout:
     @property
     def cached(self) -> int:
         """Bytes of one key and one value. In transformers' autocast rotary positions leave keys in fp32."""
-        return 6 if self.dtype == "bfloat16" and self.sampler != "vllm" else 2 * self.decoder
+        return 6 if self.dtype == "bfloat16" and self.sampler != "own" else 2 * self.decoder
 
 
 # Memory
@@ -164,7 +163,7 @@ def memory(shape: ModelShape, work: Work, layout: Layout) -> list[Part]:
     gradients = N * layout.gradients / (work.devices if stage >= 2 else 1)
     optimizer = 0.0 if layout.offload_optimizer else optimizer_bytes(shape, work, layout)
     cast = 2 * shape.body_matrices if layout.autocast else 0
-    logit = VLLM_LOGIT_BYTES if layout.sampler == "vllm" else SAMPLED_LOGIT_BYTES
+    logits = work.decoded_at_once * shape.vocabulary * layout.sampler_logit_bytes
     copy = 4 * N if layout.sampler == "copy" else 0
     return [
         Part(name="weights", sampling=weights, learning=weights),
@@ -176,7 +175,7 @@ def memory(shape: ModelShape, work: Work, layout: Layout) -> list[Part]:
         Part(name="logits and head", sampling=0, learning=head_bytes(shape, work, layout)),
         Part(name="sampler: weights", sampling=copy + sampler_bytes(shape, layout), learning=copy),
         Part(name="sampler: KV cache", sampling=cached_bytes(shape, work, layout), learning=0),
-        Part(name="sampler: logits", sampling=work.decoded_at_once * shape.vocabulary * logit, learning=0),
+        Part(name="sampler: logits", sampling=logits, learning=0),
     ]
 
 
@@ -249,7 +248,7 @@ def head_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
 
 def sampler_bytes(shape: ModelShape, layout: Layout) -> float:
     """Weights for decoding alone: vLLM's, asleep while a GPU learns, or what autocast makes of fp32 ones."""
-    if layout.sampler == "vllm":
+    if layout.sampler == "own":
         return shape.parameters * layout.decoder / layout.sampler_shards
     return 2 * (shape.body_matrices + shape.head) if layout.dtype == "bfloat16" else 0
 
@@ -257,7 +256,7 @@ def sampler_bytes(shape: ModelShape, layout: Layout) -> float:
 def cached_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
     """Keys and values of all completions that are decoded at once; vLLM keeps a group's prompt once."""
     N, P, C = work.decoded_at_once, work.prompt_length, work.completion_length
-    if layout.sampler == "vllm":
+    if layout.sampler == "own":
         return (N // work.num_generations * P + N * C) * cache_bytes(shape, layout)
     return N * (P + C) * cache_bytes(shape, layout) * CACHE_ROOM
 

@@ -15,9 +15,13 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from gatepo import build, cli, config
+from gatepo import build, checkpoint, cli, config
 from gatepo.engine.policy import Policy
 from gatepo.errors import UserError
+from gatepo.formulas.option import FormulaGate
+from gatepo.model import load_model
+from gatepo.objective import gates
+from gatepo.objective.gates import Gate
 from gatepo.objective.surrogate import Objective
 from gatepo.plan.__main__ import table
 from gatepo.probe.figure import draw
@@ -38,11 +42,11 @@ COLUMNS = {
 
 def task(composed: DictConfig) -> None:
     """Read every stored batch with every gate; print a table, and leave probe.json and probe.png."""
-    settings = config.typed_probe(composed)
+    settings = config.from_composed(ProbeConfig, composed)
     run = Path(settings.run)
     if not (run / "config.yaml").is_file():
         raise UserError(f"run must be the folder of a run, got {run}, which has no config.yaml; give outputs/...")
-    trained = config.read(run / "config.yaml")
+    trained = config.load(run / "config.yaml")
     objectives = gate_objectives(settings, trained)
     readings: dict[str, list[Reading]] = {name: [] for name in objectives}
     cosines: list[torch.Tensor] = []
@@ -66,18 +70,32 @@ def gate_objectives(settings: ProbeConfig, trained: TrainConfig) -> dict[str, Ob
     own = build.objective(trained)
     found = {}
     for name in settings.gates:
-        gate = build.gate_by_name(name)
-        found[name] = replace(own, gate=gate, tau=build.tau(settings.tau, name, gate))
+        gate = gate_of(name)
+        build.require_usable(gate, settings.tau.temperatures)
+        found[name] = replace(own, gate=gate, tau=settings.tau.at_start(gate))
     return found
+
+
+def gate_of(text: str) -> Gate:
+    """Make a gate from its name, with its own defaults, or, where that is no single word, from a formula of a slope.
+
+    Raises:
+      UserError: no gate has this name, or the text is no formula.
+    """
+    if not text.isidentifier():
+        return FormulaGate(slope_text=text)
+    if text not in gates.names():
+        raise UserError(f"gate must be one of {', '.join(gates.names())}, got {text}; or write a formula of its slope")
+    return gates.get(text)
 
 
 def read_stored(
     trained: TrainConfig, stored: Stored, objectives: dict[str, Objective]
 ) -> tuple[dict[str, Reading], torch.Tensor]:
     """One batch under its checkpoint's weights: readings, and cosines between the gradients."""
-    model, _ = build.load(trained)
-    build.load_weights(trained, model, stored.path)
-    policy = Policy(model, trained.sampling.temperature, build.dtype(trained))
+    model = load_model(trained.model.path, build.device(), trained.model.attention)
+    trained.engine.read_weights(model, stored.path / checkpoint.ENGINE)
+    policy = Policy(model, trained.sampling.temperature, build.dtype(trained.model))
     batch, anchor_NT = stored.batch.to(build.device()), stored.anchor_NT.to(build.device())
     return read(policy, list(model.parameters()), batch, anchor_NT, stored.totals, objectives)
 

@@ -31,7 +31,7 @@ class Reading:
     def figures(self) -> dict[str, float]:
         """EUR (eq. 12; by sign of A), coefficient, size and noise of the gradient."""
         record, mask_NT = self.record, self.record.mask_NT
-        coefficient_M = (record.log_ratio_NT.exp() * record.slope_NT)[mask_NT]
+        coefficient_M = record.coefficient_NT[mask_NT]
         found = {"eur": effective_update_ratio(record.slope_NT, mask_NT, self.group_N).item()}
         signs = {"eur/positive": record.advantage_N > 0, "eur/negative": record.advantage_N < 0}
         for name, chosen_N in signs.items():

@@ -8,12 +8,28 @@ from gatepo.types import Group, Reward
 
 
 class RewardFunction(Protocol):
-    """Scores every completion of every group."""
+    """A reward function scores every completion of every group."""
 
     def __call__(self, groups: list[Group]) -> list[list[Reward]]:
-        """One reward per completion, in the groups' order."""
+        """Give one reward per completion, in the groups' order."""
         ...
 
     def close(self) -> None:
         """Release what it holds; the function is not used again."""
+        ...
+
+
+class RewardOption(Protocol):
+    """What is chosen by ``reward=NAME``."""
+
+    def make(self) -> RewardFunction:
+        """Make the reward function, with the processes that it needs."""
+        ...
+
+    def identity(self) -> dict[str, str]:
+        """Say which of its settings decide a grade; evaluations that agree on them can share a folder."""
+        ...
+
+    def answer(self, text: str) -> str | None:
+        """Read the answer in a completion's text, as an evaluation shows it; None where there is none."""
         ...

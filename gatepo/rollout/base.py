@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
+from gatepo.distributed import World
+from gatepo.settings import POSITIVE, section, setting
 from gatepo.types import Group, Prompt, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class RolloutEngine(Protocol):
@@ -33,6 +40,58 @@ class RolloutEngine(Protocol):
     def close(self) -> None:
         """Release everything; the engine is not used again."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutParts:
+    """What a sampler is made from, beside its own settings."""
+
+    model_path: str
+    module: PreTrainedModel | None  # to decode with, for samplers that do so
+    tokenizer: PreTrainedTokenizerBase
+    dtype: torch.dtype  # that the body computes in
+    context: int  # longest prompt and completion together, tokens
+    seed: int
+    world: World
+
+
+@section("rollout")
+class RolloutOption:
+    """What is chosen by ``rollout=NAME``; it says all that others need to know of the sampler."""
+
+    EXITS_HARD: ClassVar[bool] = False
+    """Whether a process that used it must end without Python's own tearing down."""
+    DECODES_WITH_MODULE: ClassVar[bool] = True
+    """Whether it decodes with a module of this process, which may be the trainer's own; else it loads the model."""
+    BATCHES_AT_ONCE: ClassVar[int] = 1
+    """Batches that an evaluation gives it in one call; more where completions take the place of those that ended."""
+    LOGIT_BYTES: ClassVar[int | None] = None
+    """Bytes of one logit while it samples, where they are not those of a module of this process."""
+
+    max_sequences: int = setting("So many completions are decoded at once; >= batch.num_generations.", default=256)
+    tolerance: float = setting(
+        "Sampler and trainer may differ by this on probe tokens after a sync, nats, beside measured noise.",
+        default=1e-3,
+        rule=POSITIVE,
+    )
+
+    @property
+    def devices_per_copy(self) -> int:
+        """Devices that share one copy of the model."""
+        return 1
+
+    def make(self, parts: RolloutParts) -> RolloutEngine:
+        """Make the sampler."""
+        raise NotImplementedError
+
+    def memory_note(self, need: float, devices: dict[str, float]) -> str | None:
+        """Say what a plan should add about memory.
+
+        Args:
+          need: GiB of one device that the sampler takes.
+          devices: GiB of each device that is known, by name.
+        """
+        return None
 
 
 def completion_seed(seed: int, prompt: int, member: int) -> int:

@@ -10,16 +10,28 @@ Axes: P prompts, N = P * G completions still running, T tokens, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from gatepo.model import autocast, body_and_head, for_generation
-from gatepo.rollout.base import completion_seed
-from gatepo.rollout.cache import growing_cache
+from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts, completion_seed
+from gatepo.settings import option
 from gatepo.types import Completion, Group, Prompt, Sampling
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@option("rollout", "transformers")
+class Transformers(RolloutOption):
+    """A decode loop over any causal language model of transformers, which may share the weights of the trainer."""
+
+    def make(self, parts: RolloutParts) -> RolloutEngine:
+        """See :class:`~gatepo.rollout.base.RolloutOption`."""
+        assert parts.module is not None
+        return TransformersRollout(parts.module, parts.tokenizer, self.max_sequences, parts.dtype)
 
 
 class TransformersRollout:
@@ -146,6 +158,8 @@ class TransformersRollout:
             attention_PT = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
         filler = self._tokenizer.pad_token_id
         ids_PT = torch.tensor([(filler,) * (width - len(p)) + p for p in prompts], device=device)
+        from gatepo.rollout.cache import growing_cache  # and with it transformers, slow to import
+
         cache = growing_cache(self._model.config)
         logits_P1V = self._logits(
             last=True,

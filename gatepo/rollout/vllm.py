@@ -12,50 +12,66 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from gatepo import tiny
 from gatepo.distributed import World
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.memory import is_out_of_memory
-from gatepo.rollout.base import completion_seed
+from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts, completion_seed
+from gatepo.settings import FRACTION, at_least, option, setting
 from gatepo.types import Completion, Group, Prompt, Sampling
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VllmSettings:
-    """How vLLM is set up."""
+@option("rollout", "vllm")
+class Vllm(RolloutOption):
+    """vLLM in the training process, on every rank."""
 
-    path: str  # of the model
-    dtype: torch.dtype
-    context: int  # longest prompt and completion together, tokens
-    max_sequences: int  # completions that are decoded at once
-    tensor_parallel_size: int
-    memory: float  # fraction of a GPU's memory, for weights and cache together
-    cache_gib: int  # key-value cache on a CPU
-    seed: int
+    EXITS_HARD: ClassVar[bool] = True  # it tears process groups down at exit, in an order that makes it abort
+    DECODES_WITH_MODULE: ClassVar[bool] = False
+    BATCHES_AT_ONCE: ClassVar[int] = 4  # the slowest completions are waited for less often
+    LOGIT_BYTES: ClassVar[int | None] = 16  # logits, log-probabilities, probabilities and exponential noise, in fp32
+
+    tensor_parallel_size: int = setting(
+        "So many devices share one copy of the model; divides devices.", default=1, rule=at_least(1)
+    )
+    memory: float = setting(
+        "This fraction of a GPU's memory is for weights and cache together.", default=0.35, rule=FRACTION
+    )
+    cache_gib: int = setting("On a CPU the key-value cache has this size, GiB.", default=1, rule=at_least(1))
+
+    @property
+    def devices_per_copy(self) -> int:
+        """See :class:`~gatepo.rollout.base.RolloutOption`."""
+        return self.tensor_parallel_size
+
+    def make(self, parts: RolloutParts) -> RolloutEngine:
+        """See :class:`~gatepo.rollout.base.RolloutOption`.
+
+        Raises:
+          UserError: vllm is not installed, or was built for another torch.
+        """
+        return VllmRollout(self, parts)
+
+    def memory_note(self, need: float, devices: dict[str, float]) -> str | None:
+        """See :class:`~gatepo.rollout.base.RolloutOption`."""
+        least = ", ".join(f"{need / memory:.2f} on {name}" for name, memory in devices.items())
+        return (
+            f"vLLM needs {need:.3g} GiB: rollout.memory of at least {least}; it takes all of the {self.memory} that it "
+            "is given."
+        )
 
 
 class VllmRollout:
-    """vLLM's engine in this process.
+    """vLLM's engine in this process; with tensor parallelism consecutive ranks share one copy of the model."""
 
-    Args:
-      settings: how it is set up.
-      tokenizer: decodes the completions; its end token ends them.
-      world: the run's processes; with tensor parallelism consecutive ranks share one copy of the model.
-    Raises:
-      UserError: vllm is not installed, or was built for another torch.
-    """
-
-    def __init__(self, settings: VllmSettings, tokenizer: PreTrainedTokenizerBase, world: World) -> None:
+    def __init__(self, settings: Vllm, parts: RolloutParts) -> None:
         # In this process, so that weights pass by reference; to be set before vllm is imported.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -63,9 +79,10 @@ class VllmRollout:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # ranks share the cores with the trainer
         vllm = _import_vllm()
         self._params = vllm.SamplingParams
-        self._settings = settings
-        self._tokenizer = tokenizer
-        self._world = world
+        self._dtype = parts.dtype
+        self._team = settings.tensor_parallel_size
+        self._tokenizer = parts.tokenizer
+        self._world = world = parts.world
         self._version = 0
         self._awake = True
         self._sleeps = torch.cuda.is_available()
@@ -73,18 +90,18 @@ class VllmRollout:
         shared = settings.tensor_parallel_size > 1 and not torch.cuda.is_available()
         with _shared_memory_of_this_run(world) if shared else nullcontext():
             self._llm: Any = vllm.LLM(
-                model=str(tiny.locate(settings.path)),
-                dtype=DTYPES[settings.dtype],
-                seed=settings.seed,
+                model=str(tiny.locate(parts.model_path)),
+                dtype=DTYPES[parts.dtype],
+                seed=parts.seed,
                 enforce_eager=not torch.cuda.is_available(),
-                max_model_len=settings.context,
+                max_model_len=parts.context,
                 max_num_seqs=settings.max_sequences,
                 gpu_memory_utilization=settings.memory,
                 tensor_parallel_size=settings.tensor_parallel_size,
                 distributed_executor_backend="external_launcher" if world.size > 1 else None,
                 enable_sleep_mode=self._sleeps,
                 enable_prefix_caching=True,
-                **({} if torch.cuda.is_available() else _cpu_options(settings)),
+                **({} if torch.cuda.is_available() else _cpu_options(parts.context)),
                 logprobs_mode="processed_logprobs",  # at the sampling temperature
                 disable_log_stats=True,
             )
@@ -114,7 +131,7 @@ class VllmRollout:
                 )
         outputs = self._run(requests, params) if requests else []
         completions = [self._completion(output.outputs[0]) for output in outputs]
-        first = sum(len(share) for share in everyone[: self._world.rank % self._settings.tensor_parallel_size])
+        first = sum(len(share) for share in everyone[: self._world.rank % self._team])
         G = sampling.num_generations
         return [
             Group(prompt=prompt, completions=tuple(completions[(first + p) * G : (first + p + 1) * G]))
@@ -132,7 +149,7 @@ class VllmRollout:
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Take the policy's weights over, one at a time, and forget what was cached under the old ones."""
-        dtype = self._settings.dtype
+        dtype = self._dtype
         self._llm.collective_rpc(
             "reload_weights", kwargs={"weights_iterator": ((name, t.detach().to(dtype)) for name, t in weights)}
         )
@@ -171,7 +188,7 @@ class VllmRollout:
 
     def _team_gather(self, prompts: list[Prompt]) -> list[list[Prompt]]:
         """The prompts of all ranks that share this copy of the model: each of them must run the same requests."""
-        size = self._settings.tensor_parallel_size
+        size = self._team
         if size == 1:
             return [prompts]
         first = self._world.rank // size * size
@@ -218,9 +235,9 @@ def _shared_memory_of_this_run(world: World) -> Iterator[None]:
             name.unlink(missing_ok=True)
 
 
-def _cpu_options(settings: VllmSettings) -> dict[str, Any]:
+def _cpu_options(context: int) -> dict[str, Any]:
     """Prompts are never read in pieces: vLLM would then rewind a request's generator, which none on a CPU can."""
-    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(settings.context, 8192)}
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(context, 8192)}
 
 
 def _pack_tied_head(model: nn.Module) -> None:

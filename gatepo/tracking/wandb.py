@@ -6,6 +6,22 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from gatepo.settings import one_of, option, setting
+
+
+@option("tracker", "wandb")
+class Wandb:
+    """Weights and Biases, with the keys of metrics.jsonl."""
+
+    project: str = setting("The W&B project.", default="gatepo")
+    mode: str = setting(
+        "W&B's mode; offline needs no account.", default="offline", rule=one_of("offline", "online", "disabled")
+    )
+
+    def start(self, folder: Path, config: dict[str, Any]) -> WandbTracker:
+        """See :class:`~gatepo.tracking.base.TrackerOption`."""
+        return WandbTracker(folder, self.project, self.mode, config)
+
 
 class WandbTracker:
     """One W&B run in the run's own folder.

@@ -1,0 +1,85 @@
+"""What a run reads: the mix of training prompts, and the evaluation sets."""
+
+from __future__ import annotations
+
+import glob
+import logging
+from pathlib import Path
+
+from gatepo.data.decontamination import HeldOut
+from gatepo.data.sources import Rows, SourceOption, open_rows
+from gatepo.errors import UserError
+from gatepo.settings import option, setting
+
+log = logging.getLogger(__name__)
+
+
+@option("data", "own", named=False)
+class Data:
+    """Sources by name, and where they are read from."""
+
+    path: str | None = setting(
+        "A JSONL file (one source), or a folder with every source's file; null takes the hub or the embedded files.",
+        default=None,
+    )
+    system: str | None = setting("The system prompt; ${prompt:NAME} is the text of conf/prompt/NAME.txt.", default=None)
+    decontaminate: bool = setting(
+        "Training rows that are problems of the evaluation sets are left out (gatepo/data/decontamination.py).",
+        default=True,
+    )
+    sources: dict[str, SourceOption] = setting("Training prompts, by name.", default_factory=dict, each="source")
+    evaluation: dict[str, SourceOption] = setting("Evaluation sets, by name.", default_factory=dict, each="source")
+
+    def training_rows(self) -> dict[str, Rows]:
+        """Open the training sources, without what the evaluation sets hold, and log what was left out."""
+        paths = {
+            name: self.paths("sources", name) for name in self.sources
+        }  # a missing file is said before anything is opened
+        held = self.evaluation_rows() if self.decontaminate else {}
+        held_out = HeldOut(row.question for rows in held.values() for row in rows)
+        rows = {
+            name: open_rows(name, source, paths[name], keep=lambda row: not held_out.holds(row.question))
+            for name, source in self.sources.items()
+        }
+        for name, found in rows.items():
+            log.info("data source %s: %s", name, found.describe())
+        log.info("decontamination: %s", self._decontaminated())
+        return rows
+
+    def evaluation_rows(self) -> dict[str, Rows]:
+        """Open the evaluation sets."""
+        return {
+            name: open_rows(name, source, self.paths("evaluation", name)) for name, source in self.evaluation.items()
+        }
+
+    def paths(self, part: str, name: str) -> tuple[str, ...] | None:
+        """Find the files that ``path`` holds for a source; None without such a path.
+
+        Args:
+          part: ``sources`` or ``evaluation``.
+          name: of the source in that part.
+        Raises:
+          UserError: ``path`` is one file for several sources, or a folder without a file of this one.
+        """
+        entry = getattr(self, part)[name]
+        pattern = getattr(entry, "file", None)
+        if self.path is None or getattr(entry, "path", None) is not None:
+            return None
+        key = f"data.{part}.{name}.path"
+        if not Path(self.path).is_dir():
+            siblings = len(self.sources) + (len(self.evaluation) if part == "evaluation" else 0)
+            if siblings != 1:
+                raise UserError(
+                    f"data.path must be a folder for {siblings} sources, got {self.path}; "
+                    f"give each its own with {key}=FILE.jsonl"
+                )
+            return (self.path,)
+        found = tuple(sorted(glob.glob(str(Path(self.path) / (pattern or f"{name}*.jsonl")))))
+        if not found:
+            raise UserError(f"data.path={self.path} must hold {pattern} for the source {name}; give {key}=FILE.jsonl")
+        return found
+
+    def _decontaminated(self) -> str:
+        if not self.decontaminate:
+            return "none (data.decontaminate=false)"
+        return f"against {', '.join(self.evaluation)}" if self.evaluation else "none, data.evaluation names no set"

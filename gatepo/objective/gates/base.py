@@ -1,0 +1,60 @@
+"""What a gate is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from gatepo.settings import FRACTION, PAPER, section, setting
+
+
+@runtime_checkable
+class Gate(Protocol):
+    """A gate is a value f(r), its slope f'(r), and the slope's width.
+
+    ``ratio`` is any tensor; ``tau`` and ``positive`` (True where A > 0) broadcast to it. Results have the shape of
+    ``ratio``. All quantities are dimensionless.
+    """
+
+    def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """Give f(r), differentiable in ``ratio``; autograd of it is :meth:`slope`."""
+        ...
+
+    def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """Give f'(r) in closed form; it is 1 at r = 1."""
+        ...
+
+    def half_width(self, tau: float) -> float:
+        """Give the distance above r = 1 at which the slope has fallen to 1/2 (for ``clip``, at which it ends)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formula:
+    """A formula is a gate as text in x (the ratio) and tau, in the language of :mod:`gatepo.formulas.expression`."""
+
+    slope: str
+    value: str | None  # None: no closed form
+
+
+@runtime_checkable
+class Formulated(Protocol):
+    """A gate may state its formula, from which ``python -m gatepo.gates`` proves what it can."""
+
+    def formula(self, positive: bool) -> Formula:
+        """Give the formula as it is where A > 0, or where A <= 0."""
+        ...
+
+
+@section("gate")
+class Bounds:
+    """Two bounds of the ratio are what PPO's clip and its relatives share (eq. 1)."""
+
+    eps_low: float = setting(
+        "Ratios below 1 - eps_low are clipped where A <= 0 (section 5.2).", default=0.2, rule=FRACTION, remedy=PAPER
+    )
+    eps_high: float = setting(
+        "Ratios above 1 + eps_high are clipped where A > 0 (section 5.2).", default=0.2, rule=FRACTION, remedy=PAPER
+    )

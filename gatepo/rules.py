@@ -1,0 +1,114 @@
+"""The rules between several settings, as far as they need no file and no model. Those of one stand on its field."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gatepo.controllers import Controller
+from gatepo.objective.aggregation import GeometricMean
+from gatepo.objective.correction import BoundedCorrection, NoCorrection
+from gatepo.objective.kl import INITIAL
+from gatepo.objective.ratio import TokenRatio
+from gatepo.schema import EvaluationConfig, ProbeConfig, TrainConfig
+from gatepo.settings import Rule, name_of, require
+
+
+def check(config: Any) -> None:
+    """Hold the settings of a command to the rules between them.
+
+    Raises:
+      UserError: the first rule that is broken.
+    """
+    if isinstance(config, TrainConfig):
+        _require_sources(config)
+        _require_shares(config)
+        _require_axes_that_go_together(config)
+    if isinstance(config, ProbeConfig):
+        still = Rule("must be one that stands still, constant or matched", lambda tau: not isinstance(tau, Controller))
+        _require_option("tau", still, config.tau, "type tau=paper")
+    if isinstance(config, EvaluationConfig):
+        _require_evaluation(config)
+
+
+def remarks(config: TrainConfig) -> list[str]:
+    """Say what is allowed, and seldom meant."""
+    found = []
+    if config.batch.iterations == 1:
+        found.append(
+            "batch.iterations=1 with one update per rollout batch: every ratio is 1, so all gates and temperatures "
+            "give the same training; the paper uses batch.iterations=2"
+        )
+    if config.kl.reference == INITIAL and getattr(config.kl, "estimator", None) == "k1":
+        found.append(
+            "kl.estimator=k1 with kl.reference=initial: its gradient is that of log pi alone, whose mean is 0, so that "
+            "the penalty holds nothing back; kl.estimator=k2 has the gradient of KL"
+        )
+    return found
+
+
+def _require_sources(config: TrainConfig) -> None:
+    require("data.sources", Rule("must name at least one source", bool), config.data.sources, "type e.g. data=tiny")
+
+
+def _require_shares(config: TrainConfig) -> None:
+    """What is shared out over devices and micro-batches comes out even."""
+    batch, devices = config.batch, config.devices
+    multiple = Rule(f"must be a multiple of devices = {devices}", lambda value: value % devices == 0)
+    nearest = max(1, batch.prompts // devices) * devices
+    require("batch.prompts", multiple, batch.prompts, f"type batch.prompts={nearest}")
+    shares = Rule(f"must divide devices = {devices}", lambda value: devices % value == 0)
+    require("rollout.tensor_parallel_size", shares, config.rollout.devices_per_copy, "type 1")
+    completions = batch.prompts * batch.num_generations // devices
+    share = "" if devices == 1 else f" / devices = {batch.prompts * batch.num_generations} / {devices}"
+    divides = Rule(
+        f"must divide batch.prompts * batch.num_generations{share} = {completions}",
+        lambda value: value is None or (value >= 1 and completions % value == 0),
+    )
+    require("batch.micro", divides, batch.micro, f"type batch.micro={math.gcd(completions, max(batch.micro or 1, 1))}")
+    enough = Rule("must be >= batch.num_generations", lambda value: value >= batch.num_generations)
+    require("rollout.max_sequences", enough, config.rollout.max_sequences, f"type {batch.num_generations} or more")
+
+
+def _require_axes_that_go_together(config: TrainConfig) -> None:
+    if config.anchor == "rollout":
+        none = Rule(
+            "must be none with anchor=rollout, which divides by the sampler already",
+            lambda correction: isinstance(correction, NoCorrection),
+        )
+        _require_option("correction", none, config.correction, "type correction=none")
+    if isinstance(config.aggregation, GeometricMean):
+        # Its product over tokens would take the |o|-th power of a ratio that is the same for all of them.
+        token = Rule("must be token with aggregation=geometric_mean", lambda ratio: isinstance(ratio, TokenRatio))
+        _require_option("ratio", token, config.ratio, "type ratio=token, or aggregation=sequence_mean")
+        if isinstance(config.correction, BoundedCorrection):
+            whole = Rule("must be sequence with aggregation=geometric_mean", lambda value: value == "sequence")
+            require("correction.level", whole, config.correction.level, "type correction.level=sequence")
+    for key, part in (("tau", config.tau), ("kl", config.kl)):
+        if getattr(part, "LOOKS_AT_LAST_ITERATION", False):
+            chosen = f"{key}={name_of(part)}"
+            again = Rule(f"must be >= 2 with {chosen}, which looks beyond the first", lambda value: value >= 2)
+            require("batch.iterations", again, config.batch.iterations, f"choose another {key}")
+            words = f"must be null with {chosen}, which looks at the last of batch.iterations"
+            require("batch.max_deviation", Rule(words, _is_none), config.batch.max_deviation, f"choose another {key}")
+
+
+def _require_evaluation(config: EvaluationConfig) -> None:
+    named = Rule("must name at least one evaluation set", bool)
+    require("data", named, list(config.data.evaluation), "type e.g. 'data=[gsm8k_test,math500]'")
+    alone = Rule("must be 1 in an evaluation, which is one process", lambda value: value == 1)
+    require("rollout.tensor_parallel_size", alone, config.rollout.devices_per_copy, "leave it out")
+    for column, sets in config.columns.items():
+        words = f"must pool sets of data ({', '.join(config.data.evaluation)})"
+        known = Rule(words, set(config.data.evaluation).issuperset)
+        require(f"columns.{column}", known, sets, "name only sets that data names")
+
+
+def _require_option(key: str, rule: Rule, option: object, remedy: str) -> None:
+    """As :func:`gatepo.settings.require`, of an option, which a message calls by its name."""
+    if not rule.holds(option):
+        require(key, Rule(rule.words, lambda name: False), name_of(option), remedy)
+
+
+def _is_none(value: object) -> bool:
+    return value is None

@@ -1,0 +1,119 @@
+"""Options from outside the package: ``GROUP._target_=my.module.MyOption``, its settings beside it. No torch.
+
+The class is a dataclass, whose fields are its settings, or one that needs none; a function's keyword arguments are its
+settings too. What it must be able to do is stated by the protocol or base class of its group.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from gatepo.errors import UserError
+
+REQUIRED: Any = dataclasses.MISSING
+STATED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "gate": ("gatepo.objective.gates.Gate", ("value", "slope", "half_width")),
+    "tau": ("gatepo.objective.tau.TauRule", ("temperatures", "at_start")),
+    "ratio": ("gatepo.objective.ratio.Ratio", ("clamp", "__call__")),
+    "aggregation": ("gatepo.objective.aggregation.Aggregation", ("mean", "__call__")),
+    "advantage": ("gatepo.objective.advantage.Advantage", ("__call__",)),
+    "correction": ("gatepo.objective.correction.Correction", ("__call__",)),
+    "kl": ("gatepo.objective.kl.Kl", ("reference", "coefficient", "__call__")),
+    "optimizer": ("gatepo.engine.optimizer.OptimizerOption", ("max_grad_norm", "make", "make_schedule")),
+    "rollout": ("gatepo.rollout.base.RolloutOption", ("make", "max_sequences")),
+    "engine": ("gatepo.engine.base.EngineOption", ("make", "read_weights", "shares_weights", "kept_bytes")),
+    "reward": ("gatepo.rewards.base.RewardOption, or write a function of (prompt, completion)", ("__call__ or make",)),
+    "source": ("gatepo.data.sources.SourceOption", ("rows", "records", "weight")),
+    "tracker": ("gatepo.tracking.base.TrackerOption", ("start",)),
+}
+"""What an option of each group must have, and where that is stated."""
+
+
+def find(key: str, path: str) -> Any:
+    """Import what ``path`` (module.name) names.
+
+    Raises:
+      UserError: it is no such path, or leads to nothing that can be called.
+    """
+    module, _, name = str(path).rpartition(".")
+    if not module:
+        raise UserError(f"{key} must be module.Class, got {path}; e.g. my.module.MyClass")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{key} must be importable, got {path} ({error}); check its name, and that its folder is in PYTHONPATH"
+        ) from error
+    if not callable(found):
+        raise UserError(f"{key} must be a class or a function, got {path}; name another")
+    return found
+
+
+def settings_of(key: str, target: Any) -> dict[str, Any]:
+    """List the settings of a class or function from outside: name to default, :data:`REQUIRED` without one.
+
+    Raises:
+      UserError: a class that takes arguments and is no dataclass.
+    """
+    if dataclasses.is_dataclass(target):
+        return {f.name: _default(f) for f in dataclasses.fields(target) if f.init}
+    takes = inspect.signature(target).parameters.values()
+    if not inspect.isclass(target):
+        return {p.name: REQUIRED if p.default is p.empty else p.default for p in takes if p.kind is p.KEYWORD_ONLY}
+    if takes and target.__init__ is not object.__init__:
+        raise UserError(
+            f"{key}._target_ must be a dataclass, whose fields are its settings, got {target.__qualname__}, which "
+            f"takes {', '.join(p.name for p in takes)}; put @dataclass above it"
+        )
+    return {}
+
+
+def make(key: str, target: Any, values: Mapping[str, Any]) -> Any:
+    """Make the option, or the function with its settings.
+
+    Raises:
+      UserError: a setting is missing or unknown, or the class refuses one.
+    """
+    known = settings_of(key, target)
+    for name in [name for name, default in known.items() if default is REQUIRED and name not in values]:
+        raise UserError(f"{key}.{name} must be given, got nothing; type {key}.{name}=VALUE")
+    if not inspect.isclass(target):
+        return partial(target, **values)
+    try:
+        return target(**values)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{key} must be what {target.__qualname__} takes, got {dict(values)} ({error}); change a value"
+        ) from error
+
+
+def require_stated(group: str, option: Any) -> None:
+    """Refuse an option from outside that cannot do what its group asks.
+
+    Raises:
+      UserError: what is missing, and where it is stated.
+    """
+    where, names = STATED.get(group, ("", ()))
+    missing = [name for name in names if not any(hasattr(option, part) for part in name.split(" or "))]
+    if missing:
+        raise UserError(
+            f"{group}._target_ must have {', '.join(names)}, got {path_of(option)} without {', '.join(missing)}; "
+            f"see {where}"
+        )
+
+
+def path_of(option: Any) -> str:
+    """Give the dotted path under which :func:`find` finds an option's class or function again."""
+    kind = option.func if isinstance(option, partial) else type(option)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
