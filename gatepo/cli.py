@@ -1,4 +1,4 @@
-"""What every entry point shares: where the YAML lies, experiments and sweeps as groups, errors as one line."""
+"""What every entry point shares: Hydra with our words around it, and errors as one line."""
 
 from __future__ import annotations
 
@@ -7,68 +7,33 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import hydra
-import yaml
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from gatepo import config, slurm
+from gatepo import overrides, slurm
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.memory import is_out_of_memory, out_of_memory_line
+from gatepo.presets import register, yaml_dir
+from gatepo.reference import help_page
+from gatepo.schema import COMMANDS, TrainConfig
 
 USER_ERROR = 2  # the exit code of a process that has said in one line what was wrong
-FORMULA_KEYS = ("gate.slope", "gate.value")
-_PACKAGE = Path(__file__).parent
 _FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC)
-
-
-def yaml_dir(name: str) -> Path:
-    """The folder ``conf``, ``experiments`` or ``sweeps``: inside an installed package, beside it in a checkout."""
-    installed = _PACKAGE / name
-    return installed if installed.is_dir() else _PACKAGE.parent / name
-
-
-def register() -> None:
-    """Offer the schemas, and each file of ``experiments/`` and ``sweeps/`` as ``+experiment=`` and ``+sweep=``."""
-    config.register()
-    OmegaConf.register_new_resolver("first_of", lambda *values: next(v for v in values if v is not None), replace=True)
-    OmegaConf.register_new_resolver("prompt", prompt_text, replace=True)
-    for folder, group in (("experiments", "experiment"), ("sweeps", "sweep")):
-        root = yaml_dir(folder)
-        for file in sorted(root.rglob("*.yaml")):
-            where = file.relative_to(root)
-            ConfigStore.instance().store(
-                group="/".join((group, *where.parent.parts)),
-                name=where.stem,
-                node=yaml.safe_load(file.read_text(encoding="utf-8")),
-                package="_global_",
-                provider=folder,
-            )
-
-
-def prompt_text(name: str) -> str:
-    """The system prompt ``conf/prompt/NAME.txt``."""
-    folder = yaml_dir("conf") / "prompt"
-    try:
-        return (folder / f"{name}.txt").read_text(encoding="utf-8").strip()
-    except OSError as error:
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
-        raise UserError(
-            f"data.system=${{prompt:NAME}} must name one of {known}, got {name}; or type the text"
-        ) from error
 
 
 def run(name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose ``conf/NAME.yaml`` with the command line and run ``task`` on it; exit 2 after a user's error."""
-    register()
-    sys.argv = [quoted(argument) for argument in sys.argv]
+    with errors_as_one_line():
+        register()
+        sys.argv[1:] = overrides.prepared(sys.argv[1:])
+    if any(word in ("--help", "-h") for word in sys.argv[1:]):
+        with errors_as_one_line(kind=COMMANDS.get(name, TrainConfig)):
+            print(help_page(name, [word for word in sys.argv[1:] if not word.startswith("-")]))
+        return
     # Hydra would print its errors over several lines, and end with advice that helps nobody here.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     if started_with_others() and os.environ.get("RANK", os.environ.get("SLURM_PROCID")) != "0":
@@ -77,21 +42,13 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
 
     @functools.wraps(task)
     def guarded(composed: DictConfig) -> Any:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # which goes on with the next job, and tells at the end
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # which goes on with the next job, and reports at the end
             return task(composed)
         with errors_as_one_line():
             return task(composed)
 
-    with errors_as_one_line():
+    with errors_as_one_line(kind=COMMANDS.get(name, TrainConfig)):
         hydra.main(version_base="1.3", config_path=str(yaml_dir("conf").resolve()), config_name=name)(guarded)()
-
-
-def quoted(argument: str) -> str:
-    """A gate's formula in the quotes that Hydra needs around parentheses, where the shell has taken the user's own."""
-    key, equals, formula = argument.partition("=")
-    if key not in FORMULA_KEYS or not equals or formula[:1] in ("", "'", '"') or formula == "null":
-        return argument
-    return f"{key}='{formula.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
 
 
 def started_with_others() -> bool:
@@ -99,39 +56,42 @@ def started_with_others() -> bool:
     return "RANK" in os.environ or slurm.tasks(os.environ) > 1
 
 
-def tell(line: str) -> None:
-    """Say an error to the user."""
+def say(line: str) -> None:
+    """Print an error for the user."""
     print(f"gatepo: {line}", file=sys.stderr, flush=True)
 
 
 class errors_as_one_line:
-    """Turn what a user can mend into one line for ``say`` and exit code 2; anything else keeps its traceback."""
+    """Turn what a user can correct into one line for ``say`` and exit code 2; anything else keeps its traceback.
 
-    def __init__(self, say: Callable[[str], None] = tell) -> None:
+    Args:
+      say: takes the line.
+      kind: the class of the command's settings, of which wrong words on the command line remind.
+    """
+
+    def __init__(self, say: Callable[[str], None] = say, kind: type | None = None) -> None:
         self._say = say
+        self._kind = kind
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        line = None if error is None else one_line(error)
+        line = None if error is None else one_line(error, self._kind)
         if line is not None:
             self._say(line)
             sys.exit(USER_ERROR)
 
 
-def one_line(error: BaseException) -> str | None:
-    """The error as one line, or None where it is not a user's to mend."""
+def one_line(error: BaseException, kind: type | None = None) -> str | None:
+    """Give the error as one line, or None where it is not a user's to correct."""
     if isinstance(error, UserError | TrainingStopped):
         return str(error)
     if is_out_of_memory(error):
         return out_of_memory_line(error)
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        cause = error.__cause__ or error
-        texts = [" ".join(str(e).split()) for e in ((error, cause) if cause is not error else (error,))]
-        return "; ".join(dict.fromkeys(text for text in texts if text)) + "; see --help for groups and keys"
-    if isinstance(error, ValueError) and _raised_in_hydra(error):  # a group's choice that is not a name, say
-        return f"{' '.join(str(error).split())}, in {' '.join(sys.argv[1:])}; see --help for groups and keys"
+    if overrides.is_hydras(error):
+        cause = error.__cause__
+        return str(cause) if isinstance(cause, UserError) else overrides.one_line(error, kind, sys.argv[1:])
     if isinstance(error, OSError) and (error.errno in _FOLDER_ERRORS or _making_a_folder(error)):
         return f"cannot write {error.filename} ({error.strerror}); set the run's folder with hydra.run.dir=FOLDER"
     return None
@@ -142,11 +102,3 @@ def _making_a_folder(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and trace.tb_frame.f_code.co_name in ("mkdir", "makedirs")
-
-
-def _raised_in_hydra(error: BaseException) -> bool:
-    """Whether Hydra itself raised the error, and not code that it called."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("hydra.")

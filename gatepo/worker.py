@@ -63,7 +63,7 @@ def _on(settings: TrainConfig, world: World) -> TrainConfig:
 def _main() -> None:
     if os.environ.get(DIES_WITH_PARENT):
         end_with_parent()
-    with cli.errors_as_one_line(_tell_launcher if LAUNCHED in os.environ else cli.tell):
+    with cli.errors_as_one_line(_tell_launcher if LAUNCHED in os.environ else cli.say):
         settings = yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))
         work(config.from_plain(TrainConfig, settings), Path(sys.argv[2]))
 

@@ -1,0 +1,144 @@
+"""The words of a command line: what Hydra needs before it reads them, and what it says of wrong ones, as one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from gatepo.config import register_outside, type_words
+from gatepo.presets import names
+from gatepo.settings import is_named, key_of, options
+
+FORMULA_KEYS = ("gate.slope", "gate.value")
+_TARGET = re.compile(r"\+?(?P<key>[\w.]+)\._target_=(?P<paths>.+)")
+_SOURCE = re.compile(r"data\.(sources|evaluation)\.\w+")
+_UNKNOWN = re.compile(r"Could not override '(?P<key>[^']*)'|Key '(?P<name>[^']*)' is not in struct")
+_TYPE = re.compile(r"Error merging override \+*(?P<key>[\w.]+)=(?P<value>.*)")
+_OPTION = re.compile(r"Could not find '(?P<group>.+)/(?P<name>[^/']+)'")
+
+
+def prepared(words: Iterable[str]) -> list[str]:
+    """Make the words ready for Hydra: formulas quoted, classes from outside registered and chosen as options.
+
+    Raises:
+      UserError: a class from outside cannot be imported.
+    """
+    return [_outside(_quoted(word)) for word in words]
+
+
+def _quoted(word: str) -> str:
+    """A gate's formula in the quotes that Hydra needs around parentheses, where the shell has taken the user's own."""
+    key, equals, formula = word.partition("=")
+    if key not in FORMULA_KEYS or not equals or formula[:1] in ("", "'", '"') or formula == "null":
+        return word
+    return f"{key}='{formula.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
+
+
+def _outside(word: str) -> str:
+    """``GROUP._target_=PATH`` as ``GROUP=PATH``, of a class that is an option from now on."""
+    match = _TARGET.fullmatch(word)
+    if match is None:
+        return word
+    key, paths = match["key"], match["paths"]
+    group = "source" if _SOURCE.fullmatch(key) else key
+    if not (group == "source" or (options(group) and is_named(group))):
+        return word
+    for path in paths.split(","):
+        register_outside(group, path)
+    return f"+source@{key}={paths}" if group == "source" else f"{key}={paths}"
+
+
+def one_line(error: BaseException, kind: type | None, words: list[str]) -> str:
+    """Say in one line what is wrong with a command line that Hydra refused.
+
+    Args:
+      error: Hydra's or OmegaConf's.
+      kind: the class of the command's settings; None where it is not known.
+      words: of the command line.
+    """
+    text = " ".join(str(error).split())
+    given = dict(word.lstrip("+~").split("=", 1) for word in words if "=" in word)
+    if kind is not None:
+        if match := _UNKNOWN.search(text):
+            return _unknown(match["key"] or match["name"], given, kind)
+        if match := _TYPE.search(text):
+            return _wrong_type(match["key"], match["value"].split(" ")[0], kind)
+        if match := _OPTION.search(text):
+            return _no_option(match["group"], match["name"])
+        if "Config group override must be a string" in text:
+            return _number_for_an_option(given, kind)
+    cause = error.__cause__ or error
+    texts = [" ".join(str(e).split()) for e in ((error, cause) if cause is not error else (error,))]
+    return "; ".join(dict.fromkeys(text for text in texts if text)) + "; see --help for groups and keys"
+
+
+def is_hydras(error: BaseException) -> bool:
+    """Say whether Hydra or OmegaConf raised the error, and not code that they called."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return isinstance(error, ValueError) and module.startswith("hydra.")
+
+
+def keys(kind: type) -> dict[str, Any]:
+    """List the dotted keys of a command with their fields: its own, those of its parts, and of all options."""
+    found: dict[str, Any] = {}
+    for f in fields(kind):
+        about, key = f.metadata["setting"], key_of(f)
+        found[key] = f
+        parts = [f.default_factory] if is_dataclass(f.default_factory) else [*options(about.group or "").values()]
+        for part in parts:
+            found |= {f"{key}.{inner}": field for inner, field in keys(part).items()}
+    return found
+
+
+def _unknown(key: str, given: dict[str, str], kind: type) -> str:
+    """A key that is no setting of what was chosen."""
+    known = keys(kind)
+    group, _, inner = key.partition(".")
+    owners = [name for name, option in options(group).items() if inner and inner in keys(option)]
+    got = f"{key} must be a setting of what is chosen, got {key}={given.get(key, '')}"
+    if owners:
+        return f"{got}; {group}={', '.join(owners)} {'have' if len(owners) > 1 else 'has'} it"
+    near = [name for name in known if name.endswith(f".{key}")] or get_close_matches(key, known, n=1)
+    known_here = [name for name in known if name.startswith(f"{group}.")] or [name for name in known if "." not in name]
+    return (
+        f"{got}; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(known_here)}") + " --help lists all"
+    )
+
+
+def _wrong_type(key: str, value: str, kind: type) -> str:
+    """A value of another type than the setting's."""
+    field = keys(kind).get(key)
+    if field is None:
+        return f"{key} must have a value of its type, got {value}; see --help for its default"
+    remedy = field.metadata["setting"].remedy.replace("{default}", str(field.default))
+    return f"{key} must be {type_words(field.type)}, got {value}; {remedy}"
+
+
+def _no_option(group: str, name: str) -> str:
+    """A name that no option and no file of the group has; presets may lie in folders below it."""
+    group, _, folder = group.partition("/")
+    name = f"{folder}/{name}" if folder else name
+    known = sorted(names(group))
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
+    meant = f"did you mean {group}={near[0]}?" if near else "choose one of these"
+    return f"{group} must be one of {', '.join(known)}, got {group}={name}; {meant}"
+
+
+def _number_for_an_option(given: dict[str, str], kind: type) -> str:
+    """``tau=5``: a number in the place of an option's name."""
+    groups = [key_of(f) for f in fields(kind) if f.metadata["setting"].group]
+    key = next((key for key in groups if key in given and not given[key].isidentifier()), groups[0])
+    first = next((inner for option in options(key).values() for inner in keys(option)), None)
+    meant = f"type {key}.{first}={given.get(key, '')}, or a name" if first else "type a name"
+    return f"{key} must be the name of an option, got {key}={given.get(key, '')}; {meant} (--help lists them)"
