@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.rows import row
 from gatepo.data.decontamination import HeldOut
-from gatepo.data.sources import Source, read
+from gatepo.data.sources import Source, open_rows
 
 ROWS, PROBLEMS, TAKEN = 103_022, 1_900, 10_000
 MOST_SECONDS, MOST_MIB = 10.0, 64.0  # the marks: of start-up, and of memory above that of the imports
@@ -42,18 +42,9 @@ def measure(path: Path) -> None:
     """Open, take, and print what it took; in a process of its own."""
     rng = random.Random(1)
     held_out = HeldOut(" ".join(rng.choices(WORDS, k=40)) for _ in range(PROBLEMS))
-    source = Source(
-        name="made",
-        paths=(str(path),),
-        hub=None,
-        subset=None,
-        split="train",
-        question="question",
-        answer="final_answer",
-        answer_marker=None,
-    )
+    source = Source(path=str(path), answer="final_answer")
     before, start, busy = _resident_mib(), time.perf_counter(), time.process_time()
-    rows = read(source, keep=lambda found: not held_out.holds(found.question))
+    rows = open_rows("made", source, keep=lambda found: not held_out.holds(found.question))
     opened, busy = time.perf_counter(), time.process_time() - busy
     for _ in range(TAKEN):
         assert rows[rng.randrange(len(rows))].answer

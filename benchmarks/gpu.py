@@ -27,7 +27,9 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.rows import row
 from gatepo.distributed import World
-from gatepo.engine.torch import OptimizerSettings, TorchEngine
+from gatepo.engine.base import EngineParts
+from gatepo.engine.optimizer import AdamW
+from gatepo.engine.torch import TorchEngine
 from gatepo.objective import gates
 from gatepo.objective.aggregation import SequenceMean, Totals
 from gatepo.objective.ratio import TokenRatio
@@ -83,18 +85,16 @@ def model_on(shape: str, device: torch.device) -> Qwen2ForCausalLM:
 
 def ours(shape: str, data: Batch, device: torch.device) -> Any:
     """One update of the torch engine with the sigmoid gate."""
-    settings = OptimizerSettings(
-        lr=1e-6,
-        beta1=0.9,
-        beta2=0.999,
-        eps=1e-8,
-        schedule="constant",
-        warmup=0,
+    parts = EngineParts(
+        model=model_on(shape, device),
+        optimizer=AdamW(lr=1e-6, schedule="constant"),
         updates=1000,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
+        micro=SHAPES[shape]["micro"],
+        temperature=1.0,
+        dtype=torch.bfloat16,
+        world=World(),
     )
-    engine = TorchEngine(model_on(shape, device), settings, SHAPES[shape]["micro"], 1.0, torch.bfloat16, World())
+    engine = TorchEngine(parts)
     objective = Objective(
         gate=gates.get("sigmoid"), tau=ConstantTau(pos=10, neg=12), ratio=TokenRatio(), aggregation=SequenceMean()
     )

@@ -38,17 +38,20 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
     """gatepo's own loop with everything that a run does: telemetry, metrics file, progress bar."""
     from hydra import compose, initialize_config_dir
 
-    from gatepo import build, cli, config
+    from gatepo import build, config
     from gatepo.distributed import World
     from gatepo.loop import train
     from gatepo.memory import keep_freed_memory
+    from gatepo.model import load_model, load_tokenizer
+    from gatepo.presets import register, yaml_dir
+    from gatepo.schema import TrainConfig
     from gatepo.state import RunState
     from gatepo.tracking.files import FileTracker
     from gatepo.tracking.progress import ProgressTracker
 
     keep_freed_memory()
-    cli.register()
-    with initialize_config_dir(str(cli.yaml_dir("conf").resolve()), version_base="1.3"):
+    register()
+    with initialize_config_dir(str(yaml_dir("conf").resolve()), version_base="1.3"):
         composed = compose(
             "train",
             [
@@ -64,10 +67,11 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
                 f"sampling.max_completion_length={LENGTH}",
             ],
         )
-    settings = config.typed(composed)
-    model, tokenizer = build.load(settings)
+    settings = config.from_composed(TrainConfig, composed)
+    model = load_model(settings.model.path, build.device(), settings.model.attention)
+    tokenizer = load_tokenizer(settings.model.path)
     algorithm = replace(
-        build.algorithm(settings, model, tokenizer, World()),
+        build.algorithm(settings, build.objective(settings), model, tokenizer, World()),
         reward=lambda groups: [[score(c.text, g.prompt.answer) for c in g.completions] for g in groups],
     )
     trackers = [FileTracker(folder / "metrics.jsonl", 0), ProgressTracker(settings.updates, ITERATIONS, 0)]

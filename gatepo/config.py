@@ -19,10 +19,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gatepo import rules, targets
 from gatepo.errors import UserError
+from gatepo.rules import check as check_rules
 from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
-from gatepo.settings import check, groups, is_named, key_of, name_of, options, settings
+from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of, settings
+from gatepo.targets import find, make, path_of, require_stated, settings_of
 
 NAME, TARGET = "name", "_target_"  # keys that say which option of a group it is
 _SIMPLE = (int, float, str, bool, int | None, float | None, str | None, bool | None)
@@ -39,15 +40,15 @@ def register() -> None:
             store.store(group=group, name=name, node=_node(kind, **({NAME: name} if is_named(group) else {})))
 
 
-def register_outside(group: str, path: str) -> None:
-    """Offer a class or function from outside the package as ``GROUP=PATH``.
+def register_outside(group: str, path: str, key: str) -> None:
+    """Offer a class or function from outside the package as ``GROUP=PATH``; ``key`` is where it goes.
 
     Raises:
       UserError: it cannot be imported, or its settings cannot be known.
     """
-    target = targets.find(f"{group}.{TARGET}", path)
+    target = find(f"{key}.{TARGET}", path)
     found = [(TARGET, str, path)]
-    for name, default in targets.settings_of(group, target).items():
+    for name, default in settings_of(key, target).items():
         annotation = _annotation(target, name) if is_dataclass(target) and inspect.isclass(target) else Any
         found.append(_field(name, annotation if annotation in _SIMPLE else Any, default))
     ConfigStore.instance().store(group=group, name=path, node=make_dataclass(path.replace(".", "_"), found))
@@ -59,11 +60,11 @@ def from_composed(kind: type[Config], composed: DictConfig) -> Config:
     Raises:
       UserError: a value breaks its rule, or a key is no setting.
     """
-    for name, about in settings(kind).items():
-        if about.group is not None and is_named(about.group):
+    for name, setting in settings(kind).items():
+        if setting.group is not None and is_named(setting.group):
             _require_chosen_as_a_group(name, composed[name])
     made = from_plain(kind, OmegaConf.to_container(composed, resolve=True))
-    rules.check(made)
+    check_rules(made)
     return made
 
 
@@ -76,7 +77,7 @@ def from_plain(kind: type[Config], values: Any) -> Config:
 def load(path: Path) -> TrainConfig:
     """Read the config of a run's folder, of this version or the one before, and hold it to every rule."""
     made = from_plain(TrainConfig, _of_today(omegaconf.OmegaConf.to_container(OmegaConf.load(path))))
-    rules.check(made)
+    check_rules(made)
     return made
 
 
@@ -84,8 +85,7 @@ def plain(config: Any) -> dict[str, Any]:
     """Give the objects as nested dicts, as :func:`from_plain` reads them back."""
     found = {}
     for f in fields(config):
-        about = f.metadata["setting"]
-        found[key_of(f)] = _plain(about.group, about.each, getattr(config, f.name))
+        found[key_of(f)] = _plain(about(f).group, about(f).each, getattr(config, f.name))
     return found
 
 
@@ -96,7 +96,7 @@ def _plain(group: str | None, each: str | None, value: Any) -> Any:
         return dataclasses.asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     if type(value) not in options(group).values():
         own = value.keywords if isinstance(value, partial) else {f: getattr(value, f) for f in _names(value)}
-        return {TARGET: targets.path_of(value), **own}
+        return {TARGET: path_of(value), **own}
     return ({NAME: name_of(value)} if is_named(group) else {}) | plain(value)
 
 
@@ -120,23 +120,23 @@ def _made(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
         if given != omegaconf.MISSING:
             found[f.name] = _value(f, given, f"{prefix}{key}", typed)
         elif f.default is MISSING and f.default_factory is MISSING:
-            raise UserError(f"{prefix}{key} must be given, got nothing; {f.metadata['setting'].remedy}")
+            raise UserError(f"{prefix}{key} must be given, got nothing; {remedy_of(f)}")
     check(kind, found, prefix.removesuffix("."))
     return kind(**found)
 
 
 def _value(f: dataclasses.Field[Any], value: Any, key: str, typed: DictConfig) -> Any:
-    about = f.metadata["setting"]
-    if about.group is not None:
-        return _option(about.group, value, key)
-    if about.each is not None:
-        return {name: _option(about.each, one, f"{key}.{name}") for name, one in value.items()}
+    group, each = about(f).group, about(f).each
+    if group is not None:
+        return _option(group, value, key)
+    if each is not None:
+        return {name: _option(each, one, f"{key}.{name}") for name, one in value.items()}
     if is_dataclass(f.default_factory):
         return _made(f.default_factory, value, f"{key}.")
     try:
         typed[key_of(f)] = value
     except OmegaConfBaseException as error:
-        raise UserError(f"{key} must be {type_words(f.type)}, got {value}; {about.remedy}") from error
+        raise UserError(f"{key} must be {type_words(f.type)}, got {value}; {remedy_of(f)}") from error
     held = typed[key_of(f)]
     return OmegaConf.to_container(held) if OmegaConf.is_config(held) else held
 
@@ -145,17 +145,26 @@ def _option(group: str, values: Mapping[str, Any], key: str) -> Any:
     """The option that ``name`` or ``_target_`` says, with the settings beside it."""
     own = {name: value for name, value in values.items() if name not in (NAME, TARGET)}
     if TARGET in values:
-        target = targets.find(f"{key}.{TARGET}", values[TARGET])
-        unknown = [name for name in own if name not in targets.settings_of(key, target)]
-        if unknown:
-            raise UserError(f"{key}.{unknown[0]} must be a setting, got none of that class; leave it out")
-        made = targets.make(key, target, own)
-        targets.require_stated(group, made)
-        return made
+        return _brought(
+            group, values[TARGET], {name: one for name, one in own.items() if one != omegaconf.MISSING}, key
+        )
     name = values.get(NAME) if is_named(group) else "own"
     if name not in options(group):
         raise UserError(f"{key} must be one of {', '.join(options(group))}, got {name}; choose one of these")
     return _made(options(group)[name], own, f"{key}.")
+
+
+def _brought(group: str, path: str, own: dict[str, Any], key: str) -> Any:
+    """An option from outside the package."""
+    target = find(f"{key}.{TARGET}", path)
+    for name in own:
+        if name not in settings_of(key, target):
+            raise UserError(f"{key}.{name} must be a setting of {path}, got {own[name]} for one that it has not")
+    if is_dataclass(target):
+        check(target, own, key)  # type: ignore[arg-type]
+    made = make(key, target, own)
+    require_stated(group, made)
+    return made
 
 
 def type_words(annotation: object) -> str:
@@ -193,17 +202,17 @@ def _mirror(kind: type, **head: str) -> type:
     """A class of settings as OmegaConf wants it: neither frozen nor slotted, options open, what is missing so named."""
     found: list[Any] = [(name, str, value) for name, value in head.items()]
     for f in fields(kind):
-        about, key = f.metadata["setting"], key_of(f)
-        whole = options(about.group)["own"] if about.group and not is_named(about.group) else f.default_factory
-        if about.group is not None and is_named(about.group):
+        group, key = about(f).group, key_of(f)
+        whole = options(group)["own"] if group and not is_named(group) else f.default_factory
+        if group is not None and is_named(group):
             found.append((key, Any, omegaconf.MISSING))
         elif is_dataclass(whole):
             section = _mirror(whole)
             found.append((key, section, field(default_factory=section)))
         else:
-            default = f"${{{about.follows}}}" if about.follows else f.default
+            default = f"${{{about(f).follows}}}" if about(f).follows else f.default
             default = default if f.default_factory is MISSING else f.default_factory()
-            annotation = dict[str, Any] if about.each else _annotation(kind, f.name)
+            annotation = dict[str, Any] if about(f).each else _annotation(kind, f.name)
             found.append(_field(key, annotation, default))
     return make_dataclass(kind.__name__, found)
 

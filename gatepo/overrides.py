@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatepo.config import register_outside, type_words
 from gatepo.presets import names
-from gatepo.settings import is_named, key_of, options
+from gatepo.settings import about, is_named, key_of, options, remedy_of
 
 FORMULA_KEYS = ("gate.slope", "gate.value")
 _TARGET = re.compile(r"\+?(?P<key>[\w.]+)\._target_=(?P<paths>.+)")
@@ -29,11 +29,11 @@ def prepared(words: Iterable[str]) -> list[str]:
     Raises:
       UserError: a class from outside cannot be imported.
     """
-    return [_outside(_quoted(word)) for word in words]
+    return [_outside(quoted(word)) for word in words]
 
 
-def _quoted(word: str) -> str:
-    """A gate's formula in the quotes that Hydra needs around parentheses, where the shell has taken the user's own."""
+def quoted(word: str) -> str:
+    """Put a gate's formula in the quotes that Hydra needs around parentheses; the shell has taken the user's own."""
     key, equals, formula = word.partition("=")
     if key not in FORMULA_KEYS or not equals or formula[:1] in ("", "'", '"') or formula == "null":
         return word
@@ -50,7 +50,7 @@ def _outside(word: str) -> str:
     if not (group == "source" or (options(group) and is_named(group))):
         return word
     for path in paths.split(","):
-        register_outside(group, path)
+        register_outside(group, path, key)
     return f"+source@{key}={paths}" if group == "source" else f"{key}={paths}"
 
 
@@ -93,9 +93,9 @@ def keys(kind: type) -> dict[str, Any]:
     """List the dotted keys of a command with their fields: its own, those of its parts, and of all options."""
     found: dict[str, Any] = {}
     for f in fields(kind):
-        about, key = f.metadata["setting"], key_of(f)
+        key = key_of(f)
         found[key] = f
-        parts = [f.default_factory] if is_dataclass(f.default_factory) else [*options(about.group or "").values()]
+        parts = [f.default_factory] if is_dataclass(f.default_factory) else [*options(about(f).group or "").values()]
         for part in parts:
             found |= {f"{key}.{inner}": field for inner, field in keys(part).items()}
     return found
@@ -121,8 +121,7 @@ def _wrong_type(key: str, value: str, kind: type) -> str:
     field = keys(kind).get(key)
     if field is None:
         return f"{key} must have a value of its type, got {value}; see --help for its default"
-    remedy = field.metadata["setting"].remedy.replace("{default}", str(field.default))
-    return f"{key} must be {type_words(field.type)}, got {value}; {remedy}"
+    return f"{key} must be {type_words(field.type)}, got {value}; {remedy_of(field)}"
 
 
 def _no_option(group: str, name: str) -> str:
@@ -137,7 +136,7 @@ def _no_option(group: str, name: str) -> str:
 
 def _number_for_an_option(given: dict[str, str], kind: type) -> str:
     """``tau=5``: a number in the place of an option's name."""
-    groups = [key_of(f) for f in fields(kind) if f.metadata["setting"].group]
+    groups = [key_of(f) for f in fields(kind) if about(f).group]
     key = next((key for key in groups if key in given and not given[key].isidentifier()), groups[0])
     first = next((inner for option in options(key).values() for inner in keys(option)), None)
     meant = f"type {key}.{first}={given.get(key, '')}, or a name" if first else "type a name"

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gatepo.presets import names, register, yaml_dir
 from gatepo.schema import COMMANDS, TrainConfig
-from gatepo.settings import ANYTHING, groups, key_of, options
+from gatepo.settings import ANYTHING, about, groups, key_of, options
 
 ADDED = {
     "method": "A published method, as a choice on several axes.",
@@ -32,12 +32,12 @@ def help_page(command: str, words: list[str]) -> str:
         composed = compose(command, words, return_hydra_config=True)
     kind = COMMANDS.get(command, TrainConfig)
     lines = [str(composed.hydra.help.header), "", "Groups, GROUP=NAME; those with a plus are added:"]
-    chosen = [(key_of(f), f.metadata["setting"].words) for f in fields(kind) if f.metadata["setting"].group]
+    chosen = [(key_of(f), about(f).words) for f in fields(kind) if about(f).group]
     added = [(f"+{name}", words) for name, words in ADDED.items() if kind is TrainConfig]
     for group, meaning in (*chosen, *added):
         lines += [f"  {group:<12} {meaning}", f"  {'':<12} {', '.join(names(group.removeprefix('+')))}"]
     lines += ["", "Settings, KEY=VALUE, as they are here:"]
-    lines += [_line(key, value, about) for key, value, about in _settings(kind, composed, "")]
+    lines += [_line(key, value, field) for key, value, field in _settings(kind, composed, "")]
     return "\n".join([*lines, "", "--cfg job prints the config; every option's settings are in conf/README.md."])
 
 
@@ -49,9 +49,9 @@ def markdown() -> str:
         "Made by `python -m gatepo.reference > conf/README.md` from the options themselves.",
         "",
     ]
-    about = {key_of(f): f.metadata["setting"] for f in fields(TrainConfig)}
-    for group in groups():
-        own = about.get(group)
+    chosen = {key_of(f): about(f) for f in fields(TrainConfig)}
+    for group in dict.fromkeys([*(name for name in chosen if chosen[name].group), *groups()]):
+        own = chosen.get(group)
         lines += [f"## {group}", "", *([own.words, ""] if own is not None else [])]
         files = [name for name in names(group) if name not in options(group)]
         if files:
@@ -70,17 +70,17 @@ def markdown() -> str:
 def _settings(kind: type, composed: DictConfig, prefix: str) -> Iterator[tuple[str, Any, Field[Any] | None]]:
     """(key, value, field) of all that a composed config holds, options and parts after their own line."""
     for f in fields(kind):
-        key, about = key_of(f), f.metadata["setting"]
+        key, group = key_of(f), about(f).group
         if OmegaConf.is_missing(composed, key):
             yield f"{prefix}{key}", "(must be given)", f
             continue
         value = composed[key]
         part = f.default_factory if is_dataclass(f.default_factory) else None
-        if about.group is not None:
+        if group is not None:
             name = value.get("name", value.get("_target_", "own"))
             yield f"{prefix}{key}", name, None
-            part = options(about.group).get(name)
-        elif about.each is not None:
+            part = options(group).get(name)
+        elif about(f).each is not None:
             yield f"{prefix}{key}", list(value), f
         elif part is None:
             yield f"{prefix}{key}", value, f
@@ -92,7 +92,7 @@ def _plain_fields(kind: type, prefix: str) -> Iterator[tuple[str, Field[Any]]]:
     for f in fields(kind):
         if is_dataclass(f.default_factory):
             yield from _plain_fields(f.default_factory, f"{prefix}{key_of(f)}.")
-        elif f.metadata["setting"].group is None:
+        elif about(f).group is None:
             yield f"{prefix}{key_of(f)}", f
 
 
@@ -102,8 +102,8 @@ def _line(key: str, value: Any, f: Field[Any] | None) -> str:
 
 
 def _meaning(f: Field[Any]) -> str:
-    about = f.metadata["setting"]
-    return about.words if about.rule is ANYTHING else f"{about.words} It {about.rule.words}."
+    known = about(f)
+    return known.words if known.rule is ANYTHING else f"{known.words} It {known.rule.words}."
 
 
 def _row(f: Field[Any]) -> str:
@@ -111,7 +111,7 @@ def _row(f: Field[Any]) -> str:
 
 
 def _default(f: Field[Any]) -> str:
-    follows = f.metadata["setting"].follows
+    follows = about(f).follows
     if follows or (f.default is MISSING and f.default_factory is MISSING):
         return f"`{follows}`" if follows else "must be given"
     value = f.default if f.default_factory is MISSING else f.default_factory()

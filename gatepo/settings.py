@@ -90,8 +90,8 @@ def setting(
     usual = LEAVE_OUT if default is None else f"give {words[0].lower()}{words[1:].rstrip('.')}"
     if default not in (None, NO_DEFAULT):
         usual = _IS_DEFAULT
-    about = Setting(words=words, rule=rule, remedy=remedy or usual, follows=follows, each=each, key=key)
-    return dataclasses.field(default=default, default_factory=default_factory, metadata={"setting": about})
+    found = Setting(words=words, rule=rule, remedy=remedy or usual, follows=follows, each=each, key=key)
+    return dataclasses.field(default=default, default_factory=default_factory, metadata={"setting": found})
 
 
 def choice(group: str, words: str) -> Any:
@@ -163,14 +163,26 @@ def name_of(chosen: object) -> str:
     return next(names, f"{kind.__module__}.{kind.__qualname__}")
 
 
+def about(field: dataclasses.Field[Any]) -> Setting:
+    """Say what is known of a field; a plain field of a class from outside says nothing."""
+    found: Setting = field.metadata.get("setting", Setting(words=""))
+    return found
+
+
 def settings(kind: type) -> dict[str, Setting]:
     """Say what is known of each field of a class of settings, by the field's name."""
-    return {f.name: f.metadata["setting"] for f in dataclasses.fields(kind)}
+    return {f.name: about(f) for f in dataclasses.fields(kind)}
 
 
 def key_of(field: dataclasses.Field[Any]) -> str:
     """Give what is typed for a field."""
-    return field.metadata["setting"].key or field.name
+    return about(field).key or field.name
+
+
+def remedy_of(field: dataclasses.Field[Any]) -> str:
+    """Say what to type instead of a wrong value."""
+    default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+    return about(field).remedy.replace("{default}", default)
 
 
 def check(kind: type, values: Mapping[str, Any], prefix: str) -> None:
@@ -179,13 +191,10 @@ def check(kind: type, values: Mapping[str, Any], prefix: str) -> None:
     Raises:
       UserError: the first value that breaks its rule.
     """
-    defaults = {f.name: f.default for f in dataclasses.fields(kind)}
-    for name, about in settings(kind).items():
-        if name in values:
-            default = f"{defaults[name]:g}" if isinstance(defaults[name], float) else str(defaults[name])
-            remedy = about.remedy.replace("{default}", default)
-            key = about.key or name
-            require(f"{prefix}.{key}" if prefix else key, about.rule, values[name], remedy)
+    for f in dataclasses.fields(kind):
+        if f.name in values:
+            key = f"{prefix}.{key_of(f)}" if prefix else key_of(f)
+            require(key, about(f).rule, values[f.name], remedy_of(f))
 
 
 def require(key: str, rule: Rule, value: object, remedy: str) -> None:

@@ -26,7 +26,7 @@ class Prompt:
     answer: str  # the gold answer
     token_ids: tuple[int, ...]  # templated, tokenized, cut to the longest allowed
     truncated: bool = False  # whether it was cut
-    columns: Mapping[str, Any] = field(default_factory=dict)  # the row's further fields, for rewards
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the row's further fields, for rewards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

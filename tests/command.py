@@ -43,6 +43,7 @@ def _run(module: str, arguments: tuple[str, ...], cwd: Path, variables: dict[str
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(variables)
+    sys.path[:0] = [str(cwd), *variables["PYTHONPATH"].split(os.pathsep)]
     sys.argv = [module, *arguments]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,80 +1,49 @@
 """Every YAML composes, alone and together; every bad value gets its message."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from composed import EVALUATIONS, evaluation_settings, files, typed
 from conftest import REPO
-from hydra import compose, initialize_config_dir
 from omegaconf.errors import OmegaConfBaseException
 
-from gatepo import build, cli, config, schema
+from gatepo import build, cli, config, presets
 from gatepo.errors import UserError
-from gatepo.schema import TrainConfig
-from gatepo.validation import remarks
+from gatepo.objective import gates
+from gatepo.objective.advantage import GroupZScore
+from gatepo.objective.aggregation import SequenceMean
+from gatepo.objective.ratio import TokenRatio
+from gatepo.rules import remarks
+from gatepo.settings import groups, name_of, options, settings
 
-cli.register()
-
-ADDED = ("source", "method")  # chosen with a package or a plus
-GROUPS = sorted(folder.name for folder in (REPO / "conf").iterdir() if folder.is_dir() and folder.name not in ADDED)
-OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((REPO / "conf" / group).glob("*.yaml"))]
+OPTIONS = [(group, name) for group in groups() for name in dict.fromkeys(presets.names(group)) if group != "source"]
 
 
-NEEDED = {("gate", "custom"): ["gate.slope='exp(-tau*abs(x-1))'"]}  # settings that an option has no default for
+NEEDED = {
+    ("gate", "custom"): ["gate.slope='exp(-tau*abs(x-1))'"],
+    ("tau", "constant"): ["tau.pos=1", "tau.neg=2"],
+    ("optimizer", "adamw"): ["optimizer.lr=1e-4"],
+    ("model", "own"): ["model.path=tiny"],
+    ("data", "own"): ["+source@data.sources.words=tiny_words"],
+}  # settings that an option has no default for
 BENCHMARKS = ("gsm8k_test", "math500", "aime24", "aime25")  # options of data that name no training rows
-EVALUATIONS = ("paper/table1",)  # experiments of gatepo.evaluate
-
-
-def files(folder: str) -> list[str]:
-    return sorted(str(f.relative_to(REPO / folder).with_suffix("")) for f in (REPO / folder).rglob("*.yaml"))
-
-
-def typed(*overrides: str) -> TrainConfig:
-    with initialize_config_dir(str(cli.yaml_dir("conf").resolve()), version_base="1.3"):
-        return config.typed(compose("train", list(overrides)))
-
-
-def evaluation_settings(*overrides: str) -> schema.EvaluationConfig:
-    with initialize_config_dir(str(cli.yaml_dir("conf").resolve()), version_base="1.3"):
-        return config.typed_evaluation(compose("evaluate", list(overrides)))
 
 
 def test_every_group_of_the_design_is_there() -> None:
-    assert set(GROUPS) >= {
-        *(
-            "gate",
-            "tau",
-            "ratio",
-            "aggregation",
-            "advantage",
-            "model",
-            "data",
-            "reward",
-            "correction",
-            "rollout",
-            "engine",
-            "tracker",
-        )
+    assert set(groups()) == {
+        *("gate", "tau", "ratio", "aggregation", "advantage", "correction", "kl", "optimizer", "model", "data"),
+        *("source", "reward", "rollout", "engine", "tracker"),
     }
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_is_known_to_the_code(group: str, option: str) -> None:
     chosen = f"[tiny,{option}]" if option in BENCHMARKS else option
-    settings = typed(f"{group}={chosen}", *NEEDED.get((group, option), ()))
-    build.objective(settings)
-    chosen = getattr(settings, group)
-    tables = {
-        "ratio": build.RATIOS,
-        "aggregation": build.AGGREGATIONS,
-        "advantage": build.ADVANTAGES,
-        "reward": build.REWARDS,
-        "correction": build.CORRECTIONS,
-        "rollout": build.ROLLOUTS,
-        "engine": build.ENGINES,
-    }
-    if group in tables:
-        assert chosen.name in tables[group]
+    made = typed(f"{group}={chosen}", *NEEDED.get((group, option), ()))
+    build.objective(made)
+    assert type(getattr(made, group)) in options(group).values()
 
 
 @pytest.mark.parametrize("sweep", files("sweeps"))
@@ -88,7 +57,7 @@ def test_every_sweep_composes_at_every_point(sweep: str) -> None:
 @pytest.mark.parametrize("experiment", [name for name in files("experiments") if name not in EVALUATIONS])
 @pytest.mark.parametrize("gate", ["clip", "erf"])
 def test_every_experiment_composes_under_other_overrides(experiment: str, gate: str) -> None:
-    assert typed(f"+experiment={experiment}", f"gate={gate}").gate.name == gate
+    assert typed(f"+experiment={experiment}", f"gate={gate}").gate == gates.get(gate)
 
 
 def test_table_1_asks_for_the_papers_benchmarks_beside_its_numbers() -> None:
@@ -111,7 +80,7 @@ def test_table_1_asks_for_the_papers_benchmarks_beside_its_numbers() -> None:
         ("sampling.temperature=0", "sampling.temperature must be a finite number > 0, got 0.0; the paper uses 0.7"),
         ("sampling.max_prompt_length=0", "sampling.max_prompt_length must be >= 1, got 0"),
         ("sampling.max_completion_length=0", "sampling.max_completion_length must be >= 1, got 0"),
-        ("data=gsm8k", "data must name at least one evaluation set, got []; type 'data=[gsm8k_test,math500]', say"),
+        ("data=gsm8k", "data must name at least one evaluation set, got []; type e.g. 'data=[gsm8k_test,math500]'"),
         ("reward.extraction=last", "reward.extraction must be one of tags, boxed, auto, got last"),
         ("rollout=vllm rollout.tensor_parallel_size=2", "rollout.tensor_parallel_size must be 1 in an evaluation"),
         ("+columns.A=[easy,aime24]", "columns.A must pool sets of data (easy, medium, hard), got ['easy', 'aime24']"),
@@ -125,20 +94,20 @@ def test_bad_values_of_an_evaluation_name_key_value_rule_and_remedy(override: st
 
 
 def test_the_papers_experiments_are_table_2_and_section_5_1() -> None:
-    gates = {"grpo": "clip", "sapo": "sigmoid", "erf": "erf", "arctan": "arctan", "softsign": "softsign"}
-    for name, gate in gates.items():
+    papers = {"grpo": "clip", "sapo": "sigmoid", "erf": "erf", "arctan": "arctan", "softsign": "softsign"}
+    for name, gate in papers.items():
         c = typed(f"+experiment=paper/{name}")
-        assert (c.gate.name, c.tau.pos, c.tau.neg) == (gate, 10, 12)
+        assert (c.gate, c.tau.pos, c.tau.neg) == (gates.get(gate), 10, 12)
         assert (c.sampling.max_prompt_length, c.sampling.max_completion_length) == (1536, 512)
         assert (c.batch.num_generations, c.batch.iterations, c.batch.micro) == (8, 2, 1)
         assert c.batch.prompts * c.batch.num_generations == 8 * 1 * 16  # devices x per-device batch x accumulation
         o = c.optimizer
-        assert (o.name, o.lr, o.warmup, o.schedule) == ("adamw", 1e-6, 0, "linear")
+        assert (name_of(o), o.lr, o.warmup, o.schedule) == ("adamw", 1e-6, 0, "linear")
         assert (o.beta1, o.beta2, o.eps) == (0.9, 0.999, 1e-8)
-        assert (c.rollout.name, c.engine.name, c.engine.zero_stage, c.devices) == ("vllm", "deepspeed", 2, 8)
-        assert (c.kl.name, c.anchor, c.correction.name) == ("none", "old", "none")
+        assert (name_of(c.rollout), name_of(c.engine), c.engine.zero_stage, c.devices) == ("vllm", "deepspeed", 2, 8)
+        assert (name_of(c.kl), c.anchor, name_of(c.correction)) == ("none", "old", "none")
         assert (o.max_grad_norm, o.weight_decay, c.advantage.eps, c.advantage.ddof) == (1, 0, 1e-4, 1)
-        assert (c.ratio.name, c.aggregation.name, c.advantage.name) == ("token", "sequence_mean", "group_zscore")
+        assert (c.ratio, c.aggregation, c.advantage) == (TokenRatio(), SequenceMean(), GroupZScore())
         assert (c.model.path, c.model.dtype, c.updates) == ("Qwen/Qwen2.5-7B-Instruct", "bfloat16", 5000)
         assert {n: s.weight for n, s in c.data.sources.items()} == {"gsm8k": 1, "deepmath": 1}
         assert (c.data.decontaminate, tuple(c.data.evaluation)) == (True, BENCHMARKS)
@@ -154,10 +123,10 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("tau.pos=0", "tau.pos must be a finite number > 0, got 0.0; the paper uses 10 (tau=paper)"),
-        ("tau.neg=-1", "tau.neg must be a finite number > 0, got -1.0; the paper uses 12 (tau=paper)"),
-        ("tau.pos=nan", "tau.pos must be a finite number > 0, got nan"),
-        ("tau.pos=inf", "tau.pos must be a finite number > 0, got inf"),
+        ("tau.pos=0", "tau.pos must be in [1e-6, 1e6], what fp32 can hold the slope at, got 0.0; type tau=paper for"),
+        ("tau.neg=-1", "tau.neg must be in [1e-6, 1e6], what fp32 can hold the slope at, got -1.0; type tau=paper for"),
+        ("tau.pos=nan", "tau.pos must be in [1e-6, 1e6], what fp32 can hold the slope at, got nan"),
+        ("tau.pos=inf", "tau.pos must be in [1e-6, 1e6], what fp32 can hold the slope at, got inf"),
         ("gate=clip gate.eps_low=0", "gate.eps_low must be in (0, 1), got 0.0; the paper uses 0.2"),
         ("gate=clip gate.eps_high=1", "gate.eps_high must be in (0, 1), got 1.0; the paper uses 0.2"),
         (
@@ -165,10 +134,7 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
             "gate=custom must have exactly one of gate.slope and gate.value, got neither; e.g. gate.slope=",
         ),
         ("gate=custom gate.slope=x gate.value=tau", "of gate.slope and gate.value, got both, x and tau; e.g."),
-        (
-            "+gate.arguments.power=2",
-            "gate.arguments must go with gate._target_, got {'power': 2} alone; add gate._target",
-        ),
+        ("+gate.power=2", "gate.power must be a setting, got 2 for one that does not exist here; see --help"),
         ("batch.num_generations=1", "batch.num_generations must be >= 2, a group of one has no advantage, got 1"),
         ("batch.prompts=0", "batch.prompts must be >= 1, got 0"),
         ("batch.iterations=0", "batch.iterations must be >= 1, got 0"),
@@ -229,13 +195,13 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
         ("+reward.extra.x._target_=len +reward.extra.x.weight=1", "reward.extra.x._target_ must be the dotted path"),
         ("+reward.extra.x._target_=a.b", "reward.extra.x.weight must be a finite number, got None; 1 is as much as"),
         ("+reward.extra.x._target_=a.b +reward.extra.x.weight=inf", "reward.extra.x.weight must be a finite number"),
-        ("tracker.mode=on", "tracker.mode must be one of offline, online, disabled, got"),
+        ("tracker=wandb tracker.mode=on", "tracker.mode must be one of offline, online, disabled, got"),
         ("evaluate.every=-1", "evaluate.every must be >= 0, got -1"),
         ("evaluate.temperature=0", "evaluate.temperature must be a finite number > 0, got 0.0"),
         ("data.sources.words.weight=0", "data.sources.words.weight must be a finite number > 0, got 0.0"),
         ("tau.pos=1e40", "tau.pos must be in [1e-6, 1e6], what fp32 can hold the slope at, got 1e+40"),
         ("seed=99999999999999999999999", "seed must be in [0, 2^63), got 99999999999999999999999"),
-        ("optimizer.name=sgd", "optimizer.name must be one of adamw, got sgd"),
+        ("optimizer.name=sgd", "optimizer.name must not be changed alone, got sgd; type optimizer=sgd"),
         ("kl.name=fixed", "kl.name must not be changed alone, got fixed; type kl=fixed"),
         ("kl=fixed kl.name=none", "kl.name must not be changed alone, got none; type kl=none"),
         ("tau.name=matched", "tau.name must not be changed alone, got matched; type tau=matched"),
@@ -316,7 +282,8 @@ def test_a_gate_with_values_below_0_has_no_geometric_mean(gate: str) -> None:
 def test_a_gate_without_tau_has_none_that_moves(tau: str) -> None:
     for gate in ("clip", "none", "aspo"):
         with pytest.raises(
-            UserError, match=rf"^tau must be a constant with gate={gate}, .* got tau={tau}; type tau=paper"
+            UserError,
+            match=rf"^tau must stand still with a gate .*, got tau={tau} with gate={gate}; type tau=paper",
         ):
             build.objective(typed(f"gate={gate}", f"tau={tau}"))
     build.objective(typed("gate=arctan", f"tau={tau}"))
@@ -327,25 +294,64 @@ def test_a_runs_own_config_is_read_back_the_same(tmp_path: Path) -> None:
         ("gate=clip", "gate.eps_high=0.28"),
         ("gate=arctan", "tau.pos=3", "data=gsm8k"),
         ("gate=custom", "gate.slope='where(x < 1, 1, 0)'"),
-        ("gate=clip", "gate._target_=my.module.MyGate", "+gate.arguments={power: 2.5, side: upper}"),
+        ("+method=dapo", "rollout=vllm", "engine=deepspeed", "tracker=wandb", "kl=adaptive"),
     ):
         settings = typed(*overrides)
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump(config.plain(settings)))
-        assert config.read(file) == settings
+        assert config.load(file) == settings
 
 
-def test_every_field_has_a_line_under_it() -> None:
-    """Meaning, unit and range of each setting stand in the schema; only the nested groups go without."""
-    import ast
-    import inspect
+def test_the_config_of_a_run_of_version_0_1_0_is_read(tmp_path: Path) -> None:
+    """A gate had two keys for classes from outside, and no tracker had W&B's settings."""
+    today = config.plain(typed("gate=clip"))
+    before = today | {
+        "gate": today["gate"] | {"_target_": None, "arguments": {}},
+        "tracker": {"name": "none", "project": "gatepo", "mode": "offline"},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(before))
+    assert config.load(tmp_path / "config.yaml") == typed("gate=clip")
 
-    for node in ast.parse(inspect.getsource(schema)).body:
-        if isinstance(node, ast.ClassDef):
-            for field, below in zip(node.body, [*node.body[1:], None], strict=True):
-                if isinstance(field, ast.AnnAssign) and "Config" not in ast.unparse(field.annotation):
-                    documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-                    assert documented or field.target.id == "weights", f"{node.name}.{field.target.id}"
+
+def test_an_edited_config_is_held_to_the_same_rules(tmp_path: Path) -> None:
+    for key, value, message in (
+        ("updates", "many", "updates must be a whole number, got many; 200 is the default"),
+        ("devices", 3, "batch.prompts must be a multiple of devices = 3, got 16"),
+        ("lr", 1, "lr must be a setting, got 1 for one that does not exist here"),
+        ("gate", {"name": "clip", "eps_low": -5.0}, "gate.eps_low must be in (0, 1), got -5.0; the paper uses 0.2"),
+        ("gate", {"name": "tanh"}, "gate must be one of sigmoid, erf"),
+    ):
+        edited = config.plain(typed("gate=clip")) | {key: value}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(edited))
+        with pytest.raises(UserError) as caught:
+            config.load(tmp_path / "config.yaml")
+        assert str(caught.value).startswith(message)
+
+
+def test_python_is_held_to_the_same_rules_in_the_same_words() -> None:
+    with pytest.raises(UserError) as typed_in:
+        typed("gate=clip", "gate.eps_low=-5.0")
+    with pytest.raises(UserError) as made:
+        gates.Clip(eps_low=-5.0)
+    assert str(made.value) == str(typed_in.value) == "gate.eps_low must be in (0, 1), got -5.0; the paper uses 0.2"
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in groups() for name in options(group)])
+def test_every_setting_says_what_it_means_and_every_option_what_it_is(group: str, name: str) -> None:
+    kind = options(group)[name]
+    assert "." in (kind.__doc__ or "")
+    for field, about in settings(kind).items():
+        assert about.words.endswith("."), field
+        assert about.words[0].isupper() or about.words.startswith(
+            ("beta", "f'(", "f(x", "log", "r_", "tau", "transformers")
+        ), field
+
+
+def test_the_reference_is_what_the_options_say() -> None:
+    """conf/README.md; made anew by ``python -m gatepo.reference > conf/README.md``."""
+    from gatepo.reference import markdown
+
+    assert (REPO / "conf" / "README.md").read_text() == markdown()
 
 
 def test_every_data_set_on_the_hub_is_pinned_to_a_commit() -> None:
@@ -371,25 +377,22 @@ def test_where_data_is_read_from(tmp_path: Path) -> None:
     (tmp_path / "gsm8k").mkdir()
     (tmp_path / "gsm8k" / "train.jsonl").touch()
     one = typed("data=gsm8k").data
-    entry = one.sources["gsm8k"]
-    assert build.source(one, "gsm8k", entry, 1).paths is None  # the hub
-    one.path = str(tmp_path)
-    assert build.source(one, "gsm8k", entry, 1).paths == (str(tmp_path / "gsm8k" / "train.jsonl"),)
-    one.path = str(tmp_path / "any.jsonl")
-    assert build.source(one, "gsm8k", entry, 1).paths == (str(tmp_path / "any.jsonl"),)
+    assert one.paths("sources", "gsm8k") is None
+    assert one.sources["gsm8k"].is_remote(None)
+    assert replace(one, path=str(tmp_path)).paths("sources", "gsm8k") == (str(tmp_path / "gsm8k" / "train.jsonl"),)
+    assert replace(one, path=str(tmp_path / "any.jsonl")).paths("sources", "gsm8k") == (str(tmp_path / "any.jsonl"),)
     two = typed("data=gsm8k_deepmath", f"data.path={tmp_path}").data
     with pytest.raises(UserError, match=r"must hold deepmath/\*\.jsonl for the source deepmath"):
-        build.source(two, "deepmath", two.sources["deepmath"], 2)
-    two.path = str(tmp_path / "any.jsonl")
+        two.paths("sources", "deepmath")
     with pytest.raises(UserError, match=r"data\.path must be a folder for 2 sources, got"):
-        build.source(two, "gsm8k", two.sources["gsm8k"], 2)
+        replace(two, path=str(tmp_path / "any.jsonl")).paths("sources", "gsm8k")
     benchmark = evaluation_settings("data=math500", f"data.path={tmp_path / 'any.jsonl'}").data
-    assert build.source(benchmark, "math500", benchmark.evaluation["math500"], 1).paths == (
-        str(tmp_path / "any.jsonl"),
-    )
+    assert benchmark.paths("evaluation", "math500") == (str(tmp_path / "any.jsonl"),)
+    mixed = replace(benchmark, sources=one.sources)
     with pytest.raises(
         UserError, match=r"for 2 sources, got .*; give each its own with data\.evaluation\.math500\.path="
     ):
-        build.source(benchmark, "math500", benchmark.evaluation["math500"], 2)
-    entry.path = "mine.jsonl"
-    assert build.source(one, "gsm8k", entry, 1).paths == ("mine.jsonl",)
+        mixed.paths("evaluation", "math500")
+    own = replace(one, path="elsewhere", sources={"gsm8k": replace(one.sources["gsm8k"], path="mine.jsonl")})
+    assert own.paths("sources", "gsm8k") is None
+    assert own.sources["gsm8k"].place(None) == "mine.jsonl"

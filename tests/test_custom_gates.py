@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import sympy
 import torch
+from composed import typed
 from conftest import REPO
-from test_config import typed
 from test_gates import f64, random_ratios
 from torch import Tensor
 
-from gatepo import build, cli, outside
+from gatepo import overrides
 from gatepo.errors import UserError
+from gatepo.formulas.option import FormulaGate
 from gatepo.objective import gates
 from gatepo.objective.custom import TAUS, CustomGate, custom_gate, first_half
 from gatepo.objective.integral import IntegratedValue
@@ -23,7 +24,6 @@ from gatepo.objective.symbolic import exact
 from gatepo.objective.symbolic.expression import FUNCTIONS, TAU, ExpressionError, X, parse, text_of
 from gatepo.objective.symbolic.lower import lower
 from gatepo.objective.symbolic.worker import ask
-from gatepo.schema import CustomGateConfig
 
 POSITIVE = torch.tensor(True)
 BUILT_IN = {
@@ -244,7 +244,7 @@ def test_a_custom_gate_is_its_text() -> None:
 def test_bad_formulas_are_refused_in_one_line_that_says_why(setting: str, message: str) -> None:
     key, _, formula = setting.partition("=")
     with pytest.raises(UserError) as caught:
-        build.gate(CustomGateConfig(name="custom", **{key: formula}), (10.0, 12.0))
+        FormulaGate(**{f"{key.removeprefix('gate.')}_text": formula}).require_usable((10.0, 12.0))
     assert message in str(caught.value)
     assert "; " in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -276,81 +276,12 @@ def test_sympy_is_imported_only_for_formulas() -> None:
 
 
 def test_hydra_gets_the_quotes_that_the_shell_took() -> None:
-    settings = typed("gate=custom", cli.quoted("gate.slope=where(x<1, x, 1/x**2)"))
-    assert settings.gate.slope == "where(x<1, x, 1/x**2)"
-    assert cli.quoted("gate.slope='1/x'") == "gate.slope='1/x'"
-    assert cli.quoted("gate.slope=it's") == r"gate.slope='it\'s'"
-    assert cli.quoted("tau.pos=10") == "tau.pos=10"
-    assert cli.quoted("gate.slope=null") == "gate.slope=null"
-
-
-OUTSIDE = """
-import torch
-
-
-class Lorentz:
-    def __init__(self, power=1.0):
-        self.power = power
-
-    def value(self, ratio, tau, positive):
-        return 1 + torch.atan(tau * (ratio - 1)) / tau
-
-    def slope(self, ratio, tau, positive):
-        return 1 / (1 + (tau * (ratio - 1)) ** 2) ** self.power
-
-    def half_width(self, tau):
-        return 1 / tau
-
-
-class NoWidth:
-    value = slope = Lorentz.value
-
-
-class Scalar(Lorentz):
-    def slope(self, ratio, tau, positive):
-        return torch.ones(())
-"""
-
-
-@pytest.fixture
-def outside_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_gates.py").write_text(OUTSIDE)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_gates", raising=False)
-
-
-def test_a_class_from_outside_is_a_gate_under_its_own_name(outside_module: None) -> None:
-    settings = typed("gate=clip", "gate._target_=my_gates.Lorentz", "+gate.arguments.power=1.0")
-    assert settings.gate.name == "my_gates.Lorentz"
-    gate, ratio = build.objective(settings).gate, random_ratios()
-    arctan = gates.get("arctan").slope(ratio, f64(10.0), POSITIVE)
-    torch.testing.assert_close(gate.slope(ratio, f64(10.0), POSITIVE), arctan)
-
-
-@pytest.mark.parametrize(
-    ("target", "arguments", "message"),
-    [
-        ("Lorentz", {}, "gate._target_ must be module.Class, got Lorentz"),
-        ("gone.Lorentz", {}, "got gone.Lorentz (No module named 'gone'); put the folder of its module on PYTHONPATH"),
-        ("my_gates.Gone", {}, "got my_gates.Gone; my_gates has no Gone"),
-        ("my_gates.Lorentz", {"width": 3}, "gate.arguments must be what my_gates.Lorentz takes, got {'width': 3} ("),
-        ("my_gates.NoWidth", {}, "must have the methods value, slope, half_width, got my_gates.NoWidth without half_w"),
-        ("my_gates.Lorentz", {"power": 2}, "gate._target_ must have a slope that is the derivative of its value, got"),
-        (
-            "my_gates.Scalar",
-            {},
-            "gate._target_ must give value and slope in the ratio's shape (1999,), got (1999,) and",
-        ),
-    ],
-)
-def test_what_is_no_gate_is_refused_in_one_line(
-    outside_module: None, target: str, arguments: dict[str, float], message: str
-) -> None:
-    with pytest.raises(UserError) as caught:
-        outside.gate(target, arguments, (10.0, 12.0))
-    assert message in str(caught.value)
-    assert "; " in str(caught.value)
-    assert "\n" not in str(caught.value)
+    settings = typed("gate=custom", overrides.quoted("gate.slope=where(x<1, x, 1/x**2)"))
+    assert settings.gate.slope_text == "where(x<1, x, 1/x**2)"
+    assert overrides.quoted("gate.slope='1/x'") == "gate.slope='1/x'"
+    assert overrides.quoted("gate.slope=it's") == r"gate.slope='it\'s'"
+    assert overrides.quoted("tau.pos=10") == "tau.pos=10"
+    assert overrides.quoted("gate.slope=null") == "gate.slope=null"
 
 
 def test_expression_errors_are_value_errors_for_callers_without_gatepos_config() -> None:

@@ -7,28 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from gatepo import build
 from gatepo.data.decontamination import HeldOut, runs_of, words_of
-from gatepo.data.sources import HEAD, Row, Source, read
+from gatepo.data.settings import Data
+from gatepo.data.sources import HEAD, Row, Rows, Source, open_rows
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
 from gatepo.errors import UserError
 from gatepo.rewards.verifier import Verifier
-from gatepo.schema import DataConfig, SourceConfig
 
 
-def source(path: Path | None, **options) -> Source:
-    defaults = {
-        "name": "made",
-        "paths": None if path is None else (str(path),),
-        "hub": None,
-        "subset": None,
-        "split": "train",
-        "question": "question",
-        "answer": "answer",
-        "answer_marker": None,
-    }
-    return Source(**(defaults | options))
+def read(path: Path | None, **settings) -> Rows:
+    return open_rows("made", Source(path=None if path is None else str(path), **settings))
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -44,12 +33,12 @@ def test_rows_are_read_and_null_answers_left_out(tmp_path: Path) -> None:
         json.dumps({"question": "none", "answer": None}),
         json.dumps({"question": "q", "answer": "x #### 1 #### 7 "}),
     )
-    assert read(source(path))[0] == Row(question="1+1?\u2028", answer="2")
-    rows = read(source(path))
+    assert read(path)[0] == Row(question="1+1?\u2028", answer="2")
+    rows = read(path)
     assert [row.answer for row in rows] == ["2", "x #### 1 #### 7"]
     assert (rows.unanswered, rows.describe()) == (1, "2 of 3 rows, 1 without a gold answer left out")
     with pytest.raises(UserError, match=r"a\.jsonl:1: 'answer' must hold '####'"):
-        read(source(path, answer_marker="####"))
+        read(path, answer_marker="####")
 
 
 @pytest.mark.parametrize(
@@ -64,15 +53,15 @@ def test_rows_are_read_and_null_answers_left_out(tmp_path: Path) -> None:
 )
 def test_bad_files_are_named_with_their_line(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read(source(write(tmp_path / "bad.jsonl", *lines)))
+        read(write(tmp_path / "bad.jsonl", *lines))
 
 
 def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*gone\.jsonl \(No such file or directory\); give data\.path"):
-        read(source(tmp_path / "gone.jsonl"))
+        read(tmp_path / "gone.jsonl")
     (tmp_path / "latin.jsonl").write_bytes(b'{"question": "\xe9"}')
     with pytest.raises(UserError, match="must be UTF-8"):
-        read(source(tmp_path / "latin.jsonl"))
+        read(tmp_path / "latin.jsonl")
 
 
 @pytest.mark.filterwarnings("ignore")  # of the data set library's own
@@ -84,10 +73,10 @@ def test_a_data_set_is_loaded_by_datasets(tmp_path: Path, monkeypatch: pytest.Mo
     write(
         folder / "train.jsonl", '{"question": "1+1?", "answer": "so #### 2"}', '{"question": "2", "answer": "#### 3"}'
     )
-    rows = read(source(None, hub=str(folder), answer_marker="####"))
+    rows = read(None, hub=str(folder), answer_marker="####")
     assert list(rows) == [Row(question="1+1?", answer="2"), Row(question="2", answer="3")]
     with pytest.raises(UserError, match=r"cannot load no/such-set from the hub .*; give data\.path=FILE\.jsonl"):
-        read(source(None, hub="no/such-set"))
+        read(None, hub="no/such-set")
 
 
 def test_an_answer_may_stand_in_the_solutions_last_box(tmp_path: Path) -> None:
@@ -97,7 +86,7 @@ def test_an_answer_may_stand_in_the_solutions_last_box(tmp_path: Path) -> None:
         json.dumps({"question": "q", "answer": "7", "solution": r"\boxed{8}"}),
         json.dumps({"question": "q", "solution": "no box"}),
     )
-    rows = read(source(path, solution="solution"))
+    rows = read(path, solution="solution")
     assert [row.answer for row in rows] == [r"\frac{1}{2}", "7"]
     assert rows.unanswered == 1
 
@@ -107,7 +96,7 @@ def test_rows_of_several_files_are_found_again(tmp_path: Path) -> None:
     made = [{"question": "é🙂" * (n % 7), "answer": n} for n in range(200)]
     for name, part in (("a", made[:90]), ("b", made[90:])):
         write(tmp_path / f"{name}.jsonl", *(json.dumps(row, ensure_ascii=False) for row in part))
-    rows = read(source(None, paths=(str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"))))
+    rows = open_rows("made", Source(), (str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")))
     for number in (199, 0, 90, 89, 123, -1):
         assert rows[number] == Row(question=made[number]["question"], answer=str(made[number]["answer"]))
     assert [row.answer for row in rows[88:92]] == ["88", "89", "90", "91"]
@@ -121,7 +110,7 @@ def test_rows_do_not_stay_in_memory(tmp_path: Path) -> None:
     row = json.dumps({"question": "q" * 500, "answer": "1", "solution": "s" * 500})
     path = write(tmp_path / "long.jsonl", *[row] * 20_000)
     tracemalloc.start()
-    rows = read(source(path))
+    rows = read(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(rows) == 20_000
@@ -149,7 +138,7 @@ LONG = '\\"question\\": \\"no\\" ' * 1000  # in a solution, as JSON has it; long
 )
 def test_a_long_line_says_what_parsing_all_of_it_says(tmp_path: Path, line: str, row: Row | str | None) -> None:
     path = write(tmp_path / "a.jsonl", line.replace("LONG", LONG), '{"question": "other", "answer": "2"}')
-    found = list(read(source(path)))
+    found = list(read(path))
     if isinstance(row, str):
         row = Row(question=json.loads(line)["question"], answer="123456789")
     assert found == [*([row] if row else []), Row(question="other", answer="2")]
@@ -166,7 +155,7 @@ def test_a_long_line_says_what_parsing_all_of_it_says(tmp_path: Path, line: str,
 )
 def test_a_long_line_that_is_cut_off_or_malformed_is_named(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read(source(write(tmp_path / "a.jsonl", line.replace("LONG", LONG))))
+        read(write(tmp_path / "a.jsonl", line.replace("LONG", LONG)))
 
 
 PROBLEM = "Every morning Aya goes for a 9-kilometer-long walk and stops at a coffee shop afterwards. How long is that?"
@@ -224,21 +213,21 @@ def test_the_training_mix_is_cleared_of_what_is_evaluated(tmp_path: Path, caplog
     questions = (PROBLEM, "Another.", "A third.", "A fourth.")
     train = write(tmp_path / "train.jsonl", *(json.dumps({"question": q, "answer": "1"}) for q in questions))
     held = write(tmp_path / "test.jsonl", json.dumps({"question": PROBLEM.upper(), "answer": "1"}))
-    sets = {"train": SourceConfig(path=str(train))}, {"test": SourceConfig(path=str(held))}
+    sets = {"train": Source(path=str(train))}, {"test": Source(path=str(held))}
     caplog.set_level("INFO")
-    rows = build.training_rows(DataConfig(sources=sets[0], evaluation=sets[1]))["train"]
+    rows = Data(sources=sets[0], evaluation=sets[1]).training_rows()["train"]
     assert [row.question for row in rows] == ["Another.", "A third.", "A fourth."]
     assert "data source train: 3 of 4 rows, 1 (25.00%) left out because an evaluation set holds them" in caplog.text
     assert "decontamination: against test" in caplog.text
-    assert len(build.training_rows(DataConfig(sources=sets[0], evaluation=sets[1], decontaminate=False))["train"]) == 4
+    assert len(Data(sources=sets[0], evaluation=sets[1], decontaminate=False).training_rows()["train"]) == 4
     assert "decontamination: none (data.decontaminate=false)" in caplog.text
 
 
 def test_real_benchmarks_are_read_and_found_in_other_wording(real_data: Path) -> None:
     named = {name: f"{name}.jsonl" for name in ("aime24", "aime24_matharena", "aime25")}
-    aime = {name: read(source(real_data / "aime" / file, question="problem")) for name, file in named.items()}
-    math500 = read(source(real_data / "math500" / "test.jsonl", question="problem"))
-    math_train = read(source(real_data / "math_train" / "train.jsonl", question="problem", solution="solution"))
+    aime = {name: read(real_data / "aime" / file, question="problem") for name, file in named.items()}
+    math500 = read(real_data / "math500" / "test.jsonl", question="problem")
+    math_train = read(real_data / "math_train" / "train.jsonl", question="problem", solution="solution")
     assert ([len(rows) for rows in aime.values()], len(math500)) == ([30, 30, 30], 500)
     assert (len(math_train), math_train.unanswered) == (7472, 2)
     held_out = HeldOut(row.question for row in aime["aime24"])
@@ -247,7 +236,7 @@ def test_real_benchmarks_are_read_and_found_in_other_wording(real_data: Path) ->
 
 
 def test_leading_zeros_of_aime_golds_count_for_nothing(real_data: Path) -> None:
-    golds = [row.answer for row in read(source(real_data / "aime" / "aime24.jsonl", question="problem"))]
+    golds = [row.answer for row in read(real_data / "aime" / "aime24.jsonl", question="problem")]
     assert sum(gold.startswith("0") for gold in golds) >= 2
     verifier = Verifier(deadline=2.0)
     verdicts = verifier.verify_many([(gold, str(int(gold))) for gold in golds])
@@ -326,8 +315,8 @@ def test_the_embedded_tokenizer_keeps_the_tags_when_special_tokens_are_dropped(t
 
 
 def test_real_rows_become_prompts(real_data: Path, tiny_tokenizer) -> None:
-    gsm8k = read(source(real_data / "gsm8k" / "train.jsonl", answer_marker="####"))
-    deepmath = read(source(real_data / "deepmath" / "sample.jsonl", answer="final_answer"))
+    gsm8k = read(real_data / "gsm8k" / "train.jsonl", answer_marker="####")
+    deepmath = read(real_data / "deepmath" / "sample.jsonl", answer="final_answer")
     assert (len(gsm8k), len(deepmath)) == (7473, 64)
     assert gsm8k[0].answer == "72"
     make = template(tiny_tokenizer, max_length=64)

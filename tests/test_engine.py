@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from gatepo.distributed import World
-from gatepo.engine.torch import OptimizerSettings, TorchEngine
+from gatepo.engine.base import EngineParts
+from gatepo.engine.optimizer import AdamW
+from gatepo.engine.torch import TorchEngine
 from gatepo.errors import TrainingStopped
 from gatepo.logprobs import token_logprobs
 from gatepo.model import load_model
@@ -18,24 +20,28 @@ from gatepo.objective.surrogate import Objective, policy_loss
 from gatepo.objective.tau import ConstantTau
 from gatepo.types import Batch
 
-OBJECTIVE = Objective(gate=gates.get("erf"), tau=ConstantTau(), ratio=TokenRatio(), aggregation=SequenceMean())
-SETTINGS = OptimizerSettings(
-    lr=1e-3,
-    beta1=0.9,
-    beta2=0.999,
-    eps=1e-8,
-    schedule="linear",
-    warmup=0,
-    updates=10,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
+OBJECTIVE = Objective(
+    gate=gates.get("erf"), tau=ConstantTau(pos=10, neg=12), ratio=TokenRatio(), aggregation=SequenceMean()
 )
+SETTINGS = AdamW(lr=1e-3)
 TOTALS = Totals(completions=8, tokens=100)
 
 
-def engine(micro: int = 8, settings: OptimizerSettings = SETTINGS, dtype: torch.dtype = torch.float32) -> TorchEngine:
-    model = load_model("tiny", torch.device("cpu"), None).to(dtype)
-    return TorchEngine(model, settings, micro, 1.0, torch.float32, World())
+def parts(path: str = "tiny", dtype: torch.dtype = torch.float32) -> EngineParts:
+    return EngineParts(
+        model=load_model(path, torch.device("cpu"), None),
+        optimizer=SETTINGS,
+        updates=10,
+        micro=8,
+        temperature=1.0,
+        dtype=dtype,
+        world=World(),
+    )
+
+
+def engine(micro: int = 8, settings: AdamW = SETTINGS, dtype: torch.dtype = torch.float32) -> TorchEngine:
+    whole = parts()
+    return TorchEngine(replace(whole, model=whole.model.to(dtype), optimizer=settings, micro=micro))
 
 
 def batch(garbage: int = 0) -> Batch:
@@ -181,14 +187,12 @@ def test_an_exported_model_is_loaded_by_transformers(tmp_path: Path) -> None:
     trained = engine()
     train(trained, batch())
     trained.export(tmp_path / "model")
-    again = TorchEngine(
-        load_model(str(tmp_path / "model"), torch.device("cpu"), None), SETTINGS, 8, 1.0, torch.float32, World()
-    )
+    again = TorchEngine(parts(str(tmp_path / "model")))
     assert torch.equal(weights(again), weights(trained))
 
 
 def test_a_bf16_body_stays_close_to_fp32() -> None:
-    half = TorchEngine(load_model("tiny", torch.device("cpu"), None), SETTINGS, 8, 1.0, torch.bfloat16, World())
+    half = TorchEngine(parts(dtype=torch.bfloat16))
     difference = (half.logprobs(batch()) - engine().logprobs(batch())).abs()
     assert 0 < difference.mean() < 0.1
     assert {p.dtype for _, p in half.weights()} == {torch.float32}

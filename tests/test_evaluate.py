@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 from command import gatepo
-from test_config import evaluation_settings
+from composed import evaluation_settings
 
 from gatepo import checkpoint
 from gatepo.errors import UserError
@@ -187,9 +187,9 @@ def test_what_cannot_be_evaluated_is_said(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_runs_prompt_and_lengths_go_with_it(run: Path) -> None:
-    found = subject(evaluation_settings(f"run={run}", "data=math500", "sampling.max_completion_length=99")).settings
+    found = subject(evaluation_settings(f"run={run}", "data=math500", "sampling.max_completion_length=99"))
     assert (found.data.system, list(found.data.evaluation)) == (None, ["math500"])  # as the run was trained
-    assert (found.sampling.max_prompt_length, found.sampling.max_completion_length) == (128, 99)
-    alone = subject(evaluation_settings("data=math500")).settings
+    assert (found.max_prompt_length, found.sampling.max_completion_length) == (128, 99)
+    alone = subject(evaluation_settings("data=math500"))
     assert "<think>" in str(alone.data.system)
-    assert (alone.sampling.max_prompt_length, alone.sampling.max_completion_length) == (1536, 512)  # Table 2
+    assert (alone.max_prompt_length, alone.sampling.max_completion_length) == (1536, 512)  # Table 2

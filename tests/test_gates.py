@@ -124,5 +124,5 @@ def test_fp32_stays_finite_over_the_whole_clamped_range(name: str) -> None:
 
 
 def test_unknown_gate_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"sigmoid, erf, arctan, softsign, clip, .*, none, got 'tanh'"):
+    with pytest.raises(ValueError, match=r"sigmoid, erf, arctan, softsign, clip, none, .*, gamma, got 'tanh'"):
         gates.get("tanh")

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_config import typed
+from composed import algorithm as composed_algorithm
+from composed import typed
 
-from gatepo import build
 from gatepo.distributed import World
 from gatepo.errors import TrainingStopped
 from gatepo.loop import Algorithm, noise_floor, train
@@ -20,14 +20,14 @@ SMALL = ("batch.prompts=4", "batch.num_generations=4", "batch.micro=8", "samplin
 
 @pytest.fixture(scope="module")
 def reward() -> Iterator[RewardFunction]:
-    function = build.reward(typed())
+    function = typed().reward.make()
     yield function
     function.close()
 
 
 def algorithm(reward: RewardFunction, *overrides: str) -> Algorithm:
     settings = typed(*SMALL, *overrides)
-    return replace(build.algorithm(settings, *build.load(settings), World()), reward=reward)
+    return replace(composed_algorithm(settings), reward=reward)
 
 
 def trained(made: Algorithm) -> tuple[list[dict[str, float]], RunState]:

@@ -12,12 +12,11 @@ from functools import cache
 
 import pytest
 import torch
+from composed import algorithm, typed
 from conftest import REPO
-from test_config import typed
 from torch import Tensor
 
 from gatepo import build
-from gatepo.distributed import World
 from gatepo.loop import train
 from gatepo.objective import gates
 from gatepo.objective.aggregation import Totals
@@ -284,7 +283,7 @@ def test_hand_worked_coefficients() -> None:
 @pytest.fixture(scope="module")
 def reward() -> Iterator[RewardFunction]:
     """One for all methods: its checker takes seconds to start."""
-    function = build.reward(typed())
+    function = typed().reward.make()
     yield function
     function.close()
 
@@ -293,13 +292,12 @@ def reward() -> Iterator[RewardFunction]:
 def test_every_method_trains_the_embedded_model(method: str, reward: RewardFunction) -> None:
     small = ("updates=3", "batch.prompts=2", "batch.num_generations=4", "batch.micro=8")
     settings = typed(f"+method={method}", *small, "sampling.max_completion_length=24")
-    model, tokenizer = build.load(settings)
-    start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    algorithm = replace(build.algorithm(settings, model, tokenizer, World()), reward=reward)
+    made = replace(algorithm(settings), reward=reward)
+    start = {name: p.detach().clone() for name, p in made.engine.weights()}
     rows: list[dict[str, float]] = []
-    train(algorithm, RunState(seed=0), [lambda state, row: rows.append(row)])
+    train(made, RunState(seed=0), [lambda state, row: rows.append(row)])
     assert len(rows) == 3
     assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert any(not torch.equal(p, start[name]) for name, p in model.named_parameters())
+    assert any(not torch.equal(p, start[name]) for name, p in made.engine.weights())
     assert rows[0]["eur"] == 1  # on-policy every slope is 1
     assert rows[1]["ratio/max"] != 1  # off-policy from the second on

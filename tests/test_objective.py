@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from gatepo.objective import gates
-from gatepo.objective.advantage import BatchZScore, GroupCenter, GroupZScore, MaxRl, Rloo
+from gatepo.objective.advantage import BatchZScore, BatchZScoreWithBaseline, GroupCenter, GroupZScore, MaxRl, Rloo
 from gatepo.objective.aggregation import Constant, GeometricMean, SequenceMean, SequenceSum, TokenMean, Totals
-from gatepo.objective.correction import BoundedCorrection
+from gatepo.objective.correction import Mask, Truncate
 from gatepo.objective.kl import KlPenalty
-from gatepo.objective.ratio import SequenceRatio, TokenRatio
+from gatepo.objective.ratio import SequenceProductRatio, SequenceRatio, SequenceTokenRatio, TokenRatio
 from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
 from gatepo.objective.tau import ConstantTau, tau_by_sign
 from gatepo.objective.telemetry import (
@@ -24,11 +24,19 @@ from gatepo.objective.telemetry import (
     token_metrics,
 )
 
+CORRECTIONS = {"truncate": Truncate, "mask": Mask}
+RATIOS = {
+    ("mean", False): SequenceRatio,
+    ("mean", True): SequenceTokenRatio,
+    ("sum", True): SequenceProductRatio,
+}
 PAPER = ("sigmoid", "erf", "arctan", "softsign", "clip", "none")
 
 
 def objective(gate: str, **options: float) -> Objective:
-    return Objective(gate=gates.get(gate, **options), tau=ConstantTau(), ratio=TokenRatio(), aggregation=SequenceMean())
+    return Objective(
+        gate=gates.get(gate, **options), tau=ConstantTau(pos=10, neg=12), ratio=TokenRatio(), aggregation=SequenceMean()
+    )
 
 
 class Case:
@@ -257,12 +265,12 @@ TOKENS = torch.tensor([[True, True, True, False], [True, True, False, False]])
     ],
 )
 def test_weights_of_the_mismatch_are_bounded(level: str, bound: str, expected: list[list[float]]) -> None:
-    weight = BoundedCorrection(level=level, bound=bound, cap=3.0)(ANCHOR, SAMPLER, TOKENS)
+    weight = CORRECTIONS[bound](level=level, cap=3.0)(ANCHOR, SAMPLER, TOKENS)
     torch.testing.assert_close(weight, torch.tensor(expected, dtype=torch.float32))
 
 
 def test_a_sequence_of_extreme_mismatch_stays_finite() -> None:
-    far = BoundedCorrection(level="sequence", bound="truncate", cap=3.0)
+    far = Truncate(level="sequence", cap=3.0)
     mask = torch.ones(1, 5, dtype=torch.bool)
     assert far(torch.full((1, 5), 100.0), torch.zeros(1, 5), mask).tolist() == [[3.0] * 5]
     assert far(torch.full((1, 5), -100.0), torch.zeros(1, 5), mask).tolist() == [[0.0] * 5]
@@ -273,7 +281,7 @@ def test_the_correction_multiplies_the_gradient_of_each_token_and_the_record_sho
     sampler_NT = case.anchor_NT - 0.7 * torch.randn(case.anchor_NT.shape, generator=torch.Generator().manual_seed(5))
     plain, corrected = (
         objective("erf"),
-        replace(objective("erf"), correction=BoundedCorrection(level="token", bound="truncate", cap=1.5)),
+        replace(objective("erf"), correction=Truncate(level="token", cap=1.5)),
     )
 
     def gradient(which: Objective) -> tuple[Tensor, TokenRecord]:
@@ -329,7 +337,9 @@ def test_a_token_that_has_all_but_vanished_leaves_gmpo_finite() -> None:
     """fp32, A > 0, log-ratios -18 and 0: f(r) = r, so the loss is -sqrt(e^-18) and its gradient half of that, twice."""
     logp_NT, anchor_NT = torch.tensor([[-20.0, -1.0]], requires_grad=True), torch.tensor([[-2.0, -1.0]])
     loss, _ = policy_loss(
-        Objective(gate=gates.get("clip"), tau=ConstantTau(), ratio=TokenRatio(), aggregation=GeometricMean()),
+        Objective(
+            gate=gates.get("clip"), tau=ConstantTau(pos=10, neg=12), ratio=TokenRatio(), aggregation=GeometricMean()
+        ),
         logp_NT=logp_NT,
         anchor_NT=anchor_NT,
         sampler_NT=anchor_NT,
@@ -358,7 +368,7 @@ def test_which_kl_estimators_have_the_gradient_of_kl() -> None:
     for reference, drawn_from in (("initial", p), ("sampling", q)):
         for estimator in ("k1", "k2", "k3"):
             penalty = KlPenalty(reference=reference, estimator=estimator, coefficient=1.0)
-            found = gradient((drawn_from.detach().exp() * penalty(p[None], q[None], mask)[0]).sum())
+            found = gradient((drawn_from.detach().exp() * penalty(p[None], q[None], mask, 20.0)[0]).sum())
             if torch.allclose(found, wanted[reference]):
                 right.add((reference, estimator))
             assert (found.abs().max() < 1e-12) == ((reference, estimator) == ("initial", "k1"))
@@ -375,8 +385,12 @@ def test_kl_estimators_agree_with_the_divergence(estimator: str) -> None:
     sampling = KlPenalty(reference="sampling", estimator=estimator, coefficient=1.0)
     tolerance = {"k1": 1e-6, "k2": 2e-3, "k3": 1e-6}[estimator]
     # initial: the expectation is over the policy p, q is the reference; sampling: over pi_old = p, q is the policy
-    assert (p * initial(p.log()[None], q.log()[None], mask)).sum().item() == pytest.approx(exact.item(), abs=tolerance)
-    assert (p * sampling(q.log()[None], p.log()[None], mask)).sum().item() == pytest.approx(exact.item(), abs=tolerance)
+    assert (p * initial(p.log()[None], q.log()[None], mask, 20.0)).sum().item() == pytest.approx(
+        exact.item(), abs=tolerance
+    )
+    assert (p * sampling(q.log()[None], p.log()[None], mask, 20.0)).sum().item() == pytest.approx(
+        exact.item(), abs=tolerance
+    )
 
 
 def test_advantages_worked_by_hand() -> None:
@@ -389,10 +403,10 @@ def test_advantages_worked_by_hand() -> None:
     torch.testing.assert_close(MaxRl(eps=0.0)(reward), torch.tensor([[-1.0, 0.0, 1.0], [-0.25, -0.25, 0.5]]))
     # batch mean 2.5, deviations -2.5 -1.5 -0.5 0.5 0.5 3.5, squares sum to 21.5, std sqrt(4.3)
     wanted = torch.tensor([[-2.5, -1.5, -0.5], [0.5, 0.5, 3.5]]) / math.sqrt(4.3)
-    torch.testing.assert_close(BatchZScore(baseline=False, eps=0.0)(reward), wanted)
+    torch.testing.assert_close(BatchZScore(eps=0.0)(reward), wanted)
     # centred rewards: mean 0, squares 1 + 0 + 1 + 1 + 1 + 4 = 8, std sqrt(8 / 5)
     wanted = torch.tensor([[-1.0, 0.0, 1.0], [-1.0, -1.0, 2.0]]) / math.sqrt(1.6)
-    torch.testing.assert_close(BatchZScore(baseline=True, eps=0.0)(reward), wanted)
+    torch.testing.assert_close(BatchZScoreWithBaseline(eps=0.0)(reward), wanted)
 
 
 def test_aggregations_worked_by_hand() -> None:
@@ -417,7 +431,7 @@ def test_sequence_ratios_worked_by_hand() -> None:
         ("mean", True, 0.2, [1.0, 1.0, 0.0]),  # each gives 1 to itself
         ("sum", True, 0.4, [1.0, 1.0, 0.0]),
     ):
-        got = SequenceRatio(pool=pool, own_gradient=own)(logp, torch.zeros(1, 3), mask)
+        got = RATIOS[pool, own]()(logp, torch.zeros(1, 3), mask)
         torch.testing.assert_close(got.detach(), torch.tensor([[value, value, 0.0]]))
         assert torch.autograd.grad(got.sum(), logp)[0].tolist() == [gradient]
         (first,) = torch.autograd.grad(got_first(pool, own, logp, mask), logp)
@@ -425,7 +439,7 @@ def test_sequence_ratios_worked_by_hand() -> None:
 
 
 def got_first(pool: str, own: bool, logp: Tensor, mask: Tensor) -> Tensor:
-    return SequenceRatio(pool=pool, own_gradient=own)(logp, torch.zeros(1, 3), mask)[0, 0]
+    return RATIOS[pool, own]()(logp, torch.zeros(1, 3), mask)[0, 0]
 
 
 def test_equal_rewards_give_an_advantage_of_exactly_zero() -> None:

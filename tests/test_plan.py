@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from command import gatepo
+from composed import EVALUATIONS, files, typed
 from conftest import REPO
-from test_config import EVALUATIONS, files, typed
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     AutoConfig,
@@ -201,15 +201,15 @@ def test_each_sampler_pays_for_its_own_weights() -> None:
     assert weights(FP32) == (0, 0)
     assert weights(AUTOCAST) == (368, 0)
     assert weights(replace(BF16, sampler="copy")) == (944 + 368, 944)
-    assert weights(replace(BF16, sampler="vllm")) == (472, 0)
-    assert weights(replace(BF16, sampler="vllm", sampler_shards=2)) == (236, 0)
+    assert weights(replace(BF16, sampler="own")) == (472, 0)
+    assert weights(replace(BF16, sampler="own", sampler_shards=2)) == (236, 0)
 
 
 def test_caches_hold_every_completion_and_vllms_one_prompt_per_group() -> None:
     # 4 completions of 3 + 2 tokens; a token: 1 layer x 2 wide x (4 + 4 bytes) = 16; a quarter more room
     assert cost.cached_bytes(SMALL, WORK, FP32) == 4 * 5 * 16 * 5 / 4
     # vLLM in bf16, 8 bytes a token: 2 prompts of 3 and 4 completions of 2
-    assert cost.cached_bytes(SMALL, WORK, replace(BF16, sampler="vllm")) == (2 * 3 + 4 * 2) * 8
+    assert cost.cached_bytes(SMALL, WORK, replace(BF16, sampler="own")) == (2 * 3 + 4 * 2) * 8
 
 
 @pytest.mark.parametrize(("layout", "dtype"), [(FP32, torch.float32), (AUTOCAST, torch.bfloat16)])
@@ -367,7 +367,7 @@ def test_engines_keep_the_model_as_they_say() -> None:
     assert layout() == FP32
     assert layout("model.dtype=bfloat16") == AUTOCAST
     sharded = layout("model.dtype=bfloat16", "engine=deepspeed", "engine.zero_stage=1", "rollout=vllm")
-    assert sharded == replace(BF16, zero_stage=1, accumulated=4, sampler="vllm")
+    assert sharded == replace(BF16, zero_stage=1, accumulated=4, sampler="own", sampler_logit_bytes=16)
     assert layout("engine=deepspeed", "engine.zero_stage=2") == replace(FP32, zero_stage=2, master=4)
     assert layout("engine=deepspeed", "engine.zero_stage=3").master == 0
     assert layout("engine=deepspeed", "engine.zero_stage=3").sampler == "copy"
@@ -446,8 +446,8 @@ def test_the_command_takes_overrides_and_leaves_no_folder(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["tau.pos=-1"], "tau.pos must be a finite number > 0, got -1.0"),
-        (["gate=tanh"], "gate/tanh"),
+        (["tau.pos=-1"], "tau.pos must be in [1e-6, 1e6], what fp32 can hold the slope at, got -1.0"),
+        (["gate=tanh"], "gate must be one of arctan, aspo, ce_gppo, cispo, clip, "),
         (["model.path=no/such-model"], "model.path=no/such-model is neither a folder with config.json nor on the hub"),
     ],
 )

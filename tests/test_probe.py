@@ -9,12 +9,12 @@ from command import gatepo
 from hydra import compose, initialize_config_dir
 from test_run import metrics
 
-from gatepo import cli
 from gatepo.errors import UserError
+from gatepo.presets import register, yaml_dir
 from gatepo.probe.__main__ import task
 from gatepo.probe.measure import cosines, dots
 
-cli.register()
+register()
 
 RUN = ("updates=2", "batch.prompts=4", "threads=1", "evaluate.limit=1", "checkpoint.every=1", "checkpoint.keep=null")
 
@@ -82,10 +82,10 @@ def test_what_cannot_be_probed_is_said(run: Path, tmp_path: Path) -> None:
         ([f"run={tmp_path}"], "run must be a run with checkpoints"),
         ([f"run={run}", "gates=[erf]"], r"gates must name two different gates or more, got \['erf'\]"),
         ([f"run={run}", "gates=[erf,tanh]"], "gate must be one of sigmoid, erf"),
-        ([f"run={run}", "gates=[erf,clip]", "tau=matched"], "tau.half_width must be a width that gate=clip can have"),
+        ([f"run={run}", "gates=[erf,clip]", "tau=matched"], "tau.half_width must be a width that the gate can have"),
     ):
         with (
-            initialize_config_dir(str(cli.yaml_dir("conf").resolve()), version_base="1.3"),
+            initialize_config_dir(str(yaml_dir("conf").resolve()), version_base="1.3"),
             pytest.raises(UserError, match=words),
         ):
             task(compose("probe", arguments))

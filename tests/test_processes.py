@@ -185,7 +185,7 @@ def test_a_rank_that_raises_shows_its_traceback_last(tmp_path: Path) -> None:
         "if os.environ.get('RANK') == '1':\n"
         "    from gatepo.rewards import reward\n"
         "    def broken(self, groups): raise OverflowError('only on rank 1')\n"
-        "    reward.AnswerAndFormat.__call__ = broken\n"
+        "    reward.AnswerAndFormatReward.__call__ = broken\n"
     )
     done = gatepo("train", *SMALL, "devices=2", f"hydra.run.dir={tmp_path / 'run'}", PYTHONPATH=f"{tmp_path}:{REPO}")
     assert done.returncode == 2

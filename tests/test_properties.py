@@ -12,6 +12,7 @@ from test_gates import SMOOTH, TAUS, f64, random_ratios
 from torch import Tensor
 
 from gatepo.errors import UserError
+from gatepo.formulas.option import FormulaGate
 from gatepo.gates.__main__ import report
 from gatepo.gates.rows import chosen, of_figure, rows
 from gatepo.objective import gates
@@ -20,7 +21,7 @@ from gatepo.objective.properties import broken_properties, examine
 from gatepo.objective.symbolic.expression import parse
 from gatepo.objective.symbolic.lower import lower
 from gatepo.objective.symbolic.proofs import properties
-from gatepo.schema import ClipGateConfig, CustomGateConfig, GateConfig, GatesConfig
+from gatepo.schema import GatesConfig
 
 lowered = cache(lambda text: lower(parse(text)))
 SIDES = [(name, sign) for name in gates.names() for sign in (True, False)]
@@ -150,7 +151,7 @@ def test_level_stretches_are_told_from_rounding() -> None:
 
 
 def test_the_table_says_what_is_known_of_each_gate() -> None:
-    settings = GatesConfig(gate=GateConfig(name="erf"), gates=["erf", "clip"])
+    settings = GatesConfig(gate=gates.get("erf"), gates=["erf", "clip"])
     lines = report(rows(chosen(settings), 5.0), 5.0).splitlines()
     assert [line.split() for line in lines if line.startswith("erf")] == [
         ["erf", *["1", "+", "sqrt(pi/2)/tau", "*", "erf(tau*(x-1)/sqrt(2))"], "exp(-tau**2*(x-1)**2/2)"],
@@ -165,7 +166,7 @@ def test_the_table_says_what_is_known_of_each_gate() -> None:
 
 
 def test_a_gate_of_ones_own_is_shown_beside_the_others() -> None:
-    custom = CustomGateConfig(name="custom", slope="1/(1+abs(tau*(x-1))**3)")
+    custom = FormulaGate(slope_text="1/(1+abs(tau*(x-1))**3)")
     shown = chosen(GatesConfig(gate=custom))
     assert list(shown) == [*gates.names(), "custom"]
     assert list(of_figure(GatesConfig(gate=custom), shown)) == [
@@ -186,9 +187,9 @@ def test_a_gate_of_ones_own_is_shown_beside_the_others() -> None:
 
 
 def test_a_family_with_settings_of_its_own_is_shown_whatever_gates_names() -> None:
-    wide = ClipGateConfig(name="clip", eps_low=0.2, eps_high=0.5)
+    wide = gates.Clip(eps_high=0.5)
     assert list(chosen(GatesConfig(gate=wide, gates=["erf"]))) == ["erf", "clip"]
-    assert list(chosen(GatesConfig(gate=GateConfig(name="erf"), gates=["arctan"]))) == ["arctan"]
+    assert list(chosen(GatesConfig(gate=gates.get("erf"), gates=["arctan"]))) == ["arctan"]
     with pytest.raises(UserError, match=r"^gates must name a gate, got \[\]; e\.g\. gates=\[clip,erf\]"):
         chosen(GatesConfig(gate=wide, gates=[]))
 

@@ -9,10 +9,11 @@ import yaml
 from conftest import REPO
 from hydra import compose, initialize_config_dir
 
-from gatepo import cli, config
+from gatepo import config
+from gatepo.presets import register, yaml_dir
 from gatepo.schema import TrainConfig
 
-cli.register()
+register()
 
 GOLDEN = REPO / "tests" / "golden" / "configs.json"
 # Keys of an earlier form of the config: null or empty throughout, or W&B's settings without W&B.
@@ -58,7 +59,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def resolved(overrides: str) -> dict[str, Any]:
     """What ``python -m gatepo.train`` would write into config.yaml."""
-    with initialize_config_dir(str(cli.yaml_dir("conf").resolve()), version_base="1.3"):
+    with initialize_config_dir(str(yaml_dir("conf").resolve()), version_base="1.3"):
         return flat(config.plain(config.from_composed(TrainConfig, compose("train", overrides.split()))))
 
 

@@ -9,13 +9,12 @@ from conftest import REPO
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from gatepo import build
 from gatepo.errors import UserError
 from gatepo.rewards.extra import ExtraReward
 from gatepo.rewards.extraction import EXTRACTIONS, final_answer
 from gatepo.rewards.notation import settle as settle_notation
 from gatepo.rewards.numbers import exact, settle
-from gatepo.rewards.reward import AnswerAndFormat
+from gatepo.rewards.reward import AnswerAndFormat, AnswerAndFormatReward
 from gatepo.rewards.tags import TAGS, answer_text, format_reward, strict_format_reward
 from gatepo.rewards.verifier import Verifier
 from gatepo.types import Completion, Group, Prompt, Reward
@@ -242,7 +241,7 @@ def scored(*texts: str, answer: str = "2", deadline: float = 20.0, **parts: obje
     options = {"answer_weight": 1.0, "format_weight": 1.0, "extract": answer_text, "score_format": format_reward}
     verifier = Verifier(deadline=deadline, workers=1)
     try:
-        return AnswerAndFormat(verifier=verifier, **options | parts)(completions(*texts, answer=answer))[0]
+        return AnswerAndFormatReward(verifier=verifier, **options | parts)(completions(*texts, answer=answer))[0]
     finally:
         verifier.close()
 
@@ -258,7 +257,8 @@ def test_reward_is_the_weighted_sum_of_its_parts() -> None:
 def test_strict_format_and_another_extraction_are_choices() -> None:
     got = scored("<think>a<answer>3</answer>", "\\boxed{2}", score_format=strict_format_reward, extract=final_answer)
     assert [reward.parts for reward in got] == [{"answer": 0.0, "format": 0.0}, {"answer": 1.0, "format": 0.0}]
-    assert set(build.FORMATS) == {"paper", "strict"}
+    for made in (AnswerAndFormat(format="paper"), AnswerAndFormat(format="strict", extraction="auto")):
+        assert made.answer("<answer>2</answer>") == "2"
 
 
 def test_a_timed_out_answer_is_reported() -> None:
@@ -299,7 +299,7 @@ def test_a_reward_of_ones_own_is_weighted_and_named() -> None:
     [
         ({"_target_": "no_such_module.fn"}, "reward.extra.x._target_ must be importable, got no_such_module.fn"),
         ({"_target_": f"{__name__}.gone"}, f"reward.extra.x._target_ must be importable, got {__name__}.gone"),
-        ({"_target_": f"{__name__}.CASES"}, "reward.extra.x._target_ must be a function or class"),
+        ({"_target_": f"{__name__}.CASES"}, "reward.extra.x._target_ must be a class or a function"),
         (
             {"_target_": f"{__name__}.brevity", "shortest": 3},
             "reward.extra.x must take (prompt, completion) and the keyw",

@@ -62,6 +62,7 @@ def test_a_run_leaves_everything_that_tells_what_it_was(folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from gatepo import config
+    from gatepo.objective import gates
 
     names = {path.name for path in folder.iterdir()}
     assert names >= {
@@ -69,8 +70,8 @@ def test_a_run_leaves_everything_that_tells_what_it_was(folder: Path) -> None:
         *("reward.png", "entropy_eur.png"),
     }
     assert not [name for name in names if name.endswith(".partial")]
-    settings = config.read(folder / "config.yaml")
-    assert (settings.gate.name, settings.tau.pos, settings.updates) == ("arctan", 10, 4)
+    settings = config.load(folder / "config.yaml")
+    assert (settings.gate, settings.tau.pos, settings.updates) == (gates.get("arctan"), 10, 4)
     for figure in ("reward.png", "entropy_eur.png"):
         assert (folder / figure).read_bytes()[:4] == b"\x89PNG"
 
@@ -166,7 +167,7 @@ def test_a_formula_trains_as_the_built_in_gate_of_the_same_formula(folder: Path,
 
 
 def test_samples_are_written_with_a_single_iteration_too(tmp_path: Path) -> None:
-    from test_config import typed
+    from composed import typed
 
     from gatepo.run import run
 

@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from test_config import evaluation_settings
+from composed import evaluation_settings
 
 from gatepo.errors import UserError
 from gatepo.evaluate.folder import Evaluation

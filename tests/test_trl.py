@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_config import typed
+from composed import typed
 
 from gatepo import build, tiny
 from gatepo.engine.policy import Policy

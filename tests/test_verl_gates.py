@@ -124,7 +124,9 @@ METHODS: dict[str, tuple[str, dict[str, Any], str, Objective, float]] = {
         "vanilla",
         {"clip_ratio_low": 0.2, "clip_ratio_high": 0.2, "clip_ratio_c": 3.0},
         "token-mean",
-        Objective(gate=gates.get("dual_clip"), tau=ConstantTau(), ratio=TokenRatio(), aggregation=TokenMean()),
+        Objective(
+            gate=gates.get("dual_clip"), tau=ConstantTau(pos=10, neg=12), ratio=TokenRatio(), aggregation=TokenMean()
+        ),
         1.0,
     ),
     "gspo_token": (
@@ -133,7 +135,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], str, Objective, float]] = {
         "seq-mean-token-mean",
         Objective(
             gate=gates.get("clip", **GSPO),
-            tau=ConstantTau(),
+            tau=ConstantTau(pos=10, neg=12),
             ratio=SequenceRatio(pool="mean", own_gradient=True),
             aggregation=SequenceMean(),
         ),
@@ -143,14 +145,21 @@ METHODS: dict[str, tuple[str, dict[str, Any], str, Objective, float]] = {
         "geo_mean",
         {"clip_ratio_low": 0.4, "clip_ratio_high": 0.4},
         "token-mean",
-        Objective(gate=gates.get("clip", **GMPO), tau=ConstantTau(), ratio=TokenRatio(), aggregation=GeometricMean()),
+        Objective(
+            gate=gates.get("clip", **GMPO),
+            tau=ConstantTau(pos=10, neg=12),
+            ratio=TokenRatio(),
+            aggregation=GeometricMean(),
+        ),
         0.5,
     ),
     "cispo": (
         "cispo",
         {"clip_ratio_low": 1.0, "clip_ratio_high": 4.0},
         "token-mean",
-        Objective(gate=gates.get("cispo"), tau=ConstantTau(), ratio=TokenRatio(), aggregation=TokenMean()),
+        Objective(
+            gate=gates.get("cispo"), tau=ConstantTau(pos=10, neg=12), ratio=TokenRatio(), aggregation=TokenMean()
+        ),
         1.5,
     ),
 }

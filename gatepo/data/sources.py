@@ -29,7 +29,7 @@ class Row:
 
     question: str
     answer: str
-    columns: Mapping[str, Any] = field(default_factory=dict)  # all fields of the row, as they are
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)  # all fields of the row, as they are
 
 
 class Records(Protocol):

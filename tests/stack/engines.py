@@ -12,12 +12,14 @@ import warnings
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from gatepo import distributed
 from gatepo.distributed import World
-from gatepo.engine.base import PolicyEngine
-from gatepo.engine.deepspeed import DeepSpeedEngine, ZeroSettings
-from gatepo.engine.torch import OptimizerSettings, TorchEngine
+from gatepo.engine.base import EngineOption, EngineParts, PolicyEngine
+from gatepo.engine.deepspeed import DeepSpeed
+from gatepo.engine.optimizer import AdamW
+from gatepo.engine.torch import Torch
 from gatepo.model import load_model
 from gatepo.objective import gates
 from gatepo.objective.aggregation import SequenceMean, Totals
@@ -27,14 +29,9 @@ from gatepo.objective.tau import ConstantTau
 from gatepo.types import Batch
 
 COMPLETIONS, UPDATES = 16, 5
-SETTINGS = OptimizerSettings(
+SETTINGS = AdamW(
     lr=1e-3,
-    beta1=0.9,
-    beta2=0.999,
     eps=1e-5,  # keeps Adam from blowing the last bit of a tiny gradient up to a whole step
-    schedule="linear",
-    warmup=0,
-    updates=20,
     weight_decay=0.01,
     max_grad_norm=0.05,  # below the norm of these gradients: clipping is at work
 )
@@ -82,6 +79,18 @@ def train(engine: PolicyEngine, world: World) -> dict[str, object]:
     return {"losses": losses, "norms": norms, "weights": weights}
 
 
+def parts(model: PreTrainedModel, micro: int, world: World) -> EngineParts:
+    return EngineParts(
+        model=model,
+        optimizer=SETTINGS,
+        updates=20,
+        micro=micro,
+        temperature=1.0,
+        dtype=torch.float32,
+        world=world,
+    )
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     warnings.simplefilter("ignore")
@@ -91,17 +100,14 @@ def main() -> None:
         micro = COMPLETIONS // world.size // accumulation
         for name in ("torch", "zero0", "zero1", "zero2", "zero3", "offload2"):
             model = load_model("tiny", torch.device("cpu"), None)
-            parts = (model, SETTINGS, micro, 1.0, torch.float32, world)
-            engine: PolicyEngine
-            if name == "torch":
-                engine = TorchEngine(*parts)
-            else:
-                zero = ZeroSettings(
-                    stage=int(name[-1]),
+            option: EngineOption = Torch()
+            if name != "torch":
+                option = DeepSpeed(
+                    zero_stage=int(name[-1]),
                     offload_optimizer=name.startswith("offload"),
                     persistence_threshold=0,  # this model's weights are all so small that none would be sharded
                 )
-                engine = DeepSpeedEngine(*parts, zero)
+            engine = option.make(parts(model, micro, world))
             result = train(engine, world)
             if name == "zero3":
                 result["whole"] = max(sum(p.numel() for p in model.parameters()) for _ in engine.weights())

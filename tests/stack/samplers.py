@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -23,12 +23,12 @@ from gatepo.engine.torch import TorchEngine
 from gatepo.errors import TrainingStopped
 from gatepo.model import load_model, load_tokenizer
 from gatepo.rewards.reward import AnswerAndFormat
-from gatepo.rewards.verifier import Verifier
+from gatepo.rollout.base import RolloutParts
 from gatepo.rollout.sync import WeightSync
 from gatepo.rollout.transformers import TransformersRollout
-from gatepo.rollout.vllm import VllmRollout, VllmSettings
+from gatepo.rollout.vllm import Vllm, VllmRollout
 from gatepo.types import Completion, Prompt, Sampling
-from tests.stack.engines import SETTINGS
+from tests.stack.engines import parts
 
 VOCABULARY = 300  # of the probe
 PACKED = "vLLM's packed copy of a tied head"
@@ -111,19 +111,19 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     model, tokenizer = make_model(folder, kind), load_tokenizer("tiny")
-    engine = TorchEngine(model, SETTINGS, 8, SAMPLING.temperature, torch.float32, World())
+    engine = TorchEngine(replace(parts(model, 8, World()), temperature=SAMPLING.temperature))
     plain = TransformersRollout(model, tokenizer, 256, torch.float32)
-    settings = VllmSettings(
-        path=str(folder / "model"),
-        dtype=torch.float32,
-        context=192,
-        max_sequences=128,
-        tensor_parallel_size=1,
-        memory=0.3,
-        cache_gib=1,
-        seed=0,
+    sampler = Vllm(max_sequences=128, memory=0.3).make(
+        RolloutParts(
+            model_path=str(folder / "model"),
+            module=None,
+            tokenizer=tokenizer,
+            dtype=torch.float32,
+            context=192,
+            seed=0,
+            world=World(),
+        )
     )
-    sampler = VllmRollout(settings, tokenizer, World())
     template = PromptTemplate(tokenizer=tokenizer, system=None, max_length=128)
     rows = [json.loads(line) for line in Path(tiny.locate("tiny:words")).read_text().splitlines()[:64]]
     prompts = [template(i, "words", Row(question=row["question"], answer=row["answer"])) for i, row in enumerate(rows)]
@@ -141,7 +141,7 @@ def main() -> None:
     found["finished"] = [c.finished == (c.token_ids[-1] == 2) for g in groups for c in g.completions]
     found["lengths"] = [len(c.token_ids) for g in groups for c in g.completions]
 
-    reward = AnswerAndFormat(answer_weight=1.0, format_weight=1.0, verifier=Verifier(deadline=2.0))
+    reward = AnswerAndFormat().make()
     found["rewards_vllm"] = [r.total for row in reward(groups) for r in row]
     found["rewards_transformers"] = [r.total for row in reward(plain.generate(prompts, SAMPLING, 5)) for r in row]
     reward.close()

@@ -1,34 +1,33 @@
 """What moves tau and the KL coefficient over a run."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from gatepo.controllers import AdaptiveKl, TargetEur, TauSchedule
 from gatepo.objective import gates
 from gatepo.objective.aggregation import SequenceMean
-from gatepo.objective.kl import KlPenalty
 from gatepo.objective.ratio import TokenRatio
 from gatepo.objective.surrogate import Objective
 from gatepo.objective.tau import ConstantTau, tau_with_half_width
-from gatepo.steering import AdaptiveKl, TargetEur, TauSchedule
 
-OBJECTIVE = Objective(gate=gates.get("erf"), tau=ConstantTau(), ratio=TokenRatio(), aggregation=SequenceMean())
+OBJECTIVE = Objective(
+    gate=gates.get("erf"), tau=ConstantTau(pos=10, neg=12), ratio=TokenRatio(), aggregation=SequenceMean()
+)
 
 
 def test_a_schedule_goes_from_one_pair_to_the_other() -> None:
     # linear at 1/4: 1 + 12/4 = 4 and 1.05 + 13.95/4 = 4.5375; cosine at 1/4: (1 - cos(pi/4)) / 2 = 0.1464 of the way
-    start, end = ConstantTau(pos=1, neg=1.05), ConstantTau(pos=13, neg=15)
     quarter = {"constant": (1, 1.05), "linear": (4, 4.5375), "cosine": (2.7574, 3.0930)}
     for shape, (pos, neg) in quarter.items():
-        tau = TauSchedule(shape=shape, start=start, end=end).steer(OBJECTIVE, 0.25, {}).tau
+        tau = TauSchedule(shape=shape).steer(OBJECTIVE, 0.25, {}).tau
         assert (tau.pos, tau.neg) == (pytest.approx(pos, abs=1e-4), pytest.approx(neg, abs=1e-4))
-    assert TauSchedule(shape="cosine", start=start, end=end).steer(OBJECTIVE, 0.5, {}).tau.pos == pytest.approx(7)
+    assert TauSchedule(shape="cosine").steer(OBJECTIVE, 0.5, {}).tau.pos == pytest.approx(7)
 
 
 def target_eur(**changes: float) -> TargetEur:
-    return TargetEur(
-        **{"target": 0.9, "gain": 0.5, "low": 0.1, "high": 1000, **changes}, start=ConstantTau(), iteration=2
-    )
+    return TargetEur(**{"target": 0.9, "gain": 0.5, "low": 0.1, "high": 1000, **changes})
 
 
 @pytest.mark.parametrize("start", [0.01, 0.1, 1.0])
@@ -43,7 +42,7 @@ def test_the_controller_settles_at_its_target(start: float, target: float, gain:
         assert tau.neg / tau.pos == pytest.approx(1.2)
         eur = 1 / math.sqrt(1 + (tau.pos * start) ** 2)
         errors.append(abs(eur - target))
-        controls |= controller.learn({"eur/iteration_2": eur}, controls)
+        controls |= controller.learn({"eur/iteration_2": eur}, controls, 2)
     assert errors[-1] < 1e-3
     assert max(errors[-50:]) < 2e-3  # it stays
 
@@ -56,44 +55,36 @@ def test_the_controller_follows_a_drift_that_shrinks() -> None:
         tau = controller.steer(OBJECTIVE, 0.0, controls).tau
         eur = 1 / math.sqrt(1 + (tau.pos * 0.05 * (1 - k / 100)) ** 2)
         seen.append(eur)
-        controls |= controller.learn({"eur/iteration_2": eur}, controls)
+        controls |= controller.learn({"eur/iteration_2": eur}, controls, 2)
     assert max(abs(eur - 0.9) for eur in seen[10:90]) < 0.02
 
 
 def test_a_step_of_the_controller_worked_by_hand() -> None:
     # 0.5 log((1 - 0.9) / (1 - 0.8)) = -0.5 log 2, and an EUR of 1 says no more than "wider": a factor of 2
     controller = target_eur()
-    assert controller.learn({"eur/iteration_2": 0.8}, {}) == {TargetEur.KEY: pytest.approx(-0.5 * math.log(2))}
-    assert controller.learn({"eur/iteration_2": 1.0}, {}) == {TargetEur.KEY: pytest.approx(math.log(2))}
+    assert controller.learn({"eur/iteration_2": 0.8}, {}, 2) == {TargetEur.KEY: pytest.approx(-0.5 * math.log(2))}
+    assert controller.learn({"eur/iteration_2": 1.0}, {}, 2) == {TargetEur.KEY: pytest.approx(math.log(2))}
 
 
 def test_the_controller_keeps_its_bounds_and_ignores_other_iterations() -> None:
     controller, controls = target_eur(low=5, high=20), {}
-    assert controller.learn({"eur/iteration_1": 1.0}, {}) == {}
+    assert controller.learn({"eur/iteration_1": 1.0}, {}, 2) == {}
     for _ in range(100):
-        controls |= controller.learn({"eur/iteration_2": 1.0}, controls)
+        controls |= controller.learn({"eur/iteration_2": 1.0}, controls, 2)
     assert controller.steer(OBJECTIVE, 0.0, controls).tau.pos == pytest.approx(20)
     for _ in range(100):
-        controls |= controller.learn({"eur/iteration_2": 0.0}, controls)
+        controls |= controller.learn({"eur/iteration_2": 0.0}, controls, 2)
     assert controller.steer(OBJECTIVE, 0.0, controls).tau.pos == pytest.approx(5)
 
 
 def test_the_kl_coefficient_is_doubled_and_halved_by_ppos_rule() -> None:
-    rule = AdaptiveKl(start=1.0, target=0.01, low=0.25, high=4.0, iteration=2)
+    rule = AdaptiveKl(target=0.01, low=0.25, high=4.0)
     seen, controls = [], {}
     for kl in (0.016, 0.016, 0.016, 0.014, 0.007, 0.006, 0.0, 0.0, 0.0, 0.0):
-        controls |= rule.learn({"eur/iteration_2": 1.0, "kl": kl}, controls)
+        controls |= rule.learn({"eur/iteration_2": 1.0, "kl": kl}, controls, 2)
         seen.append(controls["kl/coefficient"])
     assert seen == [2, 4, 4, 4, 4, 2, 1, 0.5, 0.25, 0.25]  # 1.5 x 0.01 = 0.015; 0.01 / 1.5 = 0.00667
-    penalty = KlPenalty(reference="sampling", estimator="k3", coefficient=1.0)
-    steered = rule.steer(
-        Objective(
-            gate=OBJECTIVE.gate, tau=OBJECTIVE.tau, ratio=OBJECTIVE.ratio, aggregation=OBJECTIVE.aggregation, kl=penalty
-        ),
-        0.0,
-        controls,
-    )
-    assert steered.kl is not None
+    steered = rule.steer(replace(OBJECTIVE, kl=rule), 0.0, controls)
     assert steered.kl.coefficient == 0.25
 
 

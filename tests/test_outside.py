@@ -1,0 +1,327 @@
+"""Every group takes an option from outside the package, by its dotted path, with its settings beside it."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from command import gatepo
+from composed import typed
+
+from gatepo import build, config, overrides
+from gatepo.errors import UserError
+from gatepo.objective import gates
+
+MODULE = """
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from gatepo.engine.torch import Torch
+from gatepo.data.sources import SourceOption
+from gatepo.objective.tau import ConstantTau
+from gatepo.rollout.transformers import Transformers
+from gatepo.settings import Rule, setting
+
+
+def say(what):
+    with Path("said.txt").open("a") as file:
+        file.write(f"{what}\\n")
+
+
+@dataclass(frozen=True)
+class Lorentz:
+    power: float = 1.0
+
+    def value(self, ratio, tau, positive):
+        say(f"gate {self.power}")
+        return 1 + torch.atan(tau * (ratio - 1)) / tau
+
+    def slope(self, ratio, tau, positive):
+        return 1 / (1 + (tau * (ratio - 1)) ** 2) ** self.power
+
+    def half_width(self, tau):
+        return 1 / tau
+
+
+class NoWidth:
+    value = slope = Lorentz.value
+
+
+@dataclass(frozen=True)
+class Scalar(Lorentz):
+    def slope(self, ratio, tau, positive):
+        return torch.ones(())
+
+
+class NoDataclass:
+    value, slope, half_width = Lorentz.value, Lorentz.slope, Lorentz.half_width
+
+    def __init__(self, power):
+        self.power = power
+
+
+@dataclass(frozen=True)
+class Falling:
+    first: float
+    fall: float = 0.5
+    temperatures = (1.0, 10.0)
+
+    def at_start(self, gate):
+        say(f"tau {self.first}")
+        return ConstantTau(pos=self.first, neg=self.first)
+
+    def steer(self, objective, progress, controls):
+        now = self.first * (1 - self.fall * progress)
+        return replace(objective, tau=ConstantTau(pos=now, neg=now))
+
+    def learn(self, metrics, controls, iterations):
+        return {}
+
+
+@dataclass(frozen=True)
+class Halved:
+    clamp: float = 20.0
+
+    def __call__(self, logp_NT, anchor_NT, mask_NT):
+        say(f"ratio {self.clamp}")
+        return torch.where(mask_NT, (logp_NT - anchor_NT) / 2, 0.0).clamp(-self.clamp, self.clamp)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    by: float = 1.0
+
+    def __call__(self, value_NT, weight_NT, mask_NT, totals):
+        say(f"aggregation {self.by}")
+        return self.mean(value_NT * weight_NT, mask_NT, totals)
+
+    def mean(self, term_NT, mask_NT, totals):
+        return self.by * (term_NT * mask_NT).sum() / totals.tokens
+
+
+@dataclass(frozen=True)
+class Signs:
+    size: float = 1.0
+
+    def __call__(self, reward_PG):
+        say(f"advantage {self.size}")
+        return self.size * (reward_PG - reward_PG.mean(dim=1, keepdim=True)).sign()
+
+
+@dataclass(frozen=True)
+class Level:
+    weight: float = 1.0
+
+    def __call__(self, anchor_NT, sampler_NT, mask_NT):
+        say(f"correction {self.weight}")
+        return torch.full_like(anchor_NT, self.weight)
+
+
+@dataclass(frozen=True)
+class Squares:
+    coefficient: float = 0.1
+    reference = "sampling"
+
+    def __call__(self, logp_NT, other_NT, mask_NT, clamp):
+        say(f"kl {self.coefficient}")
+        return (logp_NT - other_NT).masked_fill(~mask_NT, 0.0) ** 2
+
+
+@dataclass(frozen=True)
+class Descent:
+    lr: float
+    max_grad_norm: float = 1.0
+
+    def make(self, parameters, *, fused):
+        say(f"optimizer {self.lr}")
+        return torch.optim.SGD(parameters, lr=self.lr)
+
+    def make_schedule(self, optimizer, updates):
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler(Transformers):
+    label: str = "plain"
+
+    def make(self, parts):
+        say(f"rollout {self.label}")
+        return super().make(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer(Torch):
+    note: str = "none"
+
+    def make(self, parts):
+        say(f"engine {self.note}")
+        return super().make(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums(SourceOption):
+    largest: int = setting("The largest summand.", default=9, rule=Rule("must be >= 1", lambda value: value >= 1))
+
+    def rows(self):
+        say(f"source {self.largest}")
+        return [{"question": f"{n} + 1?", "answer": n + 1, "level": n % 3} for n in range(self.largest)]
+
+
+@dataclass(frozen=True)
+class Kept:
+    file: str = "kept.txt"
+
+    def start(self, folder, config):
+        say(f"tracker {self.file}")
+        return _Keeping(folder / self.file)
+
+
+class _Keeping:
+    def __init__(self, path):
+        self.path = path
+
+    def log(self, update, metrics):
+        with self.path.open("a") as file:
+            file.write(f"{update} {sorted(metrics)[0]}\\n")
+
+    def close(self):
+        pass
+
+
+def by_level(prompt, completion, *, bonus=1.0):
+    say(f"reward {prompt.columns['level']} {bonus}")
+    return bonus * prompt.columns["level"] + len(set(completion.text)) / 10
+"""
+
+SMALL = ("updates=2", "batch.prompts=2", "batch.num_generations=4", "batch.micro=8", "evaluate.limit=1")
+BROUGHT = {
+    "gate": ("Lorentz", "gate.power=1", "gate 1.0"),
+    "tau": ("Falling", "tau.first=7", "tau 7.0"),
+    "ratio": ("Halved", "ratio.clamp=3", "ratio 3.0"),
+    "aggregation": ("Scaled", "aggregation.by=2", "aggregation 2.0"),
+    "advantage": ("Signs", "advantage.size=3", "advantage 3.0"),
+    "correction": ("Level", "correction.weight=0.5", "correction 0.5"),
+    "kl": ("Squares", "kl.coefficient=0.3", "kl 0.3"),
+    "optimizer": ("Descent", "optimizer.lr=0.01", "optimizer 0.01"),
+    "rollout": ("Sampler", "rollout.label=mine", "rollout mine"),
+    "engine": ("Trainer", "engine.note=mine", "engine mine"),
+    "tracker": ("Kept", "tracker.file=mine.txt", "tracker mine.txt"),
+    "data.sources.sums": ("Sums", "data.sources.sums.largest=5", "source 5"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a module that no package holds."""
+    made = tmp_path_factory.mktemp("outside")
+    (made / "brought.py").write_text(MODULE)
+    return made
+
+
+@pytest.fixture
+def importable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "brought", raising=False)
+
+
+@pytest.mark.parametrize("key", BROUGHT)
+def test_an_option_from_outside_trains_with_its_settings(folder: Path, tmp_path: Path, key: str) -> None:
+    name, setting, said = BROUGHT[key]
+    words = (f"{key}._target_=brought.{name}", setting, f"hydra.run.dir={tmp_path / 'run'}")
+    done = gatepo("train", *SMALL, *words, cwd=tmp_path, PYTHONPATH=f"{folder}{os.pathsep}{Path(__file__).parents[1]}")
+    assert done.returncode == 0, done.stderr
+    assert said in (tmp_path / "said.txt").read_text().splitlines()
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    held = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    for part in key.split("."):
+        held = held[part]
+    assert held["_target_"] == f"brought.{name}"
+    typed_in = yaml.safe_load(setting.partition("=")[2])
+    assert held[setting.partition("=")[0].rpartition(".")[2]] == typed_in
+
+
+def test_a_reward_in_the_place_of_ours_reads_the_rows_further_columns(folder: Path, tmp_path: Path) -> None:
+    rows = [{"question": f"{n} + 1?", "answer": n + 1, "level": n % 3, "hint": None} for n in range(8)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("data=own", "+source@data.sources.mine=own", "data.sources.mine.path=mine.jsonl")
+    reward = ("reward._target_=brought.by_level", "reward.bonus=2")
+    done = gatepo(
+        *("train", *SMALL, *words, *reward, f"hydra.run.dir={tmp_path / 'run'}"),
+        cwd=tmp_path,
+        PYTHONPATH=f"{folder}{os.pathsep}{Path(__file__).parents[1]}",
+    )
+    assert done.returncode == 0, done.stderr
+    said = set((tmp_path / "said.txt").read_text().splitlines())
+    assert said <= {"reward 0 2", "reward 1 2", "reward 2 2"} and len(said) > 1
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert row["rewards/score/mean"] == pytest.approx(row["reward"])
+    assert "rewards/answer/mean" not in row
+
+
+def test_a_config_with_options_from_outside_is_read_back_the_same(importable: None, tmp_path: Path) -> None:
+    words = ("gate._target_=brought.Lorentz", "gate.power=1.0", "reward._target_=brought.by_level", "reward.bonus=3")
+    made = typed(*overrides.prepared(words))
+    plain = config.plain(made)
+    assert plain["gate"] == {"_target_": "brought.Lorentz", "power": 1.0}
+    assert plain["reward"] == {"_target_": "brought.by_level", "bonus": 3}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    again = config.load(tmp_path / "config.yaml")
+    assert again.gate == made.gate
+    assert config.plain(again) == plain
+    assert build.objective(made).gate == made.gate
+
+
+def test_a_file_of_ones_own_may_name_a_class_too(importable: None) -> None:
+    held = config.plain(typed()) | {"gate": {"_target_": "brought.Lorentz", "power": 1.0}}
+    assert type(config.from_plain(type(typed()), held).gate).__name__ == "Lorentz"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["gate._target_=Lorentz"], "gate._target_ must be module.Class, got Lorentz; e.g. my.module.MyClass"),
+        (["gate._target_=gone.Lorentz"], "gate._target_ must be importable, got gone.Lorentz (No module named 'gone')"),
+        (["gate._target_=brought.Gone"], "gate._target_ must be importable, got brought.Gone (module 'brought' has no"),
+        (["gate._target_=brought.MODULE"], "gate._target_ must be importable, got brought.MODULE"),
+        (
+            ["gate._target_=brought.NoWidth"],
+            "gate._target_ must have value, slope, half_width, got brought.NoWidth",
+        ),
+        (
+            ["gate._target_=brought.NoDataclass"],
+            "gate._target_ must be a dataclass, whose fields are its settings",
+        ),
+        (["tau._target_=brought.Falling"], "tau.first must be given, got nothing; type tau.first=VALUE"),
+        (["engine._target_=brought.Level"], "engine._target_ must have make, read_weights, shares_weights, kept_bytes"),
+        (
+            ["gate._target_=brought.Lorentz", "gate.power=2"],
+            "gate._target_ must have a slope that is the derivative of its value, got",
+        ),
+        (["gate._target_=brought.Scalar"], "gate._target_ must give value and slope in the ratio's shape (1999,), got"),
+    ],
+)
+def test_what_is_no_option_is_refused_in_one_line(importable: None, words: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build.objective(typed(*overrides.prepared(words)))
+    assert str(caught.value).startswith(message)
+    assert "; " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_source_from_outside_keeps_its_own_rules(importable: None) -> None:
+    words = ["data.sources.sums._target_=brought.Sums", "data.sources.sums.largest=0"]
+    with pytest.raises(UserError, match=r"^data\.sources\.sums\.largest must be >= 1, got 0; 9 is the default$"):
+        typed(*overrides.prepared(words))
+
+
+def test_python_takes_them_as_they_are(importable: None) -> None:
+    import brought  # type: ignore[import-not-found]
+
+    from gatepo.integrations.gates_and_taus import as_gate
+
+    assert as_gate(brought.Lorentz()) == brought.Lorentz()
+    assert as_gate("erf") == gates.get("erf")
