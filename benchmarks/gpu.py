@@ -26,7 +26,6 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.rows import row
-from gatepo.distributed import World
 from gatepo.engine.base import EngineParts
 from gatepo.engine.optimizer import AdamW
 from gatepo.engine.torch import TorchEngine
@@ -38,7 +37,8 @@ from gatepo.objective.tau import ConstantTau
 from gatepo.plan import cost
 from gatepo.plan.measured import this_hardware
 from gatepo.plan.shape import from_config
-from gatepo.types import Batch
+from gatepo.types import TokenBatch
+from gatepo.world import World
 
 SHAPES: dict[str, dict[str, Any]] = {
     "0.5b": {"size": (896, 24, 14, 2, 4864), "vocabulary": 151_936, "tied": True, "micro": 8},
@@ -62,12 +62,12 @@ def config(shape: str) -> Qwen2Config:
     )
 
 
-def batch(shape: str, prompt: int, completion: int, device: torch.device) -> Batch:
+def batch(shape: str, prompt: int, completion: int, device: torch.device) -> TokenBatch:
     """Random token ids; every completion has its full length and an advantage."""
     generator = torch.Generator().manual_seed(0)
     ids_NT = torch.randint(SHAPES[shape]["vocabulary"], (COMPLETIONS, prompt + completion), generator=generator)
     completion_NT = (torch.arange(prompt + completion) >= prompt).expand_as(ids_NT).contiguous()
-    return Batch(
+    return TokenBatch(
         ids_NT=ids_NT.to(device),
         completion_NT=completion_NT.to(device),
         attention_NT=torch.ones_like(completion_NT).to(device),
@@ -83,7 +83,7 @@ def model_on(shape: str, device: torch.device) -> Qwen2ForCausalLM:
         return Qwen2ForCausalLM(config(shape)).float().eval()
 
 
-def ours(shape: str, data: Batch, device: torch.device) -> Any:
+def ours(shape: str, data: TokenBatch, device: torch.device) -> Any:
     """One update of the torch engine with the sigmoid gate."""
     parts = EngineParts(
         model=model_on(shape, device),
@@ -102,7 +102,7 @@ def ours(shape: str, data: Batch, device: torch.device) -> Any:
     return lambda: engine.update(data, None, totals, objective)
 
 
-def trl(shape: str, data: Batch, device: torch.device) -> Any:
+def trl(shape: str, data: TokenBatch, device: torch.device) -> Any:
     """TRL's SAPO loss over the same micro-batches, in bf16 autocast as its trainer runs it."""
     from datasets import Dataset
     from transformers import PreTrainedTokenizerFast
@@ -204,7 +204,7 @@ def compare(shape: str, device: str, lengths: tuple[int, int], rounds: int) -> l
         ]
     hardware = this_hardware()
     if hardware is not None:
-        work = cost.Work(
+        work = cost.Workload(
             prompts=COMPLETIONS // G,
             num_generations=G,
             iterations=1,

@@ -39,7 +39,6 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
 
     from gatepo import build, config
-    from gatepo.distributed import World
     from gatepo.loop import train
     from gatepo.memory import keep_freed_memory
     from gatepo.model import load_model, load_tokenizer
@@ -48,6 +47,7 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
     from gatepo.state import RunState
     from gatepo.tracking.files import FileTracker
     from gatepo.tracking.progress import ProgressTracker
+    from gatepo.world import World
 
     keep_freed_memory()
     register()

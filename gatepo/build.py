@@ -16,7 +16,6 @@ from gatepo.controllers import Controller
 from gatepo.data.settings import Data
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
-from gatepo.distributed import World
 from gatepo.engine.base import EngineOption, EngineParts, PolicyEngine, ReferencePolicy
 from gatepo.engine.reference import FrozenPolicy
 from gatepo.errors import UserError
@@ -33,6 +32,7 @@ from gatepo.rollout.sync import LENGTH, Sampler, WeightSync
 from gatepo.schema import Model, TrainConfig
 from gatepo.settings import options
 from gatepo.types import Prompt, Sampling
+from gatepo.world import World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

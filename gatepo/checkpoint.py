@@ -1,7 +1,7 @@
 """Exact resume: what a run needs to go on, in its own folder, whole or not there at all.
 
 ``RUN/checkpoints/update-000020/`` holds the engine's part (weights, optimizer, schedule), ``state-RANK.pt`` of each
-rank (positions, controls and the rollout batch in flight), and ``checkpoint.json``, which lists the files and their
+rank (positions, controls and the rollout batch in training), and ``checkpoint.json``, which lists the files and their
 sizes. It gets this name only once all of it is written.
 """
 
@@ -11,15 +11,16 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
-from gatepo.distributed import World
 from gatepo.engine.base import PolicyEngine
 from gatepo.errors import UserError
 from gatepo.objective.aggregation import Totals
-from gatepo.state import Flight, RunState
-from gatepo.types import Batch
+from gatepo.state import RolloutBatch, RunState
+from gatepo.types import TokenBatch
+from gatepo.world import World
 
 FOLDER, MANIFEST, ENGINE = "checkpoints", "checkpoint.json", "engine"
 
@@ -86,9 +87,19 @@ def ranks(path: Path) -> int:
 
 
 def read_state(path: Path, rank: int) -> RunState:
-    """One rank's positions and rollout batch in flight, on the CPU."""
-    with torch.serialization.safe_globals([RunState, Flight, Batch, Totals]):
-        state = torch.load(_state_file(path, rank), map_location="cpu", weights_only=True)
+    """Read one rank's positions and rollout batch, on the CPU.
+
+    Raises:
+      UserError: an earlier version of gatepo wrote it.
+    """
+    with torch.serialization.safe_globals([RunState, RolloutBatch, TokenBatch, Totals]):
+        try:
+            state = torch.load(_state_file(path, rank), map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise UserError(
+                f"{path} must be a checkpoint of this version of gatepo, got one whose state holds other classes; "
+                "read it with the version that wrote it, or evaluate its weights: python -m gatepo.evaluate run=..."
+            ) from error
     assert isinstance(state, RunState)
     return state
 

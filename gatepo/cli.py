@@ -14,8 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gatepo import overrides, slurm
+from gatepo import overrides
 from gatepo.errors import TrainingStopped, UserError
+from gatepo.launch.slurm import tasks
 from gatepo.memory import is_out_of_memory, out_of_memory_line
 from gatepo.presets import register, yaml_dir
 from gatepo.reference import help_page
@@ -53,7 +54,7 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
 
 def started_with_others() -> bool:
     """Whether torchrun or SLURM started this process as one of several."""
-    return "RANK" in os.environ or slurm.tasks(os.environ) > 1
+    return "RANK" in os.environ or tasks(os.environ) > 1
 
 
 def say(line: str) -> None:

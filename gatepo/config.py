@@ -70,6 +70,7 @@ def from_composed(kind: type[Config], composed: DictConfig) -> Config:
 
 def from_plain(kind: type[Config], values: Any) -> Config:
     """Make the objects from nested dicts; rules between several settings are not looked at."""
+    load_options()
     made: Config = _made(kind, values, "")
     return made
 
@@ -186,7 +187,7 @@ def _of_today(values: Any) -> Any:
     """A config of version 0.1.0: a gate from outside had its settings below ``arguments``, no tracker had two."""
     gate = values["gate"]
     arguments = gate.pop("arguments", None) or {}
-    if TARGET in gate:
+    if TARGET in gate and NAME in gate:
         values["gate"] = gate if gate.pop(TARGET) is None else {TARGET: gate[NAME], **arguments}
     if values["tracker"].get(NAME) == "none":
         values["tracker"] = {NAME: "none"}

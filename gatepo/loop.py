@@ -11,19 +11,19 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gatepo.controllers import Controller
-from gatepo.distributed import World
 from gatepo.engine.base import PolicyEngine, ReferencePolicy
 from gatepo.errors import TrainingStopped
-from gatepo.metrics import mismatch_metrics, readable_samples, rollout_metrics
+from gatepo.metrics import GroupFigures, figures_of, mismatch_metrics, readable_samples, rollout_metrics
 from gatepo.objective.advantage import Advantage
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
 from gatepo.objective.telemetry import effective_update_ratio, join, token_metrics
 from gatepo.rewards.base import RewardFunction
 from gatepo.rollout.base import RolloutEngine
-from gatepo.state import Flight, RunState
+from gatepo.state import RolloutBatch, RunState
 from gatepo.stopwatch import Stopwatch
-from gatepo.types import Batch, Group, Prompt, Reward, Sampling, make_batch
+from gatepo.types import Group, Prompt, Reward, Sampling, TokenBatch, make_batch
+from gatepo.world import World
 
 Scored = tuple[Group, list[Reward]]
 
@@ -60,28 +60,28 @@ def train(algorithm: Algorithm, state: RunState, hooks: list[Hook]) -> None:
     """Sample, score, improve, until all updates are done; each hook sees the state and the metrics of every update."""
     watch = Stopwatch()
     while state.update < algorithm.updates:
-        if state.flight is None or is_done(algorithm, state.flight, watch):
-            state.flight = collect(algorithm, state, watch)
-        metrics = improve(algorithm, state, state.flight, watch) | watch.lap()
+        if state.rollout_batch is None or is_done(algorithm, state.rollout_batch, watch):
+            state.rollout_batch = collect(algorithm, state, watch)
+        metrics = improve(algorithm, state, state.rollout_batch, watch) | watch.lap()
         for hook in hooks:
             hook(state, metrics)
         watch.skip()
 
 
-def is_done(algorithm: Algorithm, flight: Flight, watch: Stopwatch) -> bool:
+def is_done(algorithm: Algorithm, rollout_batch: RolloutBatch, watch: Stopwatch) -> bool:
     """Whether a rollout batch has had its iterations, or the policy has gone too far from pi_old for another one."""
-    if flight.iteration == algorithm.iterations or algorithm.max_deviation is None:
-        return flight.iteration == algorithm.iterations
-    assert flight.anchor_NT is not None
+    if rollout_batch.iteration == algorithm.iterations or algorithm.max_deviation is None:
+        return rollout_batch.iteration == algorithm.iterations
+    assert rollout_batch.anchor_NT is not None
     with watch.part("train"):
-        logp_NT = algorithm.engine.logprobs(flight.batch)
-    mask_NT = flight.batch.completion_NT[:, 1:]
-    ratio_NT = algorithm.objective.ratio(logp_NT, flight.anchor_NT, mask_NT).exp()
+        logp_NT = algorithm.engine.logprobs(rollout_batch.tokens)
+    mask_NT = rollout_batch.tokens.completion_NT[:, 1:]
+    ratio_NT = algorithm.objective.ratio(logp_NT, rollout_batch.anchor_NT, mask_NT).exp()
     total, tokens = algorithm.world.sum(((ratio_NT - 1).abs() * mask_NT).sum().item(), mask_NT.sum().item())
     return total / tokens > algorithm.max_deviation
 
 
-def collect(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> Flight:
+def collect(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> RolloutBatch:
     """Draw G completions of each prompt from the current policy (pi_old), score them, and take advantages.
 
     Each device answers its own share of the prompts; the metrics are those of all.
@@ -90,11 +90,10 @@ def collect(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> Flight:
     with watch.part("sync"):
         algorithm.rollout.wake()
         algorithm.sync(state.update)
-    scored, sampling_metrics = draw(algorithm, state, watch)
-    reward_PG = torch.tensor([[reward.total for reward in rewards] for _, rewards in scored])
-    own = world.share(range(len(scored)))
-    groups = [scored[i][0] for i in own]
-    advantage_PG = algorithm.advantage(reward_PG)[list(own)]
+    own, figures, sampling_metrics = sample_groups(algorithm, state, watch)
+    reward_PG = torch.tensor([[reward.total for reward in group.rewards] for group in figures])
+    advantage_PG = algorithm.advantage(reward_PG)[world.share(range(len(figures)))]
+    groups = [group for group, _ in own]
     batch = make_batch(groups, advantage_PG, algorithm.pad_id, algorithm.device, algorithm.learn_unfinished)
     completions, tokens, read = world.sum(len(batch), int(batch.completion_NT.sum()), int(batch.attention_NT.sum()))
     if tokens == 0:
@@ -107,56 +106,79 @@ def collect(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> Flight:
             batch = replace(batch, reference_logp_NT=algorithm.reference.logprobs(batch))
     state.rollouts += 1
     state.num_tokens += int(read)
-    return Flight(
-        batch=batch,
+    return RolloutBatch(
+        tokens=batch,
         totals=Totals(completions=int(completions), tokens=int(tokens)),
         anchor_NT=batch.sampler_logp_NT[:, 1:] if algorithm.objective.anchor == "rollout" else None,
-        metrics=rollout_metrics([g for g, _ in scored], [r for _, r in scored]) | sampling_metrics,
-        samples=readable_samples(*scored[0]),
+        metrics=rollout_metrics(figures) | sampling_metrics,
+        samples=readable_samples(*own[0]),
     )
 
 
-def draw(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> tuple[list[Scored], dict[str, float]]:
-    """The groups of a rollout batch, of all devices, with their rewards.
+def sample_groups(
+    algorithm: Algorithm, state: RunState, watch: Stopwatch
+) -> tuple[list[Scored], list[GroupFigures], dict[str, float]]:
+    """Sample the groups of a rollout batch and score them.
 
-    With several rounds (DAPO's dynamic sampling), groups whose rewards are all equal wait aside while others are
-    drawn, and fill the batch only where the last round leaves it short. That is counted.
+    Returns: this device's own groups with their rewards; the figures of all devices' groups; metrics of the rounds.
+    """
+    if algorithm.max_rounds == 1:  # every device keeps what it has sampled, and only figures travel
+        own = _one_round(algorithm, state, watch)
+        figures = [*chain(*algorithm.world.gather([figures_of(*scored) for scored in own]))]
+        found: tuple[list[Scored], list[GroupFigures], dict[str, float]] = (own, figures, {})
+    else:
+        scored, metrics = _rounds_until_rewards_differ(algorithm, state, watch)
+        found = (algorithm.world.share(scored), [figures_of(*one) for one in scored], metrics)
+    with watch.part("rollout"):
+        algorithm.rollout.sleep()
+    return found
+
+
+def _one_round(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> list[Scored]:
+    """This device's share of the next prompts, answered and scored."""
+    with watch.part("rollout"):
+        prompts = algorithm.take_prompts(state.position, algorithm.prompts)
+        groups = algorithm.rollout.generate(algorithm.world.share(prompts), algorithm.sampling, state.seed)
+    state.position += len(prompts)
+    with watch.part("reward"):
+        return list(zip(groups, algorithm.reward(groups), strict=True))
+
+
+def _rounds_until_rewards_differ(
+    algorithm: Algorithm, state: RunState, watch: Stopwatch
+) -> tuple[list[Scored], dict[str, float]]:
+    """The groups of a rollout batch, of all devices, on every device (DAPO's dynamic sampling).
+
+    Groups whose rewards are all equal wait aside while others are drawn, and fill the batch only where the last round
+    leaves it short. That is counted.
     """
     differing: list[Scored] = []
     equal: list[Scored] = []
     rounds = 0
     while len(differing) < algorithm.prompts and rounds < algorithm.max_rounds:
         rounds += 1
-        with watch.part("rollout"):
-            prompts = algorithm.take_prompts(state.position, algorithm.prompts)
-            groups = algorithm.rollout.generate(algorithm.world.share(prompts), algorithm.sampling, state.seed)
-        with watch.part("reward"):
-            own = list(zip(groups, algorithm.reward(groups), strict=True))
-        state.position += len(prompts)
-        for group, rewards in chain(*algorithm.world.gather(own)):
-            taken = algorithm.max_rounds == 1 or len({reward.total for reward in rewards}) > 1
-            (differing if taken else equal).append((group, rewards))
-    with watch.part("rollout"):
-        algorithm.rollout.sleep()
+        for group, rewards in chain(*algorithm.world.gather(_one_round(algorithm, state, watch))):
+            differ = len({reward.total for reward in rewards}) > 1
+            (differing if differ else equal).append((group, rewards))
     short = max(0, algorithm.prompts - len(differing))
     metrics = {"sampling/rounds": float(rounds), "sampling/filled_frac": short / algorithm.prompts}
-    return (differing + equal)[: algorithm.prompts], metrics if algorithm.max_rounds > 1 else {}
+    return (differing + equal)[: algorithm.prompts], metrics
 
 
-def improve(algorithm: Algorithm, state: RunState, flight: Flight, watch: Stopwatch) -> dict[str, float]:
-    """One update on the rollout batch in flight (eq. 2), and what it did."""
-    world, batch = algorithm.world, flight.batch
+def improve(algorithm: Algorithm, state: RunState, rollout_batch: RolloutBatch, watch: Stopwatch) -> dict[str, float]:
+    """One update on the rollout batch in training (eq. 2), and what it did."""
+    world, batch = algorithm.world, rollout_batch.tokens
     objective = algorithm.objective
     for controller in algorithm.controllers:
         objective = controller.steer(objective, state.update / max(algorithm.updates - 1, 1), state.controls)
     with watch.part("train"):
         again_NT = logprobs_in_other_batches(algorithm.engine, batch) if state.update == 0 else None
-        step = algorithm.engine.update(batch, flight.anchor_NT, flight.totals, objective)
-    if flight.iteration == 0:  # nothing was updated since sampling: these are log pi_old
-        flight.anchor_NT = step.logp_NT if flight.anchor_NT is None else flight.anchor_NT
+        step = algorithm.engine.update(batch, rollout_batch.anchor_NT, rollout_batch.totals, objective)
+    if rollout_batch.iteration == 0:  # nothing was updated since sampling: these are log pi_old
+        rollout_batch.anchor_NT = step.logp_NT if rollout_batch.anchor_NT is None else rollout_batch.anchor_NT
         difference_M = (step.logp_NT - batch.sampler_logp_NT[:, 1:])[batch.completion_NT[:, 1:]]
-        flight.metrics |= mismatch_metrics(torch.cat(world.gather(difference_M.cpu())))
-    flight.iteration += 1
+        rollout_batch.metrics |= mismatch_metrics(torch.cat(world.gather(difference_M.cpu())))
+    rollout_batch.iteration += 1
     state.update += 1
     with watch.part("telemetry"):
         records, groups = zip(*world.gather((step.record.cpu(), batch.group_N.cpu())), strict=True)
@@ -166,8 +188,8 @@ def improve(algorithm: Algorithm, state: RunState, flight: Flight, watch: Stopwa
             "grad_norm": step.grad_norm,
             "learning_rate": step.learning_rate,
             "num_tokens": state.num_tokens,
-            **flight.metrics,
-            **token_metrics(record, torch.cat(groups), flight.iteration, objective.ratio.clamp),
+            **rollout_batch.metrics,
+            **token_metrics(record, torch.cat(groups), rollout_batch.iteration, objective.ratio.clamp),
             **(noise_floor(objective, batch, step.logp_NT, again_NT, world) if again_NT is not None else {}),
             "tau/pos": objective.tau.pos,
             "tau/neg": objective.tau.neg,
@@ -180,7 +202,7 @@ def improve(algorithm: Algorithm, state: RunState, flight: Flight, watch: Stopwa
     return metrics
 
 
-def logprobs_in_other_batches(engine: PolicyEngine, batch: Batch) -> Tensor:
+def logprobs_in_other_batches(engine: PolicyEngine, batch: TokenBatch) -> Tensor:
     """log pi of the completion tokens, [N, T - 1], each completion in other company than in an update."""
     again_NT = torch.zeros_like(batch.sampler_logp_NT[:, 1:])
     for first in (0, 1):
@@ -191,7 +213,7 @@ def logprobs_in_other_batches(engine: PolicyEngine, batch: Batch) -> Tensor:
 
 
 def noise_floor(
-    objective: Objective, batch: Batch, logp_NT: Tensor, again_NT: Tensor, world: World
+    objective: Objective, batch: TokenBatch, logp_NT: Tensor, again_NT: Tensor, world: World
 ) -> dict[str, float]:
     """``eur/noise_floor``: the EUR (eq. 12) of weights that did not change, by rounding alone; once per run.
 

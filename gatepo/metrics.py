@@ -5,6 +5,7 @@ Axes: P prompts, G completions of one prompt, N = P * G.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import fmean
 
 import torch
@@ -13,12 +14,33 @@ from torch import Tensor
 from gatepo.types import Group, Reward
 
 
-def rollout_metrics(groups: list[Group], rewards: list[list[Reward]]) -> dict[str, float]:
-    """Rewards and lengths. ``reward_std`` is the mean over groups of the standard deviation within a group."""
-    completions = [c for group in groups for c in group.completions]
-    scored = [reward for row in rewards for reward in row]
-    lengths = [len(c.token_ids) for c in completions]
-    reward_PG = torch.tensor([[reward.total for reward in row] for row in rewards])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupFigures:
+    """What the metrics of a rollout batch need of a group: little enough to travel between devices."""
+
+    rewards: list[Reward]
+    prompt_length: int  # tokens
+    truncated: bool  # whether the prompt was cut
+    lengths: list[int]  # of the completions, tokens
+    finished: list[bool]  # whether each completion ended by itself
+
+
+def figures_of(group: Group, rewards: list[Reward]) -> GroupFigures:
+    """Take the figures of a scored group."""
+    return GroupFigures(
+        rewards=rewards,
+        prompt_length=len(group.prompt.token_ids),
+        truncated=group.prompt.truncated,
+        lengths=[len(completion.token_ids) for completion in group.completions],
+        finished=[completion.finished for completion in group.completions],
+    )
+
+
+def rollout_metrics(groups: list[GroupFigures]) -> dict[str, float]:
+    """Compute rewards and lengths. ``reward_std`` is the mean over groups of the standard deviation within a group."""
+    scored = [reward for group in groups for reward in group.rewards]
+    lengths = [length for group in groups for length in group.lengths]
+    reward_PG = torch.tensor([[reward.total for reward in group.rewards] for group in groups])
     std_P = reward_PG.std(dim=1)
     return {
         "reward": reward_PG.mean().item(),
@@ -27,12 +49,12 @@ def rollout_metrics(groups: list[Group], rewards: list[list[Reward]]) -> dict[st
         **{f"rewards/{part}/mean": fmean(r.parts[part] for r in scored) for part in scored[0].parts},
         "reward/timeout_frac": fmean(r.timed_out for r in scored),
         "reward/killed": sum(r.killed for r in scored),
-        "prompts/mean_length": fmean(len(group.prompt.token_ids) for group in groups),
-        "prompts/truncated_ratio": fmean(group.prompt.truncated for group in groups),
+        "prompts/mean_length": fmean(group.prompt_length for group in groups),
+        "prompts/truncated_ratio": fmean(group.truncated for group in groups),
         "completions/mean_length": fmean(lengths),
         "completions/min_length": min(lengths),
         "completions/max_length": max(lengths),
-        "completions/clipped_ratio": fmean(not c.finished for c in completions),
+        "completions/clipped_ratio": fmean(not finished for group in groups for finished in group.finished),
     }
 
 

@@ -17,7 +17,6 @@ import yaml
 
 from gatepo import build, checkpoint
 from gatepo.config import plain
-from gatepo.distributed import World
 from gatepo.errors import UserError
 from gatepo.evaluate.loop import Evaluator
 from gatepo.loop import Algorithm, Hook, train
@@ -34,8 +33,9 @@ from gatepo.schema import TrainConfig
 from gatepo.settings import name_of
 from gatepo.state import RunState
 from gatepo.tracking.base import Tracker
-from gatepo.tracking.files import FileTracker, JsonLines
+from gatepo.tracking.files import FileTracker, UpdateLog
 from gatepo.tracking.progress import ProgressTracker
+from gatepo.world import World
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Ev
         hooks.append(_evaluation(evaluate, algorithm, config.evaluate.every))
     with ExitStack() as files:
         if algorithm.world.first:
-            samples = files.enter_context(closing(JsonLines(folder / "completions.jsonl", state.update)))
+            samples = files.enter_context(closing(UpdateLog(folder / "completions.jsonl", state.update)))
             trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
             hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers)]
         if config.checkpoint.every:  # last: what it holds is written everywhere else already
@@ -136,7 +136,7 @@ def _least_time(config: TrainConfig) -> list[Hook]:
     if hardware is None:
         log.warning("time/least is not logged: gatepo/plan/hardware.py does not know this GPU")
         return []
-    work = resolve.work(config)
+    work = resolve.workload(config)
     return [LeastTime(shape, hardware, work, resolve.layout(config, shape, work))]
 
 
@@ -144,12 +144,12 @@ def _forward(tracker: Tracker) -> Hook:
     return lambda state, metrics: tracker.log(state.update, metrics)
 
 
-def _sample_writer(file: JsonLines) -> Hook:
+def _sample_writer(file: UpdateLog) -> Hook:
     """One group of each rollout batch, to be read by a person."""
 
     def write(state: RunState, metrics: dict[str, float]) -> None:
-        if state.flight is not None and state.flight.iteration == 1:
-            for sample in state.flight.samples:
+        if state.rollout_batch is not None and state.rollout_batch.iteration == 1:
+            for sample in state.rollout_batch.samples:
                 file.write({"update": state.update, **sample})
 
     return write
@@ -187,8 +187,8 @@ def _clock(state: RunState, metrics: dict[str, float]) -> None:
 def _go_on(folder: Path, algorithm: Algorithm) -> RunState:
     """The state of the newest checkpoint, with the engine put where it was."""
     state = checkpoint.load(checkpoint.found(folder)[-1], algorithm.engine, algorithm.world)
-    if state.flight is not None:
-        state.flight = state.flight.to(algorithm.device)
+    if state.rollout_batch is not None:
+        state.rollout_batch = state.rollout_batch.to(algorithm.device)
     algorithm.rollout.sleep()  # as after every rollout batch
     return state
 

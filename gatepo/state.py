@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 
 from gatepo.objective.aggregation import Totals
-from gatepo.types import Batch
+from gatepo.types import TokenBatch
 
 
 @dataclass(slots=True, kw_only=True)
-class Flight:
-    """A rollout batch that is being trained on."""
+class RolloutBatch:
+    """All groups sampled from one policy version, while they are trained on."""
 
-    batch: Batch
+    tokens: TokenBatch  # of this device
     totals: Totals  # over all devices
     metrics: dict[str, float]  # of its rewards and completions
     samples: list[dict[str, object]]  # to be read by a person
     anchor_NT: Tensor | None = None  # log pi_old, known from the first iteration on
     iteration: int = 0  # passes that are done
 
-    def to(self, device: torch.device) -> Flight:
-        """The same on another device."""
+    def to(self, device: torch.device) -> RolloutBatch:
+        """Move it to another device."""
         anchor_NT = None if self.anchor_NT is None else self.anchor_NT.to(device)
-        return replace(self, batch=self.batch.to(device), anchor_NT=anchor_NT)
+        return replace(self, tokens=self.tokens.to(device), anchor_NT=anchor_NT)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,4 +45,4 @@ class RunState:
     controls: dict[str, float] = field(default_factory=dict)  # what schedules and controllers remember
     seconds: float = 0.0  # of training, over all interruptions
     before: dict[str, float] = field(default_factory=dict)  # accuracy of the untrained model by evaluation set
-    flight: Flight | None = None  # None before the first; replaced once its iterations are done
+    rollout_batch: RolloutBatch | None = None  # None before the first; replaced once its iterations are done

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from gatepo import cli, config
 from gatepo.errors import UserError
-from gatepo.processes import DIES_WITH_PARENT
+from gatepo.launch.environment import DIES_WITH_PARENT
 from gatepo.schema import TrainConfig
 
 
@@ -35,16 +35,18 @@ def task(composed: DictConfig) -> None:
         folder = Path(settings.resume)
         settings = _settings_of(folder, list(hydra.overrides.task))
     if settings.devices > 1 and not cli.started_with_others():
-        from gatepo.launch import launch
+        from gatepo.launch.local import launch
 
         with _Job(settings, folder) as job:
             launch(job, folder, settings.devices, settings.threads)
     elif hydra.mode == RunMode.MULTIRUN:
         _run_in_process_of_its_own(settings, folder)
     else:
-        from gatepo.worker import work  # torch and transformers, which --help and bad input need not wait for
+        from gatepo.launch.rank import (
+            train_here,  # torch and transformers, which --help and bad input need not wait for
+        )
 
-        work(settings, folder)
+        train_here(settings, folder)
 
 
 def _settings_of(run: Path, overrides: list[str]) -> TrainConfig:
@@ -72,7 +74,7 @@ class _Job:
 
 def _run_in_process_of_its_own(settings: TrainConfig, folder: Path) -> None:
     with _Job(settings, folder) as job:
-        command = [sys.executable, "-m", "gatepo.worker", str(job), str(folder)]
+        command = [sys.executable, "-m", "gatepo.launch.rank", str(job), str(folder)]
         code = subprocess.run(command, check=False, env=os.environ | {DIES_WITH_PARENT: "1"}).returncode
     if code != 0:
         raise UserError(f"the job in {folder} ended with exit code {code}; its message is above")

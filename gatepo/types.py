@@ -1,7 +1,7 @@
 """What the parts hand to each other.
 
 Axes: P prompts, G completions of one prompt, N = P * G completions, T tokens (prompt and completion together in a
-``Batch``, completion alone elsewhere).
+``TokenBatch``, completion alone elsewhere).
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Reward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """A rollout batch as tensors, padded on the right."""
+class TokenBatch:
+    """The tokens of completions and of their prompts as tensors, padded on the right."""
 
     ids_NT: Tensor  # prompt and completion
     completion_NT: Tensor  # bool: True on completion tokens
@@ -87,17 +87,17 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids_NT)
 
-    def to(self, device: torch.device) -> Batch:
-        """The same on another device."""
+    def to(self, device: torch.device) -> TokenBatch:
+        """Move it to another device."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
         moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if part is not None}
-        return Batch(**moved)
+        return TokenBatch(**moved)
 
-    def rows(self, index_N: Tensor) -> Batch:
-        """The named completions, cut to the longest of them."""
+    def rows(self, index_N: Tensor) -> TokenBatch:
+        """Take the named completions, cut to the longest of them."""
         width = int(self.attention_NT[index_N].sum(dim=1).max())
         reference_NT = self.reference_logp_NT
-        return Batch(
+        return TokenBatch(
             ids_NT=self.ids_NT[index_N, :width],
             completion_NT=self.completion_NT[index_N, :width],
             attention_NT=self.attention_NT[index_N, :width],
@@ -121,7 +121,7 @@ class StepMetrics:
 
 def make_batch(
     groups: list[Group], advantage_PG: Tensor, pad_id: int, device: torch.device, learn_unfinished: bool = True
-) -> Batch:
+) -> TokenBatch:
     """Groups and their advantages [P, G] as one padded batch.
 
     Without ``learn_unfinished`` the tokens of completions that hit the length limit are no completion tokens.
@@ -138,7 +138,7 @@ def make_batch(
         completion_NT[n, start:end] = c.finished or learn_unfinished
         attention_NT[n, :end] = True
         sampler_logp_NT[n, start:end] = torch.tensor(c.sampler_logp)
-    return Batch(
+    return TokenBatch(
         ids_NT=ids_NT.to(device),
         completion_NT=completion_NT.to(device),
         attention_NT=attention_NT.to(device),

@@ -16,7 +16,7 @@ from pathlib import Path
 REPO = Path(__file__).parent.parent
 SECONDS = 300
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["gatepo.worker", "gatepo.evaluate.work", "gatepo.probe.measure"])
+_server.set_forkserver_preload(["gatepo.launch.rank", "gatepo.evaluate.grading", "gatepo.probe.measure"])
 
 
 def gatepo(module: str, *arguments: str, cwd: Path = REPO, **environment: str) -> subprocess.CompletedProcess[str]:

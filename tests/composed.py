@@ -4,11 +4,11 @@ from command import REPO
 from hydra import compose, initialize_config_dir
 
 from gatepo import build, config
-from gatepo.distributed import World
 from gatepo.loop import Algorithm
 from gatepo.model import load_model, load_tokenizer
 from gatepo.presets import register, yaml_dir
 from gatepo.schema import EvaluationConfig, TrainConfig
+from gatepo.world import World
 
 register()
 

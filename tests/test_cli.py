@@ -108,7 +108,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             "loop.py",
             {
                 *("gatepo.engine.base", "gatepo.rollout.base", "gatepo.rewards.base", "gatepo.objective"),
-                *("gatepo.metrics", "gatepo.state", "gatepo.stopwatch", "gatepo.types", "gatepo.distributed"),
+                *("gatepo.metrics", "gatepo.state", "gatepo.stopwatch", "gatepo.types", "gatepo.world"),
                 *("gatepo.controllers", "gatepo.errors"),
             },
         ),

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from gatepo.distributed import World
 from gatepo.engine.base import EngineParts
 from gatepo.engine.optimizer import AdamW
 from gatepo.engine.torch import TorchEngine
@@ -18,7 +17,8 @@ from gatepo.objective.aggregation import SequenceMean, Totals
 from gatepo.objective.ratio import TokenRatio
 from gatepo.objective.surrogate import Objective, policy_loss
 from gatepo.objective.tau import ConstantTau
-from gatepo.types import Batch
+from gatepo.types import TokenBatch
+from gatepo.world import World
 
 OBJECTIVE = Objective(
     gate=gates.get("erf"), tau=ConstantTau(pos=10, neg=12), ratio=TokenRatio(), aggregation=SequenceMean()
@@ -44,7 +44,7 @@ def engine(micro: int = 8, settings: AdamW = SETTINGS, dtype: torch.dtype = torc
     return TorchEngine(replace(whole, model=whole.model.to(dtype), optimizer=settings, micro=micro))
 
 
-def batch(garbage: int = 0) -> Batch:
+def batch(garbage: int = 0) -> TokenBatch:
     """Eight completions in two groups; those of the second have A = 0."""
     generator = torch.Generator().manual_seed(0)
     N, T = 8, 20
@@ -53,7 +53,7 @@ def batch(garbage: int = 0) -> Batch:
     at = torch.arange(T)[None]
     attention_NT = at < end_N1
     ids_NT = torch.randint(7, 300, (N, T), generator=generator)
-    return Batch(
+    return TokenBatch(
         ids_NT=torch.where(attention_NT, ids_NT, garbage),
         completion_NT=attention_NT & (at >= prompt_N1),
         attention_NT=attention_NT,
@@ -67,7 +67,7 @@ def weights(trained: TorchEngine) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for _, p in trained.weights()])
 
 
-def train(trained: TorchEngine, data: Batch, updates: int = 3) -> list[float]:
+def train(trained: TorchEngine, data: TokenBatch, updates: int = 3) -> list[float]:
     """Losses of several updates on one batch; the first captures the anchor."""
     anchor_NT, losses = None, []
     for _ in range(updates):

@@ -12,11 +12,11 @@ from composed import evaluation_settings
 from gatepo import checkpoint
 from gatepo.errors import UserError
 from gatepo.evaluate.folder import claim, finished
-from gatepo.evaluate.generations import Problem, Sample, read
+from gatepo.evaluate.generations import Problem, Sample, finished_problems
+from gatepo.evaluate.grading import grade_missing
 from gatepo.evaluate.results import compare, majority, result
 from gatepo.evaluate.statistics import clustered, pass_at
 from gatepo.evaluate.subject import subject
-from gatepo.evaluate.work import work
 
 SMALL = ("limit=12", "samples=4", "sampling.max_prompt_length=128", "sampling.max_completion_length=64")
 
@@ -109,11 +109,13 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(untrained: Pat
     lines = (untrained / "generations.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "generations.jsonl").write_bytes(b"".join(lines[:20]) + lines[20][:100])
     the_same = subject(evaluation_settings(*SMALL))
-    sets, effort = work(the_same, tmp_path)
+    sets, effort = grade_missing(the_same, tmp_path)
     assert effort["completions"] == 16 * 4
-    assert [problem for problems in sets.values() for problem in problems] == list(read(untrained).values())
-    assert read(tmp_path) == read(untrained)
-    _, effort = work(the_same, tmp_path)
+    assert [problem for problems in sets.values() for problem in problems] == list(
+        finished_problems(untrained).values()
+    )
+    assert finished_problems(tmp_path) == finished_problems(untrained)
+    _, effort = grade_missing(the_same, tmp_path)
     assert effort["completions"] == 0
 
 
@@ -123,7 +125,9 @@ def test_a_run_and_its_last_checkpoint_are_the_same_policy(run: Path, untrained:
     document, printed = evaluated(
         tmp_path / "run", f"run={run}", *small, f"against={untrained}", f"beside=[{untrained}]"
     )
-    sets, _ = work(subject(evaluation_settings(f"run={last_checkpoint(run)}", *small)), tmp_path / "checkpoint")
+    sets, _ = grade_missing(
+        subject(evaluation_settings(f"run={last_checkpoint(run)}", *small)), tmp_path / "checkpoint"
+    )
     ours, theirs = finished(tmp_path / "run"), finished(untrained)
     assert sets == ours.sets
     assert ours.sets != theirs.sets
@@ -145,8 +149,8 @@ def test_vllm_samples_what_transformers_does(run: Path, tmp_path: Path) -> None:
     first_words = ("limit=20", "sampling.temperature=0.01", "sampling.max_completion_length=8")
     asked = (f"run={last_checkpoint(run)}", *first_words)
     evaluated(tmp_path / "vllm", *asked, "rollout=vllm")
-    sets, _ = work(subject(evaluation_settings(*asked)), tmp_path / "transformers")
-    untrained, _ = work(
+    sets, _ = grade_missing(subject(evaluation_settings(*asked)), tmp_path / "transformers")
+    untrained, _ = grade_missing(
         subject(evaluation_settings("sampling.max_prompt_length=128", *first_words)), tmp_path / "untrained"
     )
     one, other, before = (
@@ -167,7 +171,7 @@ def test_a_folder_holds_one_evaluation(untrained: Path, tmp_path: Path) -> None:
         assert words in str(caught.value)
     shutil.copy(untrained / "generations.jsonl", tmp_path)
     with pytest.raises(UserError, match=r"must hold the same problems, got another easy 0 in generations\.jsonl"):
-        work(subject(evaluation_settings(*SMALL, "data.evaluation.easy.hub=tiny:hard")), tmp_path)
+        grade_missing(subject(evaluation_settings(*SMALL, "data.evaluation.easy.hub=tiny:hard")), tmp_path)
 
 
 def test_what_cannot_be_evaluated_is_said(run: Path, tmp_path: Path) -> None:

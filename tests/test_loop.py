@@ -8,12 +8,12 @@ import torch
 from composed import algorithm as composed_algorithm
 from composed import typed
 
-from gatepo.distributed import World
 from gatepo.errors import TrainingStopped
 from gatepo.loop import Algorithm, noise_floor, train
 from gatepo.rewards.base import RewardFunction
 from gatepo.state import RunState
 from gatepo.types import make_batch
+from gatepo.world import World
 
 SMALL = ("batch.prompts=4", "batch.num_generations=4", "batch.micro=8", "sampling.max_completion_length=40")
 
@@ -111,3 +111,33 @@ def test_tau_follows_eur_and_the_schedule(reward: RewardFunction) -> None:
     assert state.controls["tau/log_scale"] > 0
     scheduled, _ = trained(algorithm(reward, "updates=4", "tau=schedule"))
     assert [row["tau/pos"] for row in scheduled] == pytest.approx([1, 5, 9, 13])  # its end, too
+
+
+class Listening:
+    """A world of one process that keeps what would travel to others."""
+
+    rank, size, first = 0, 1, True
+
+    def __init__(self) -> None:
+        self.travelled: list[object] = []
+
+    def gather(self, value: object) -> list[object]:
+        self.travelled.append(value)
+        return [value]
+
+    def share(self, items):
+        return list(items)
+
+    def sum(self, *values: float) -> list[float]:
+        return list(values)
+
+
+@pytest.mark.parametrize(("rounds", "travel"), [(1, False), (2, True)])
+def test_tokens_travel_between_devices_only_where_groups_must(
+    reward: RewardFunction, rounds: int, travel: bool
+) -> None:
+    world = Listening()
+    made = replace(algorithm(reward, f"batch.max_rounds={rounds}", "updates=1"), world=world)
+    train(made, RunState(seed=0), [])
+    assert ("sampler_logp" in repr(world.travelled)) == travel
+    assert "Reward(" in repr(world.travelled)

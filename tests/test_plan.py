@@ -26,9 +26,9 @@ from gatepo import logprobs
 from gatepo.errors import UserError
 from gatepo.model import autocast
 from gatepo.plan import cost, resolve
-from gatepo.plan.__main__ import report
-from gatepo.plan.cost import GIB, Layout, Work
+from gatepo.plan.cost import GIB, Layout, Workload
 from gatepo.plan.hardware import HARDWARE, Hardware
+from gatepo.plan.report import report
 from gatepo.plan.shape import KNOWN, ModelShape, from_config, model_shape
 from gatepo.rollout.cache import growing_cache
 
@@ -44,7 +44,7 @@ SIZES = {
 FP32 = Layout(dtype="float32", weights=4)
 BF16 = Layout(dtype="bfloat16", weights=2, master=4)
 AUTOCAST = Layout(dtype="bfloat16", weights=4, autocast=True)
-PAPER = Work(
+PAPER = Workload(
     prompts=16,
     num_generations=8,
     iterations=2,
@@ -155,7 +155,7 @@ def test_what_does_not_divide_is_rounded_up_to_the_busiest_device() -> None:
 # Memory
 
 
-def bytes_of(shape: ModelShape, work: Work, layout: Layout) -> dict[str, tuple[float, float]]:
+def bytes_of(shape: ModelShape, work: Workload, layout: Layout) -> dict[str, tuple[float, float]]:
     return {part.name: (part.sampling, part.learning) for part in cost.memory(shape, work, layout)}
 
 
@@ -362,7 +362,7 @@ def test_devices_share_the_work() -> None:
 def test_engines_keep_the_model_as_they_say() -> None:
     def layout(*overrides: str) -> Layout:
         settings = typed(*overrides)
-        return resolve.layout(settings, model_shape("tiny"), resolve.work(settings))
+        return resolve.layout(settings, model_shape("tiny"), resolve.workload(settings))
 
     assert layout() == FP32
     assert layout("model.dtype=bfloat16") == AUTOCAST
@@ -377,12 +377,12 @@ def test_engines_keep_the_model_as_they_say() -> None:
     assert layout("engine=deepspeed", *more).checkpointing
     team = ("devices=2", "rollout=vllm", "rollout.tensor_parallel_size=2", "rollout.max_sequences=64")
     assert layout(*team).sampler_shards == 2
-    assert resolve.work(typed(*team)).max_sequences == 32
+    assert resolve.workload(typed(*team)).max_sequences == 32
 
 
 def test_large_vocabularies_are_sliced_as_the_trainer_slices_them() -> None:
     settings = typed("+experiment=paper/erf")
-    shape, work = model_shape(settings.model.path), resolve.work(settings)
+    shape, work = model_shape(settings.model.path), resolve.workload(settings)
     tokens = work.micro_batch * 512
     assert resolve.layout(settings, shape, work).slice_width == logprobs.slice_width(tokens, 3584) < 152_064
 
@@ -429,9 +429,9 @@ def test_the_page_of_the_papers_run_on_eight_devices() -> None:
     assert "vLLM needs 14.8 GiB: rollout.memory of at least 0.19 on A100-80G, 0.19 on H100-SXM, 0.11 on H200" in page
 
 
-def _planned(overrides: tuple[str, ...]) -> tuple[ModelShape, Work, Layout]:
+def _planned(overrides: tuple[str, ...]) -> tuple[ModelShape, Workload, Layout]:
     settings = typed("+experiment=paper/erf", *overrides)
-    shape, work = model_shape(settings.model.path), resolve.work(settings)
+    shape, work = model_shape(settings.model.path), resolve.workload(settings)
     return shape, work, resolve.layout(settings, shape, work)
 
 

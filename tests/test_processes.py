@@ -14,8 +14,8 @@ from command import gatepo
 from conftest import REPO
 from test_run import metrics, untimed
 
-from gatepo.distributed import PATIENCE, Watch, World, place_in
-from gatepo.slurm import torchrun_environment
+from gatepo.launch.slurm import torchrun_environment
+from gatepo.world import PATIENCE, Watch, World, place_in
 
 SMALL = ("updates=2", "batch.prompts=4", "batch.micro=8", "evaluate.limit=8")
 
@@ -149,7 +149,7 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 def test_a_killed_rank_takes_the_others_down_and_is_named(started: tuple[subprocess.Popen[str], Path]) -> None:
     process, folder = started
-    ranks = [pid for pid in workers(folder) if "gatepo.worker" in Path(f"/proc/{pid}/cmdline").read_text()]
+    ranks = [pid for pid in workers(folder) if "gatepo.launch.rank" in Path(f"/proc/{pid}/cmdline").read_text()]
     assert len(ranks) == 2
     os.kill(max(ranks), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)

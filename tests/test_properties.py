@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gatepo.errors import UserError
 from gatepo.formulas.option import FormulaGate
-from gatepo.gates.__main__ import report
+from gatepo.gates.report import report
 from gatepo.gates.rows import chosen, of_figure, rows
 from gatepo.objective import gates
 from gatepo.objective.gates import Formulated, Gate

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from gatepo.errors import UserError
-from gatepo.report.__main__ import table
 from gatepo.report.figures import _running_mean, draw
 from gatepo.report.runs import find_runs, label, read_run
+from gatepo.report.table import table
 
 
 def made(folder: Path, gate: str, updates: int, slope: float = 0.01) -> Path:

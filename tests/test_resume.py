@@ -16,7 +16,7 @@ from test_run import SMALL, metrics, untimed
 
 from gatepo import checkpoint
 from gatepo.errors import UserError
-from gatepo.tracking.files import JsonLines
+from gatepo.tracking.files import UpdateLog
 
 RUN = (*SMALL, "updates=9", "checkpoint.every=3", "checkpoint.keep=2")
 
@@ -63,20 +63,20 @@ def test_a_killed_run_goes_on_to_the_bit(straight: Path, killed: Path) -> None:
 
 def test_the_newest_checkpoints_stay(straight: Path) -> None:
     assert [path.name for path in checkpoint.found(straight)] == ["update-000006", "update-000009"]
-    flight = checkpoint.read_state(checkpoint.found(straight)[-1], rank=0).flight
-    assert flight is not None
-    assert flight.iteration == 1
+    rollout_batch = checkpoint.read_state(checkpoint.found(straight)[-1], rank=0).rollout_batch
+    assert rollout_batch is not None
+    assert rollout_batch.iteration == 1
 
 
 def test_rows_are_cut_at_line_ends_alone(tmp_path: Path) -> None:
     """A completion may hold what Unicode calls a line separator."""
     path = tmp_path / "completions.jsonl"
     text = "a\u2028b\u0085c"
-    first = JsonLines(path, 0)
+    first = UpdateLog(path, 0)
     for update in (1, 2, 3):
         first.write({"update": update, "completion": text})
     first.close()
-    JsonLines(path, 2).close()
+    UpdateLog(path, 2).close()
     rows = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
     assert rows == [{"update": update, "completion": text} for update in (1, 2)]
 

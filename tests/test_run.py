@@ -12,8 +12,8 @@ import torch
 from command import gatepo
 from conftest import REPO
 
-from gatepo.distributed import World
 from gatepo.stopwatch import PARTS
+from gatepo.world import World
 
 SMALL = ("updates=4", "batch.prompts=4", "threads=1", "evaluate.limit=8")
 KEYS = {

@@ -97,7 +97,7 @@ class Source(SourceOption):
         if paths is None:
             return HubRecords(name, self)
         found = [Path(tiny.locate(path)) for path in paths]
-        return JsonLines(name, found, frozenset((self.question, self.answer)))
+        return JsonlRecords(name, found, frozenset((self.question, self.answer)))
 
     def place(self, paths: tuple[str, ...] | None) -> str:
         """See :class:`SourceOption`."""
@@ -209,7 +209,7 @@ class _InMemory:
         return self._rows[key]
 
 
-class JsonLines:
+class JsonlRecords:
     """Lines of JSONL files. A key is the file's number and the line's offset in bytes.
 
     Args:

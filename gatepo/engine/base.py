@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from gatepo.distributed import World
 from gatepo.engine.optimizer import OptimizerOption
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
 from gatepo.settings import name_of
-from gatepo.types import Batch, StepMetrics
+from gatepo.types import StepMetrics, TokenBatch
+from gatepo.world import World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class ReferencePolicy(Protocol):
     """A policy that does not learn."""
 
-    def logprobs(self, batch: Batch) -> Tensor:
+    def logprobs(self, batch: TokenBatch) -> Tensor:
         """See :meth:`PolicyEngine.logprobs`."""
         ...
 
@@ -36,14 +36,14 @@ class PolicyEngine(Protocol):
     completions.
     """
 
-    def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
+    def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """log pi of the completion tokens under the current weights, nats; no gradient.
 
         At the sampling temperature, unless another is given.
         """
         ...
 
-    def update(self, batch: Batch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
+    def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """Accumulate the gradient over micro-batches and take one optimizer step.
 
         Args:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from gatepo.distributed import open_group
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
 from gatepo.engine.policy import Policy
@@ -24,7 +23,8 @@ from gatepo.model import body_and_head
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
 from gatepo.settings import Rule, at_least, one_of, option, require, setting
-from gatepo.types import Batch, StepMetrics
+from gatepo.types import StepMetrics, TokenBatch
+from gatepo.world import open_group
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -131,12 +131,12 @@ class DeepSpeedEngine:
             for parameter in head.parameters():
                 deepspeed.zero.register_external_parameter(policy, parameter)
 
-    def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
+    def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro)
         return passes.logprobs(self._engine, batch, passes.in_step(parts, batch, self._world), temperature)
 
-    def update(self, batch: Batch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
+    def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, objective.learns_from(batch.advantage_N), self._micro)
         parts = passes.in_step(parts, batch, self._world)

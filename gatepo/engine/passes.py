@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gatepo.distributed import World
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
 from gatepo.objective.telemetry import join
-from gatepo.types import Batch
+from gatepo.types import TokenBatch
+from gatepo.world import World
 
 Policy = Callable[..., tuple[Tensor, Tensor]]  # (ids, completion mask[, temperature]) -> (log-probability, entropy)
 
@@ -40,7 +40,7 @@ class Passed:
     logp_NT: Tensor
 
 
-def micro_batches(batch: Batch, learns_N: Tensor, micro: int) -> list[MicroBatch]:
+def micro_batches(batch: TokenBatch, learns_N: Tensor, micro: int) -> list[MicroBatch]:
     """Completions of like length together, so that little is padding.
 
     Completions that add nothing to the gradient stand apart: they need no backward pass.
@@ -54,7 +54,7 @@ def micro_batches(batch: Batch, learns_N: Tensor, micro: int) -> list[MicroBatch
     return parts
 
 
-def in_step(parts: list[MicroBatch], batch: Batch, world: World) -> list[MicroBatch]:
+def in_step(parts: list[MicroBatch], batch: TokenBatch, world: World) -> list[MicroBatch]:
     """The same sequence of passes on every rank, at least one of them with a backward pass.
 
     Where weights or gradients are sharded each pass is a collective. A rank with fewer micro-batches of a kind runs
@@ -68,7 +68,7 @@ def in_step(parts: list[MicroBatch], batch: Batch, world: World) -> list[MicroBa
     return kinds[True] + kinds[False]
 
 
-def logprobs(policy: Policy, batch: Batch, parts: list[MicroBatch], temperature: float | None) -> Tensor:
+def logprobs(policy: Policy, batch: TokenBatch, parts: list[MicroBatch], temperature: float | None) -> Tensor:
     """log pi of the completion tokens, [N, T - 1], without gradient."""
     rows, found = [], []
     with torch.no_grad():
@@ -83,7 +83,7 @@ def logprobs(policy: Policy, batch: Batch, parts: list[MicroBatch], temperature:
 
 def accumulate(
     policy: Policy,
-    batch: Batch,
+    batch: TokenBatch,
     parts: list[MicroBatch],
     anchor_NT: Tensor | None,
     totals: Totals,
@@ -131,7 +131,7 @@ def accumulate(
     )
 
 
-def _in_batch_order(batch: Batch, rows: list[Tensor], found: list[Tensor]) -> Tensor:
+def _in_batch_order(batch: TokenBatch, rows: list[Tensor], found: list[Tensor]) -> Tensor:
     """The rows of all micro-batches in their places, [N, T - 1], 0 beyond a micro-batch's width."""
     whole_NT = found[0].new_zeros(batch.completion_NT[:, 1:].shape)
     for rows_N, part_NT in zip(rows, found, strict=True):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gatepo.engine import passes
 from gatepo.engine.policy import Policy
-from gatepo.types import Batch
+from gatepo.types import TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,7 +29,7 @@ class FrozenPolicy:
         self._policy = Policy(model.requires_grad_(False).to(dtype), temperature, dtype)
         self._micro = micro
 
-    def logprobs(self, batch: Batch) -> Tensor:
+    def logprobs(self, batch: TokenBatch) -> Tensor:
         """See :class:`~gatepo.engine.base.ReferencePolicy`."""
         parts = passes.micro_batches(batch, torch.zeros_like(batch.advantage_N, dtype=torch.bool), self._micro)
         return passes.logprobs(self._policy, batch, parts, None)

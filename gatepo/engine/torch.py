@@ -17,7 +17,7 @@ from gatepo.errors import TrainingStopped
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
 from gatepo.settings import option
-from gatepo.types import Batch, StepMetrics
+from gatepo.types import StepMetrics, TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,12 +57,12 @@ class TorchEngine:
         self._optimizer = parts.optimizer.make([p for p in parts.model.parameters() if p.requires_grad], fused=True)
         self._schedule = parts.optimizer.make_schedule(self._optimizer, parts.updates)
 
-    def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
+    def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro)
         return passes.logprobs(self._policy, batch, parts, temperature)
 
-    def update(self, batch: Batch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
+    def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         self._optimizer.zero_grad(set_to_none=True)
         parts = passes.micro_batches(batch, objective.learns_from(batch.advantage_N), self._micro)

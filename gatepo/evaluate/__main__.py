@@ -27,9 +27,11 @@ def task(composed: DictConfig) -> None:
     others = {path: folder.finished(Path(path)) for path in (*asked.beside, *filter(None, [asked.against]))}
     out = Path(asked.out) if asked.out else evaluated.out
     folder.claim(out, evaluated.identity())
-    from gatepo.evaluate.work import work  # torch and transformers, which --help and bad input need not wait for
+    from gatepo.evaluate.grading import (
+        grade_missing,  # torch and transformers, which --help and bad input need not wait for
+    )
 
-    sets, effort = work(evaluated, out)
+    sets, effort = grade_missing(evaluated, out)
     evaluation = folder.Evaluation(name=evaluated.name, sets=sets)
     print(report.page(asked, evaluation, others))
     document = {**evaluated.identity(), **report.as_json(asked, evaluation, others), "effort": effort}

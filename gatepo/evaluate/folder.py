@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatepo.errors import UserError
-from gatepo.evaluate.generations import Problem, read
+from gatepo.evaluate.generations import Problem, finished_problems
 
 IDENTITY, RESULTS = "identity.json", "evaluation.json"
 
@@ -53,7 +53,7 @@ def finished(out: Path) -> Evaluation:
             "give the folder that gatepo.evaluate printed at its end"
         )
     sets: dict[str, list[Problem]] = {}
-    for problem in read(out).values():
+    for problem in finished_problems(out).values():
         sets.setdefault(problem.set, []).append(problem)
     identity = json.loads((out / IDENTITY).read_text(encoding="utf-8"))
     return Evaluation(name=identity["model"], sets=sets)

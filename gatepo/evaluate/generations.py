@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from gatepo.errors import UserError
+from gatepo.json_lines import rows
 from gatepo.types import Group, Prompt, Reward
 
 FILE = "generations.jsonl"
@@ -71,26 +72,14 @@ def problem_of(group: Group, rewards: Sequence[Reward], extract: Callable[[str],
     )
 
 
-def read(folder: Path) -> dict[Key, Problem]:
+def finished_problems(folder: Path) -> dict[Key, Problem]:
     """The finished problems of an evaluation, in the order in which they were written."""
     found: dict[Key, Problem] = {}
-    for line in _whole_lines(folder / FILE):
-        record = json.loads(line)
+    for record in rows(folder / FILE):
         samples = tuple(Sample(**sample) for sample in record.pop("samples"))
         problem = Problem(samples=samples, **record)
         found[problem.key] = problem
     return found
-
-
-def open_to_append(folder: Path) -> IO[str]:
-    """The file behind its last whole line; what a dying process left half-written is cut off."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE
-    size = sum(len(line) for line in _whole_lines(path))
-    if path.is_file():
-        with path.open("r+b") as file:
-            file.truncate(size)
-    return path.open("a", encoding="utf-8")
 
 
 def write(file: IO[str], problem: Problem) -> None:
@@ -112,10 +101,3 @@ def check_same(done: dict[Key, Problem], prompts: Sequence[Prompt], folder: Path
                 f"out={folder} must hold the same problems, got another {prompt.source} {prompt.index} in {FILE}; "
                 "choose another folder with out=FOLDER"
             )
-
-
-def _whole_lines(path: Path) -> list[bytes]:
-    if not path.is_file():
-        return []
-    with path.open("rb") as file:
-        return [line for line in file if line.endswith(b"\n")]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gatepo.distributed import World
 from gatepo.rewards.base import RewardFunction
 from gatepo.rollout.base import RolloutEngine
 from gatepo.types import Group, Prompt, Reward, Sampling
+from gatepo.world import World
 
 SEED_OFFSET = 1 << 32  # evaluation draws from other streams than training, the same ones every time
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gatepo.evaluate.results import Comparison, Result
 from gatepo.evaluate.statistics import Estimate
-from gatepo.plan.__main__ import table
-
-Rows = list[tuple[str, ...]]
+from gatepo.text_table import Rows, of_figures
 
 
 def sets(results: Mapping[str, Result]) -> str:
@@ -30,7 +28,7 @@ def sets(results: Mapping[str, Result]) -> str:
                 percent(result.finished),
             )
         )
-    return table(rows)
+    return of_figures(rows)
 
 
 _SEVERAL = ("pass@K", "majority")
@@ -42,7 +40,7 @@ def benchmarks(columns: Sequence[str], rows: Mapping[str, Mapping[str, Estimate 
     lines: Rows = [("accuracy, %", *columns)]
     for name, accuracies in rows.items():
         lines.append((name, *(_cell(accuracies.get(column)) for column in columns)))
-    return table(lines)
+    return of_figures(lines)
 
 
 def comparisons(against: str, found: Mapping[str, Comparison]) -> str:
@@ -54,7 +52,7 @@ def comparisons(against: str, found: Mapping[str, Comparison]) -> str:
         p = "< 0.0001" if one.p_value < 1e-4 else f"{one.p_value:.4f}"
         count = f"{one.problems:,} x {one.samples}" if one.samples > 1 else f"{one.problems:,}"
         rows.append((name, count, str(one.better), str(one.worse), f"{100 * d.value:+.1f}", span, p))
-    return table(rows)
+    return of_figures(rows)
 
 
 def percent(fraction: float) -> str:

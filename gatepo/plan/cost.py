@@ -35,7 +35,7 @@ CACHE_ROOM = 5 / 4  # rollout/cache.py: a cache that has just grown is four fift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Workload:
     """How much a run samples and learns from. A device is one rank; figures per device are those of the busiest."""
 
     prompts: int  # of a rollout batch and of each update on it, over all devices
@@ -156,7 +156,7 @@ class Part:
     learning: float
 
 
-def memory(shape: ModelShape, work: Work, layout: Layout) -> list[Part]:
+def memory(shape: ModelShape, work: Workload, layout: Layout) -> list[Part]:
     """Bytes of one device by part; the run needs the larger of the two sums."""
     N, stage = shape.parameters, layout.zero_stage
     weights = N * layout.weights / (work.devices if stage >= 3 else 1)
@@ -179,7 +179,7 @@ def memory(shape: ModelShape, work: Work, layout: Layout) -> list[Part]:
     ]
 
 
-def optimizer_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+def optimizer_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """Optimizer states of one rank, wherever they lie: sharded from stage 1 on [Z].
 
     Offloaded, they lie in the memory of the host, which holds those of all its ranks; gradients still count on the
@@ -195,7 +195,7 @@ def zero_bytes(shape: ModelShape, layout: Layout) -> int:
     return layout.weights * (bucket + gathered)
 
 
-def activation_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+def activation_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """What a micro-batch keeps for its backward pass, in the body; checkpointed: each layer's input, and one layer."""
     boundary = layer_input_bytes(shape, layout)
     final_norm = 8 * shape.hidden if layout.weights == 4 else 6 * shape.hidden
@@ -230,7 +230,7 @@ def layer_input_bytes(shape: ModelShape, layout: Layout) -> int:
     return shape.hidden * layout.weights
 
 
-def head_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+def head_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """What log-probabilities take beside the weights: the larger of their forward and their backward pass.
 
     All logits at once: LOGIT_BYTES of each, then two fp32 copies beside the head's gradient; a bf16 head is cast whole.
@@ -253,7 +253,7 @@ def sampler_bytes(shape: ModelShape, layout: Layout) -> float:
     return 2 * (shape.body_matrices + shape.head) if layout.dtype == "bfloat16" else 0
 
 
-def cached_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+def cached_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """Keys and values of all completions that are decoded at once; vLLM keeps a group's prompt once."""
     N, P, C = work.decoded_at_once, work.prompt_length, work.completion_length
     if layout.sampler == "own":
@@ -280,7 +280,7 @@ class Flops:
     recompute: float  # the body's forward again, with checkpointing
 
 
-def flops(shape: ModelShape, work: Work, layout: Layout, prompts: int) -> Flops:
+def flops(shape: ModelShape, work: Workload, layout: Layout, prompts: int) -> Flops:
     """FLOPs for ``prompts`` groups: ``work.prompts`` for all devices, ``work.device_prompts`` for the busiest one.
 
     Prefill reads a prompt once for its whole group and ends in one row of logits; decoding then makes a pass for each
@@ -335,8 +335,8 @@ class Seconds:
         return self.body + self.head + self.recompute + self.optimizer
 
 
-def seconds(shape: ModelShape, hardware: Hardware, work: Work, layout: Layout) -> Seconds:
-    """Work of the busiest device over its peaks, by part; each part takes the slower of computing and reading."""
+def seconds(shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout) -> Seconds:
+    """Workload of the busiest device over its peaks, by part; each part takes the slower of computing and reading."""
     done = flops(shape, work, layout, work.device_prompts)
     peak = hardware.peak(layout.dtype)
     rounds = ceil(work.device_completions / work.decoded_at_once)
@@ -353,7 +353,7 @@ def seconds(shape: ModelShape, hardware: Hardware, work: Work, layout: Layout) -
 
 
 def least_seconds(
-    shape: ModelShape, hardware: Hardware, work: Work, layout: Layout, samples: bool | None = None
+    shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout, samples: bool | None = None
 ) -> float:
     """Seconds that one update takes at the least. Measured over least is how far a run is from the hardware's peak.
 
@@ -373,7 +373,7 @@ def decoder_bytes(shape: ModelShape, layout: Layout) -> float:
     return (shape.body_matrices + shape.head) * layout.decoder / layout.sampler_shards
 
 
-def decode_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+def decode_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """Bytes that decoding reads: in each step all weights once, and each completion's own keys and values."""
     P, steps = work.prompt_length, work.completion_length - 1
     rounds = ceil(work.device_completions / work.decoded_at_once)
@@ -382,7 +382,7 @@ def decode_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
     return rounds * steps * decoder_bytes(shape, layout) + keys
 
 
-def step_bytes(shape: ModelShape, work: Work, layout: Layout) -> float:
+def step_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """Bytes of one optimizer step: gradients are read, weights and moments read and written, bf16 weights written.
 
     Offloaded, the step runs on the host, and is not counted.

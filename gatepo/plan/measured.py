@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from gatepo.plan.cost import Layout, Work, least_seconds
+from gatepo.plan.cost import Layout, Workload, least_seconds
 from gatepo.plan.hardware import HARDWARE, Hardware
 from gatepo.plan.shape import ModelShape
 from gatepo.state import RunState
@@ -33,7 +33,7 @@ class LeastTime:
     their mean can only make the least less.
     """
 
-    def __init__(self, shape: ModelShape, hardware: Hardware, work: Work, layout: Layout) -> None:
+    def __init__(self, shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout) -> None:
         self._shape = shape
         self._hardware = hardware
         self._work = work
@@ -41,13 +41,15 @@ class LeastTime:
 
     def __call__(self, state: RunState, metrics: dict[str, float]) -> None:
         """Extend the metrics of one update."""
-        assert state.flight is not None
+        assert state.rollout_batch is not None
         work = replace(
             self._work,
             prompt_length=max(1, int(metrics["prompts/mean_length"])),
             completion_length=max(1, int(metrics["completions/mean_length"])),
             learning=1 - metrics["frac_reward_zero_std"],
         )
-        least = least_seconds(self._shape, self._hardware, work, self._layout, samples=state.flight.iteration == 1)
+        least = least_seconds(
+            self._shape, self._hardware, work, self._layout, samples=state.rollout_batch.iteration == 1
+        )
         metrics["time/least"] = least
         metrics["time/measured_over_least"] = metrics["step_time"] / least

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from gatepo import build
 from gatepo.data.sources import Source, open_rows
 from gatepo.logprobs import slice_width
-from gatepo.plan.cost import SAMPLED_LOGIT_BYTES, Layout, Work
+from gatepo.plan.cost import SAMPLED_LOGIT_BYTES, Layout, Workload
 from gatepo.plan.shape import ModelShape
 from gatepo.schema import TrainConfig
 
@@ -15,9 +15,9 @@ from gatepo.schema import TrainConfig
 HUB_ROWS = {("openai/gsm8k", "main", "train"): 7_473, ("zwhe99/DeepMath-103K", None, "train"): 103_110}
 
 
-def work(config: TrainConfig) -> Work:
+def workload(config: TrainConfig) -> Workload:
     """What the config asks a run to do."""
-    return Work(
+    return Workload(
         prompts=config.batch.prompts,
         num_generations=config.batch.num_generations,
         iterations=config.batch.iterations,
@@ -30,7 +30,7 @@ def work(config: TrainConfig) -> Work:
     )
 
 
-def layout(config: TrainConfig, shape: ModelShape, work: Work) -> Layout:
+def layout(config: TrainConfig, shape: ModelShape, work: Workload) -> Layout:
     """How the chosen engine and sampler keep the model."""
     dtype = build.dtype(config.model)
     kept = config.engine.kept_bytes(dtype)

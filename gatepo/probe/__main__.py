@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
 import torch
 from omegaconf import DictConfig
@@ -23,21 +22,11 @@ from gatepo.model import load_model
 from gatepo.objective import gates
 from gatepo.objective.gates import Gate
 from gatepo.objective.surrogate import Objective
-from gatepo.plan.__main__ import table
 from gatepo.probe.figure import draw
-from gatepo.probe.measure import Reading, read
-from gatepo.probe.stored import Stored, stored_batches
+from gatepo.probe.measure import Reading, measure
+from gatepo.probe.report import as_json, report
+from gatepo.probe.snapshots import Snapshot, snapshots
 from gatepo.schema import ProbeConfig, TrainConfig
-
-COLUMNS = {
-    "eur": "EUR",
-    "eur/positive": "EUR, A > 0",
-    "eur/negative": "EUR, A < 0",
-    "coefficient/mean": "mean r f'(r)",
-    "coefficient/max": "largest",
-    "grad_norm": "gradient norm",
-    "noise_over_signal": "noise / signal",
-}
 
 
 def task(composed: DictConfig) -> None:
@@ -50,7 +39,7 @@ def task(composed: DictConfig) -> None:
     objectives = gate_objectives(settings, trained)
     readings: dict[str, list[Reading]] = {name: [] for name in objectives}
     cosines: list[torch.Tensor] = []
-    stored = list(stored_batches(run))
+    stored = list(snapshots(run))
     for one in tqdm(stored, desc="probe", unit="batch", disable=len(stored) == 1):
         found, cosine_KK = read_stored(trained, one, objectives)
         cosines.append(cosine_KK)
@@ -90,51 +79,14 @@ def gate_of(text: str) -> Gate:
 
 
 def read_stored(
-    trained: TrainConfig, stored: Stored, objectives: dict[str, Objective]
+    trained: TrainConfig, stored: Snapshot, objectives: dict[str, Objective]
 ) -> tuple[dict[str, Reading], torch.Tensor]:
     """One batch under its checkpoint's weights: readings, and cosines between the gradients."""
     model = load_model(trained.model.path, build.device(), trained.model.attention)
     trained.engine.read_weights(model, stored.path / checkpoint.ENGINE)
     policy = Policy(model, trained.sampling.temperature, build.dtype(trained.model))
-    batch, anchor_NT = stored.batch.to(build.device()), stored.anchor_NT.to(build.device())
-    return read(policy, list(model.parameters()), batch, anchor_NT, stored.totals, objectives)
-
-
-def report(
-    settings: ProbeConfig,
-    objectives: dict[str, Objective],
-    readings: dict[str, list[Reading]],
-    cosine_KK: torch.Tensor,
-    stored: list[Stored],
-) -> str:
-    """Figures by gate, means over the batches, and the cosines between their gradients."""
-    batches = ", ".join(f"update {s.update} (after {s.iteration} iterations)" for s in stored)
-    rows: list[tuple[str, ...]] = [("gate", "tau.pos", "tau.neg", "half-width", *COLUMNS.values())]
-    for name, found in readings.items():
-        tau, gate = objectives[name].tau, objectives[name].gate
-        means = mean_figures(found)
-        figures = (f"{means[key]:.4g}" if key in means else "" for key in COLUMNS)
-        rows.append((name, f"{tau.pos:.4g}", f"{tau.neg:.4g}", f"{gate.half_width(tau.pos):.3g}", *figures))
-    cosine_rows: list[tuple[str, ...]] = [("cosine of gradients", *readings)]
-    for name, row in zip(readings, cosine_KK.tolist(), strict=True):
-        cosine_rows.append((name, *(f"{value:.4f}" for value in row)))
-    return f"{settings.run}: {batches}\n\n{table(rows)}\n\n{table(cosine_rows)}\n"
-
-
-def mean_figures(found: list[Reading]) -> dict[str, float]:
-    """Means over the batches, of the figures that every batch has."""
-    all_figures = [reading.figures() for reading in found]
-    shared = [key for key in all_figures[0] if all(key in figures for figures in all_figures)]
-    return {key: fmean(figures[key] for figures in all_figures) for key in shared}
-
-
-def as_json(readings: dict[str, list[Reading]], cosine_KK: torch.Tensor, stored: list[Stored]) -> dict[str, object]:
-    """Everything that was printed, batch by batch."""
-    return {
-        "batches": [{"update": s.update, "iteration": s.iteration} for s in stored],
-        "gates": {name: [reading.figures() for reading in found] for name, found in readings.items()},
-        "cosine": dict(zip(readings, cosine_KK.tolist(), strict=True)),
-    }
+    batch, anchor_NT = stored.tokens.to(build.device()), stored.anchor_NT.to(build.device())
+    return measure(policy, list(model.parameters()), batch, anchor_NT, stored.totals, objectives)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
 from gatepo.objective.telemetry import effective_update_ratio, join
-from gatepo.types import Batch
+from gatepo.types import TokenBatch
 
 Policy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (ids, completion mask) -> (log-probability, entropy)
 
@@ -48,10 +48,10 @@ class Reading:
         }
 
 
-def read(
+def measure(
     policy: Policy,
     parameters: list[Tensor],
-    batch: Batch,
+    batch: TokenBatch,
     anchor_NT: Tensor,
     totals: Totals,
     objectives: dict[str, Objective],

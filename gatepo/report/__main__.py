@@ -11,7 +11,8 @@ from pathlib import Path
 from gatepo.cli import errors_as_one_line
 from gatepo.errors import UserError
 from gatepo.report.figures import draw
-from gatepo.report.runs import Run, find_runs, label
+from gatepo.report.runs import find_runs
+from gatepo.report.table import table
 
 
 def main() -> None:
@@ -30,26 +31,6 @@ def main() -> None:
         out.mkdir(parents=True, exist_ok=True)
         for path in draw(runs, out):
             print(path)
-
-
-def table(runs: list[Run]) -> str:
-    """First and last figures of each run; ``last`` is the mean over the last 20 rollout batches."""
-    rows: list[tuple[str, ...]] = [("run", "updates", "reward", "entropy", "EUR", "accuracy before -> after")]
-    for run in runs:
-        figures = [run.first_and_last(key) for key in ("reward", "entropy", run.eur_key)]
-        accuracy = run.summary.get("evaluation", {})
-        rows.append(
-            (
-                label(run, runs),
-                str(len(run.metrics)),
-                *(f"{f['first']:.3f} -> {f['last']:.3f}" for f in figures),
-                ", ".join(f"{name} {100 * a['before']:.0f} -> {100 * a['after']:.0f}%" for name, a in accuracy.items()),
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from gatepo.errors import UserError
+from gatepo.json_lines import rows
 
 LAST_BATCHES = 20  # a run's "last" figures are means over so many rollout batches
 
@@ -55,16 +56,17 @@ def read_run(folder: Path) -> Run:
     """
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        (folder / "metrics.jsonl").stat()
     except OSError as error:
         raise UserError(f"{folder} is not the folder of a run ({error.strerror}: {error.filename})") from error
-    if not lines:
+    metrics = rows(folder / "metrics.jsonl")
+    if not metrics:
         raise UserError(f"{folder}: metrics.jsonl has no line; the run has not finished an update")
     summary = folder / "summary.json"
     return Run(
         folder=folder,
         config=config,
-        metrics=[json.loads(line) for line in lines],
+        metrics=metrics,
         summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {},
     )
 

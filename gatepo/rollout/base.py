@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from gatepo.distributed import World
 from gatepo.settings import POSITIVE, section, setting
 from gatepo.types import Group, Prompt, Sampling
+from gatepo.world import World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

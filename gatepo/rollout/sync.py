@@ -12,11 +12,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gatepo.distributed import World
 from gatepo.engine.base import PolicyEngine
 from gatepo.errors import TrainingStopped
 from gatepo.rollout.base import RolloutEngine
-from gatepo.types import Batch
+from gatepo.types import TokenBatch
+from gatepo.world import World
 
 SEQUENCES, LENGTH = 4, 32  # of the probe
 NOISE = 4.0  # times the difference that equal weights gave: the largest that may be noise
@@ -108,11 +108,11 @@ class WeightSync:
         )
 
 
-def probe(vocabulary: int, device: torch.device) -> Batch:
+def probe(vocabulary: int, device: torch.device) -> TokenBatch:
     """A few sequences of arbitrary tokens, always the same; all but their first tokens count as completion."""
     ids_NT = torch.randint(vocabulary, (SEQUENCES, LENGTH), generator=torch.Generator().manual_seed(0)).to(device)
     all_NT = torch.ones_like(ids_NT, dtype=torch.bool)
-    return Batch(
+    return TokenBatch(
         ids_NT=ids_NT,
         completion_NT=all_NT & (torch.arange(LENGTH, device=device) > 0),
         attention_NT=all_NT,

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from gatepo import tiny
-from gatepo.distributed import World
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.memory import is_out_of_memory
 from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts, completion_seed
 from gatepo.settings import FRACTION, at_least, option, setting
 from gatepo.types import Completion, Group, Prompt, Sampling
+from gatepo.world import World
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 

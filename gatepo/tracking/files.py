@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+
+from gatepo.json_lines import open_to_append
 
 
-class JsonLines:
-    """Appends objects to a file, one line each.
+class UpdateLog:
+    """A file with lines of updates.
 
     Args:
       path: the file. Rows of a run that was interrupted stay, as far as ``update``.
@@ -17,11 +18,7 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, update: int) -> None:
-        kept = _rows_until(path, update) if path.is_file() else []
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.rename(path)
-        self._file: IO[str] = path.open("a", encoding="utf-8")
+        self._file = open_to_append(path, keep=lambda row: row["update"] <= update)
 
     def write(self, row: Mapping[str, object]) -> None:
         """Append one object; numbers keep all their digits."""
@@ -37,7 +34,7 @@ class FileTracker:
     """One line of ``metrics.jsonl`` per update."""
 
     def __init__(self, path: Path, update: int) -> None:
-        self._lines = JsonLines(path, update)
+        self._lines = UpdateLog(path, update)
 
     def log(self, update: int, metrics: dict[str, float]) -> None:
         """See :class:`~gatepo.tracking.base.Tracker`."""
@@ -46,9 +43,3 @@ class FileTracker:
     def close(self) -> None:
         """See :class:`~gatepo.tracking.base.Tracker`."""
         self._lines.close()
-
-
-def _rows_until(path: Path, update: int) -> list[str]:
-    """Whole lines of updates up to ``update``; what a dying process left half-written is not one."""
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut at U+2028 too
-    return [f"{line}\n" for line in lines if json.loads(line)["update"] <= update]

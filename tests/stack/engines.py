@@ -14,8 +14,6 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from gatepo import distributed
-from gatepo.distributed import World
 from gatepo.engine.base import EngineOption, EngineParts, PolicyEngine
 from gatepo.engine.deepspeed import DeepSpeed
 from gatepo.engine.optimizer import AdamW
@@ -26,7 +24,8 @@ from gatepo.objective.aggregation import SequenceMean, Totals
 from gatepo.objective.ratio import TokenRatio
 from gatepo.objective.surrogate import Objective
 from gatepo.objective.tau import ConstantTau
-from gatepo.types import Batch
+from gatepo.types import TokenBatch
+from gatepo.world import World, join
 
 COMPLETIONS, UPDATES = 16, 5
 SETTINGS = AdamW(
@@ -40,7 +39,7 @@ OBJECTIVE = Objective(
 )
 
 
-def batch() -> Batch:
+def batch() -> TokenBatch:
     """Sixteen completions of many lengths in four groups; the last rank's have few that learn."""
     generator = torch.Generator().manual_seed(1)
     N, T = COMPLETIONS, 24
@@ -50,7 +49,7 @@ def batch() -> Batch:
     attention_NT = at < end_N1
     advantage_N = torch.randn(N, generator=generator)
     advantage_N[9:14] = 0  # ranks then have different numbers of passes of each kind
-    return Batch(
+    return TokenBatch(
         ids_NT=torch.randint(7, 300, (N, T), generator=generator).where(attention_NT, torch.tensor(0)),
         completion_NT=attention_NT & (at >= prompt_N1),
         attention_NT=attention_NT,
@@ -60,7 +59,7 @@ def batch() -> Batch:
     )
 
 
-def share(whole: Batch, world: World) -> Batch:
+def share(whole: TokenBatch, world: World) -> TokenBatch:
     return whole.rows(torch.tensor(world.share(range(len(whole)))))
 
 
@@ -95,7 +94,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    world = distributed.join()
+    world = join()
     for accumulation in (1, 4):
         micro = COMPLETIONS // world.size // accumulation
         for name in ("torch", "zero0", "zero1", "zero2", "zero3", "offload2"):

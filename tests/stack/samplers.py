@@ -18,7 +18,6 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from gatepo import tiny
 from gatepo.data.sources import Row
 from gatepo.data.template import PromptTemplate
-from gatepo.distributed import World
 from gatepo.engine.torch import TorchEngine
 from gatepo.errors import TrainingStopped
 from gatepo.model import load_model, load_tokenizer
@@ -28,6 +27,7 @@ from gatepo.rollout.sync import WeightSync
 from gatepo.rollout.transformers import TransformersRollout
 from gatepo.rollout.vllm import Vllm, VllmRollout
 from gatepo.types import Completion, Prompt, Sampling
+from gatepo.world import World
 from tests.stack.engines import parts
 
 VOCABULARY = 300  # of the probe

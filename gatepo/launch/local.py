@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from gatepo.cli import USER_ERROR
 from gatepo.errors import UserError
-from gatepo.processes import LAUNCHED
+from gatepo.launch.environment import LAUNCHED
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 
 def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
-    """Run ``gatepo.worker`` in ``devices`` processes; when one dies the others are ended, and its traceback is shown.
+    """Train in ``devices`` processes; when one dies the others are ended, and its traceback is shown.
 
     Args:
       job: the resolved config.
@@ -52,7 +52,7 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
     share = str(threads or max(1, len(os.sched_getaffinity(0)) // devices))
     try:
         with _environment({"OMP_NUM_THREADS": share} | os.environ | {LAUNCHED: "1"}):
-            start("-m", "gatepo.worker", str(job), str(folder))
+            start("-m", "gatepo.launch.rank", str(job), str(folder))
     except BaseException as error:
         checkpoint.say_how_to_resume(folder)
         if isinstance(error, ChildFailedError):

@@ -22,8 +22,8 @@ import torch
 import torch.distributed as dist
 
 from gatepo.errors import UserError
-from gatepo.processes import LAUNCHED
-from gatepo.slurm import torchrun_environment
+from gatepo.launch.environment import LAUNCHED
+from gatepo.launch.slurm import torchrun_environment
 
 Item = TypeVar("Item")
 BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset", "Broken pipe", "Connection refused")  # gloo's

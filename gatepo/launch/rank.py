@@ -1,4 +1,4 @@
-"""The process that trains: ``python -m gatepo.worker CONFIG.yaml FOLDER``, started by :mod:`gatepo.train`.
+"""The process that trains: ``python -m gatepo.launch.rank CONFIG.yaml FOLDER``, started by :mod:`gatepo.train`.
 
 With several devices there is one such process for each.
 """
@@ -15,20 +15,20 @@ from pathlib import Path
 import yaml
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 
-from gatepo import checkpoint, cli, config, distributed, rules
-from gatepo.distributed import World
+from gatepo import checkpoint, cli, config, rules
 from gatepo.errors import UserError
-from gatepo.processes import DIES_WITH_PARENT, LAUNCHED, end_with_parent
+from gatepo.launch.environment import DIES_WITH_PARENT, LAUNCHED, end_with_parent
 from gatepo.run import describe, run
 from gatepo.schema import TrainConfig
+from gatepo.world import World, join
 
 log = logging.getLogger(__name__)
 
 
-def work(settings: TrainConfig, folder: Path) -> None:
+def train_here(settings: TrainConfig, folder: Path) -> None:
     """Join the run's other processes, train, and say how it went."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch|vllm|deepspeed")  # not for users to mend
-    world = distributed.join()
+    world = join()
     folder = world.broadcast(folder)
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     try:
@@ -65,7 +65,7 @@ def _main() -> None:
         end_with_parent()
     with cli.errors_as_one_line(_tell_launcher if LAUNCHED in os.environ else cli.say):
         settings = yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))
-        work(config.from_plain(TrainConfig, settings), Path(sys.argv[2]))
+        train_here(config.from_plain(TrainConfig, settings), Path(sys.argv[2]))
 
 
 def _tell_launcher(line: str) -> None:

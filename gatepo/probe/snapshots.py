@@ -13,23 +13,23 @@ from torch.nn.functional import pad
 from gatepo import checkpoint
 from gatepo.errors import UserError
 from gatepo.objective.aggregation import Totals
-from gatepo.state import Flight
-from gatepo.types import Batch
+from gatepo.state import RolloutBatch
+from gatepo.types import TokenBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A checkpoint's rollout batch, of all ranks."""
+class Snapshot:
+    """A checkpoint's weights, and the rollout batch of all ranks that they were about to learn from."""
 
     path: Path
     update: int  # that the weights have seen
     iteration: int  # passes over this batch that the weights have seen
-    batch: Batch
+    tokens: TokenBatch
     anchor_NT: Tensor
     totals: Totals
 
 
-def stored_batches(run: Path) -> Iterator[Stored]:
+def snapshots(run: Path) -> Iterator[Snapshot]:
     """Every checkpoint of a run that holds a rollout batch, oldest first.
 
     Raises:
@@ -43,26 +43,26 @@ def stored_batches(run: Path) -> Iterator[Stored]:
         )
     for path in paths:
         states = [checkpoint.read_state(path, rank) for rank in range(checkpoint.ranks(path))]
-        flights = [state.flight for state in states if state.flight is not None]
-        assert len(flights) == len(states), "every checkpoint is written with a rollout batch in flight"
-        yield Stored(
+        batches = [state.rollout_batch for state in states if state.rollout_batch is not None]
+        assert len(batches) == len(states), "every checkpoint is written with a rollout batch"
+        yield Snapshot(
             path=path,
             update=states[0].update,
-            iteration=flights[0].iteration,
-            batch=_together([flight.batch for flight in flights]),
-            anchor_NT=_padded([_anchor(flight) for flight in flights]),
-            totals=flights[0].totals,
+            iteration=batches[0].iteration,
+            tokens=_together([rollout_batch.tokens for rollout_batch in batches]),
+            anchor_NT=_padded([_anchor(rollout_batch) for rollout_batch in batches]),
+            totals=batches[0].totals,
         )
 
 
-def _anchor(flight: Flight) -> Tensor:
-    assert flight.anchor_NT is not None
-    return flight.anchor_NT
+def _anchor(rollout_batch: RolloutBatch) -> Tensor:
+    assert rollout_batch.anchor_NT is not None
+    return rollout_batch.anchor_NT
 
 
-def _together(batches: list[Batch]) -> Batch:
-    parts = {f.name: [getattr(batch, f.name) for batch in batches] for f in fields(Batch)}
-    return Batch(**{name: _padded(tensors) for name, tensors in parts.items() if tensors[0] is not None})
+def _together(batches: list[TokenBatch]) -> TokenBatch:
+    parts = {f.name: [getattr(batch, f.name) for batch in batches] for f in fields(TokenBatch)}
+    return TokenBatch(**{name: _padded(tensors) for name, tensors in parts.items() if tensors[0] is not None})
 
 
 def _padded(tensors: list[Tensor]) -> Tensor:

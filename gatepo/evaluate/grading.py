@@ -10,28 +10,33 @@ import torch
 from tqdm import tqdm
 
 from gatepo import build
-from gatepo.evaluate.generations import Problem, check_same, open_to_append, problem_of, read, write
+from gatepo.evaluate.generations import FILE, Problem, check_same, finished_problems, problem_of, write
 from gatepo.evaluate.loop import sample_and_grade
 from gatepo.evaluate.subject import Subject
+from gatepo.json_lines import open_to_append
 from gatepo.memory import keep_freed_memory
 from gatepo.model import load_tokenizer
 from gatepo.types import Prompt
 
 
-def work(subject: Subject, out: Path) -> tuple[dict[str, list[Problem]], dict[str, float]]:
-    """Every set's problems, all finished, in order; and the completions, tokens and seconds that this call took."""
+def grade_missing(subject: Subject, out: Path) -> tuple[dict[str, list[Problem]], dict[str, float]]:
+    """Sample and grade what is not finished yet.
+
+    Returns: every set's problems in order; and the completions, tokens and seconds that this call took.
+    """
     if subject.threads is not None:
         torch.set_num_threads(subject.threads)
     keep_freed_memory()
     template = build.prompt_template(subject.data, subject.max_prompt_length, load_tokenizer(subject.model.path))
     sets = build.evaluation_prompts(subject.data, template, subject.limit)
     prompts = [prompt for asked in sets.values() for prompt in asked]
-    done = read(out)
+    done = finished_problems(out)
     check_same(done, prompts, out)
     missing = [prompt for prompt in prompts if (prompt.source, prompt.index) not in done]
     effort = {"completions": 0.0, "tokens": 0.0, "seconds": 0.0}
     if missing:
-        with open_to_append(out) as file, tqdm(total=len(prompts), initial=len(prompts) - len(missing)) as bar:
+        out.mkdir(parents=True, exist_ok=True)
+        with open_to_append(out / FILE) as file, tqdm(total=len(prompts), initial=len(prompts) - len(missing)) as bar:
             bar.unit = "problem"
             for problem, seconds in _graded(subject, missing):
                 write(file, problem)

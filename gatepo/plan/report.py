@@ -1,0 +1,145 @@
+"""The plan of a run as text."""
+
+from __future__ import annotations
+
+from gatepo.plan import resolve
+from gatepo.plan.cost import GIB, Layout, Workload, flops, least_seconds, memory, optimizer_bytes, seconds
+from gatepo.plan.hardware import HARDWARE
+from gatepo.plan.shape import ModelShape, model_shape
+from gatepo.rollout.base import RolloutOption
+from gatepo.schema import TrainConfig
+from gatepo.settings import name_of
+from gatepo.text_table import Rows, of_figures
+
+
+def report(settings: TrainConfig) -> str:
+    """The whole plan as text."""
+    shape = model_shape(settings.model.path)
+    work = resolve.workload(settings)
+    layout = resolve.layout(settings, shape, work)
+    epochs = resolve.epochs(settings, work.prompts_taken)
+    parts = [
+        model_line(settings.model.path, shape, settings),
+        of_figures(arithmetic(work, epochs)),
+        of_figures(memory_rows(shape, work, layout)),
+        *([host_line(shape, work, layout)] if layout.offload_optimizer else []),
+        *filter(None, [sampler_note(shape, work, layout, settings.rollout)]),
+        of_figures(flops_rows(shape, work, layout)),
+        of_figures(seconds_rows(shape, work, layout)),
+        NOTES.format(prompt=work.prompt_length, completion=work.completion_length),
+    ]
+    return "\n\n".join(parts)
+
+
+NOTES = """\
+Prompts of {prompt:,} and completions of {completion:,} tokens, all of which learn. Memory leaves out what
+allocator and libraries take; seconds are work over a device's peaks, without communication, rewards and weight
+sync. Formulas and sources: gatepo/plan/cost.py, gatepo/plan/hardware.py."""
+
+
+def model_line(path: str, shape: ModelShape, settings: TrainConfig) -> str:
+    """The model and how it is kept."""
+    return (
+        f"{path}: {shape.parameters:,} parameters, {shape.layers} layers of {shape.hidden:,}, "
+        f"vocabulary {shape.vocabulary:,}\n{settings.model.dtype}, engine {settings.engine.label}, "
+        f"rollout {name_of(settings.rollout)}"
+    )
+
+
+def arithmetic(work: Workload, epochs: dict[str, float | None]) -> Rows:
+    """What follows from the batch settings, for all devices and for one."""
+    G = work.num_generations
+    one = f"{work.accumulation} micro-batches of {work.micro_batch}"
+    return [
+        ("of one update", f"{work.devices} devices" if work.devices > 1 else "1 device", "each device (rank)"),
+        ("prompts = groups", f"{work.prompts:,}", f"{work.device_prompts:,}"),
+        (f"completions (groups of {G})", f"{work.completions:,}", f"{work.device_completions:,}"),
+        ("gradient accumulation", "", one),
+        ("of the run", "", ""),
+        ("updates", f"{work.updates:,}", ""),
+        (f"rollout batches (mu = {work.iterations})", f"{work.rollout_batches:,}", ""),
+        ("prompts taken", f"{work.prompts_taken:,}", ""),
+        ("completions sampled", f"{work.completions_sampled:,}", ""),
+        ("tokens sampled, at most", f"{work.tokens_sampled:,}", ""),
+        *((f"epochs of {name}", "unknown" if e is None else f"{e:.2f}", "") for name, e in epochs.items()),
+    ]
+
+
+def memory_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
+    """GiB of one device by part; what it needs is the larger sum."""
+    parts = [part for part in memory(shape, work, layout) if part.sampling or part.learning]
+    sums = sum(part.sampling for part in parts) / GIB, sum(part.learning for part in parts) / GIB
+    return [
+        ("GiB of one device", "sampling", "learning"),
+        *((part.name, gib(part.sampling), gib(part.learning)) for part in parts),
+        ("total", *map(figure, sums)),
+        *((f"of {h.name} ({h.memory:.0f} GiB)", *(fits(total / h.memory) for total in sums)) for h in HARDWARE),
+    ]
+
+
+def gib(count: float) -> str:
+    """Bytes in GiB, nothing for none."""
+    return figure(count / GIB) if count else ""
+
+
+def figure(value: float) -> str:
+    """Three digits, and never an exponent on large ones."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def fits(share: float) -> str:
+    """A share of a device's memory."""
+    return f"{share:.0%}" + (" does not fit" if share > 1 else "")
+
+
+def host_line(shape: ModelShape, work: Workload, layout: Layout) -> str:
+    """Where the optimizer states went."""
+    each = optimizer_bytes(shape, work, layout)
+    return (
+        f"Optimizer states lie in the memory of the hosts: {gib(each)} GiB a rank, {gib(each * work.devices)} in all."
+    )
+
+
+def sampler_note(shape: ModelShape, work: Workload, layout: Layout, rollout: RolloutOption) -> str | None:
+    """Let the sampler say what it must be given; None where it says nothing."""
+    need = sum(part.sampling for part in memory(shape, work, layout) if part.name.startswith("sampler")) / GIB
+    return rollout.memory_note(need, {hardware.name: hardware.memory for hardware in HARDWARE[:-1]})
+
+
+def flops_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
+    """Workload by part, of a rollout batch with its mu updates, and of the mean update."""
+    done, mu = flops(shape, work, layout, work.prompts), work.iterations
+    batch = {
+        "rollout: prefill": done.prefill,
+        "rollout: decode": done.decode,
+        "forward and backward: body": mu * done.body,
+        "forward and backward: head, fp32": mu * done.head,
+        "recompute": mu * done.recompute,
+    }
+    batch["total"] = total = sum(batch.values())
+    unit, name = next((u, n) for u, n in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1, "FLOP")) if total >= u)
+    return [
+        (f"{name}, all devices", f"rollout batch, {mu} updates", "mean update", "share"),
+        *((part, figure(x / unit), figure(x / mu / unit), f"{x / total:.1%}") for part, x in batch.items() if x),
+    ]
+
+
+def seconds_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
+    """Least times by part, for each device that is known."""
+    found = [seconds(shape, h, work, layout) for h in HARDWARE]
+    updates = [least_seconds(shape, h, work, layout) for h in HARDWARE]
+    rows = {
+        "rollout batch: prefill": [s.prefill for s in found],
+        "rollout batch: decode": [s.decode for s in found],
+        "update: body": [s.body for s in found],
+        "update: head, fp32": [s.head for s in found],
+        "update: recompute": [s.recompute for s in found],
+        "update: optimizer": [s.optimizer for s in found],
+        "mean update, at the least": updates,
+    }
+    many = f"{work.devices} x " if work.devices > 1 else ""
+    return [
+        ("seconds, at the least", *(f"{many}{h.name}" for h in HARDWARE)),
+        *((name, *(figure(x) for x in values)) for name, values in rows.items() if any(values)),
+        ("the whole run, hours", *(figure(work.updates * x / 3600) for x in updates)),
+    ]
