@@ -8,7 +8,7 @@ WITHOUT := torchvision torchaudio torchcodec
 ARGS ?= gate=arctan tau.pos=10
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-verl check fuzz bench bench-gpu clean
+.PHONY: help train test test-verl check house fuzz bench bench-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -16,14 +16,17 @@ help: ## list the targets
 train: $(VENV)/run ## train the embedded model (ARGS="gate=erf tau=t5 ..." for another run)
 	$(BIN)/python -m gatepo.train $(ARGS)
 
-test: $(VENV)/test check ## lint, types and tests
+test: $(VENV)/test check ## lint, types, the house and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-verl: $(VERL)/created ## the gates in verl, which needs an older transformers: in .venv-verl
 	$(VERL)/bin/python -m pytest tests/test_verl_gates.py
 
-check: $(VENV)/test ## lint and types only
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+check: $(VENV)/test ## lint, types and the house only
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python tests/house.py
+
+house: ## count how well the house is kept: sizes, imports, docstrings, names, defaults, words
+	$(PYTHON) tests/house.py
 
 fuzz: $(VENV)/test ## 100,000 generated answers through the verifier; half an hour
 	GATEPO_FUZZ=100000 $(BIN)/python -m pytest tests/test_verifier.py -k fuzz -s
