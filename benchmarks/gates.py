@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.rows import row
+from gatepo.formulas.gate import custom_gate
 from gatepo.objective import gates
-from gatepo.objective.custom import custom_gate
 from gatepo.objective.gates import Gate
 
 SLOPES = {  # as gates.py has them

@@ -13,25 +13,20 @@ import torch
 
 from gatepo import checkpoint
 from gatepo.controllers import Controller
-from gatepo.data.settings import Data
-from gatepo.data.stream import MixedStream
-from gatepo.data.template import PromptTemplate
+from gatepo.data.prompts import PromptStream, prompt_template
 from gatepo.engine.base import EngineOption, EngineParts, PolicyEngine, ReferencePolicy
 from gatepo.engine.reference import FrozenPolicy
-from gatepo.errors import UserError
 from gatepo.loop import Algorithm
-from gatepo.model import checkpoint_activations, context_length, load_model, load_tokenizer
+from gatepo.model import check_lengths, checkpoint_activations, load_model, load_tokenizer
 from gatepo.objective.aggregation import GeometricMean
-from gatepo.objective.gates import Gate
-from gatepo.objective.gates.usable import require_derivative, require_positive
+from gatepo.objective.gates.usable import require_positive, require_usable
 from gatepo.objective.kl import INITIAL
 from gatepo.objective.surrogate import Objective
 from gatepo.rewards.extra import as_option
 from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts
 from gatepo.rollout.sync import LENGTH, Sampler, WeightSync
 from gatepo.schema import Model, TrainConfig
-from gatepo.settings import options
-from gatepo.types import Prompt, Sampling
+from gatepo.types import Sampling
 from gatepo.world import World
 
 if TYPE_CHECKING:
@@ -61,19 +56,6 @@ def objective(config: TrainConfig) -> Objective:
     )
 
 
-def require_usable(gate: Gate, taus: tuple[float, ...]) -> None:
-    """Look at a gate that no test of this package knows: a formula looks at itself, a class from outside is looked at.
-
-    Raises:
-      UserError: what is wrong with it.
-    """
-    look = getattr(gate, "require_usable", None)
-    if look is not None:
-        look(taus)
-    elif type(gate) not in options("gate").values():
-        require_derivative(gate, taus)
-
-
 def algorithm(
     config: TrainConfig,
     objective: Objective,
@@ -84,7 +66,7 @@ def algorithm(
     """Make everything that one training run works with."""
     batch, sampling = config.batch, config.sampling
     context = sampling.max_prompt_length + sampling.max_completion_length
-    check_lengths(config.model, context)
+    check_lengths(config.model.path, context)
     body = dtype(config.model)
     shared = config.rollout.DECODES_WITH_MODULE and config.engine.shares_weights(body)
     # Before the trainer shards the model: the sampler may be that model itself.
@@ -179,7 +161,7 @@ def sampler(
       engine: what trained the run that wrote the checkpoint.
       path: the checkpoint; None for the model as it is.
     """
-    check_lengths(model, context)
+    check_lengths(model.path, context)
     module = None
     if path is not None:
         assert engine is not None
@@ -200,46 +182,6 @@ def device() -> torch.device:
 def dtype(model: Model) -> torch.dtype:
     """Give what the body computes in."""
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[model.dtype]
-
-
-class PromptStream:
-    """Training prompts by position: rows are read and tokenized when they are taken."""
-
-    def __init__(self, data: Data, template: PromptTemplate, seed: int) -> None:
-        self.template = template
-        self.rows = data.training_rows()
-        self._stream = MixedStream(self.rows, {name: source.weight for name, source in data.sources.items()}, seed)
-
-    def __call__(self, position: int, count: int) -> list[Prompt]:
-        rows = self._stream.take(position, count)
-        return [self.template(position + i, name, row) for i, (name, row) in enumerate(rows)]
-
-
-def prompt_template(data: Data, max_length: int, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
-    """Make the model's chat template with the data's system prompt."""
-    return PromptTemplate(tokenizer=tokenizer, system=data.system, max_length=max_length)
-
-
-def evaluation_prompts(data: Data, template: PromptTemplate, limit: int | None) -> dict[str, list[Prompt]]:
-    """Read every evaluation set, up to ``limit`` problems of each, as prompts in its file's order."""
-    return {
-        name: [template(i, name, row) for i, row in enumerate(found[:limit])]
-        for name, found in data.evaluation_rows().items()
-    }
-
-
-def check_lengths(model: Model, asked: int) -> None:
-    """Refuse prompts and completions that together are longer than the model's context.
-
-    Raises:
-      UserError: the context, and what was asked, in tokens.
-    """
-    context = context_length(model.path)
-    if context is not None and asked > context:
-        raise UserError(
-            f"sampling.max_prompt_length + sampling.max_completion_length must be at most the model's "
-            f"context of {context} tokens, got {asked}; lower one of them"
-        )
 
 
 def _reference(config: TrainConfig, micro: int) -> ReferencePolicy | None:

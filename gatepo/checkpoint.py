@@ -31,7 +31,7 @@ def found(run: Path) -> list[Path]:
 
 
 def say_how_to_resume(run: Path) -> None:
-    """Tell the user of an interrupted run, if it can go on, how."""
+    """Print how an interrupted run goes on, if it can."""
     if found(run) and not (run / "summary.json").exists():
         print(f"gatepo: go on with: python -m gatepo.train resume={run}", file=sys.stderr, flush=True)
 

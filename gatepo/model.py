@@ -75,6 +75,20 @@ def context_length(path: str) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
+def check_lengths(path: str, asked: int) -> None:
+    """Refuse prompts and completions that together are longer than the context of the model at ``path``.
+
+    Raises:
+      UserError: the context, and what was asked, in tokens.
+    """
+    context = context_length(path)
+    if context is not None and asked > context:
+        raise UserError(
+            f"sampling.max_prompt_length + sampling.max_completion_length must be at most the model's "
+            f"context of {context} tokens, got {asked}; lower one of them"
+        )
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Compute the body in ``dtype`` while the weights stay fp32; a no-op for fp32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

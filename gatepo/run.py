@@ -1,4 +1,4 @@
-"""One training run from a validated config to a folder that tells everything about it."""
+"""One training run from a validated config to a folder that holds everything about it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ import yaml
 
 from gatepo import build, checkpoint
 from gatepo.config import plain
+from gatepo.data.prompts import evaluation_prompts, prompt_template
 from gatepo.errors import UserError
 from gatepo.evaluate.loop import Evaluator
+from gatepo.formulas.properties import broken_properties
 from gatepo.loop import Algorithm, Hook, train
 from gatepo.memory import keep_freed_memory
 from gatepo.model import load_model, load_tokenizer
-from gatepo.objective.properties import broken_properties
 from gatepo.plan import resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
@@ -65,10 +66,10 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model.path)
     model = load_model(config.model.path, build.device(), config.model.attention)
     algorithm = build.algorithm(config, chosen, model, tokenizer, world)
-    template = build.prompt_template(config.data, config.sampling.max_prompt_length, tokenizer)
+    template = prompt_template(config.data, config.sampling.max_prompt_length, tokenizer)
     sampling = replace(algorithm.sampling, num_generations=1, temperature=config.evaluate.temperature)
     evaluate = Evaluator(
-        sets=build.evaluation_prompts(config.data, template, config.evaluate.limit),
+        sets=evaluation_prompts(config.data, template, config.evaluate.limit),
         sampling=sampling,
         reward=algorithm.reward,
         rollout=algorithm.rollout,

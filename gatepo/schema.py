@@ -1,4 +1,4 @@
-"""What each command can be told: one class for each command, one for each part of it that is no group of options.
+"""What can be set for each command: one class for each command, one for each part of it that is no group of options.
 
 Options have classes of their own, in the rooms of their groups; :data:`HOMES` names their modules.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gatepo.tracking.base import TrackerOption
 
 HOMES = (
-    *("objective.gates", "formulas.option", "objective.tau", "controllers", "objective.ratio", "objective.aggregation"),
+    *("objective.gates", "formulas.gate", "objective.tau", "controllers", "objective.ratio", "objective.aggregation"),
     *(
         "objective.advantage",
         "objective.correction",
@@ -97,10 +97,7 @@ class BatchSettings:
         default=None,
     )
     max_rounds: int = setting(
-        "Rounds of sampling until every group's rewards differ (dynamic sampling); 1 takes what comes.",
-        default=1,
-        rule=at_least(1),
-        remedy="{default} takes what comes",
+        "Rounds of sampling until every group's rewards differ; 1 takes what comes.", default=1, rule=at_least(1)
     )
     max_deviation: float | None = setting(
         "A rollout batch gets no further iteration beyond this mean |r - 1| (ESPO); null: no bound.",
@@ -115,17 +112,12 @@ class SamplingSettings:
     """How completions are drawn for training."""
 
     temperature: float = setting(
-        "The sampler's temperature. The paper does not state it for training.",
-        default=1.0,
-        rule=POSITIVE,
-        remedy="{default} is the default; greedy samples form no group",
+        "The sampler's temperature, which the paper does not state.", default=1.0, rule=POSITIVE
     )
     max_prompt_length: int = setting("Longer prompts lose their beginning, tokens.", default=128, rule=at_least(1))
     max_completion_length: int = setting("Completions end here, tokens.", default=64, rule=at_least(1))
     overlong: str = setting(
-        "Completions that hit the limit are learned from (keep) or left out of the loss (filter).",
-        default="keep",
-        rule=one_of("keep", "filter"),
+        "Completions that hit the limit stay in the loss or not.", default="keep", rule=one_of("keep", "filter")
     )
 
 
@@ -133,28 +125,16 @@ class SamplingSettings:
 class EvaluateSettings:
     """How a run evaluates itself."""
 
-    every: int = setting(
-        "Updates between evaluations during training; 0: only before and after.",
-        default=0,
-        rule=at_least(0),
-        remedy="{default} evaluates before and after only",
-    )
+    every: int = setting("Updates between evaluations; 0: only before and after.", default=0, rule=at_least(0))
     temperature: float = setting("The sampler's temperature (section 5.1).", default=0.7, rule=POSITIVE, remedy=PAPER)
-    limit: int | None = setting(
-        "Problems taken from the start of each set; null: all.", default=None, rule=COUNT_OR_NULL
-    )
+    limit: int | None = setting("Problems of each set, from its start; null: all.", default=None, rule=COUNT_OR_NULL)
 
 
 @section("checkpoint")
 class CheckpointSettings:
     """From what an interrupted run goes on."""
 
-    every: int = setting(
-        "Updates between checkpoints, from which a run can go on (resume=FOLDER); 0: none.",
-        default=0,
-        rule=at_least(0),
-        remedy="{default} writes none",
-    )
+    every: int = setting("Updates between checkpoints (resume=FOLDER); 0: none.", default=0, rule=at_least(0))
     keep: int | None = setting(
         "Newest checkpoints that stay; null: all.", default=1, rule=COUNT_OR_NULL, remedy="null keeps all"
     )
@@ -246,21 +226,13 @@ class EvaluationConfig:
         "The folder of a run or of one of its checkpoints, whose prompt, lengths and precision are taken; null: model.",
         default=None,
     )
-    against: str | None = setting(
-        "The folder of a finished evaluation to compare with, problem by problem.", default=None
-    )
-    beside: list[str] = setting(
-        "Folders of finished evaluations to show in the table of benchmarks.", default_factory=list
-    )
+    against: str | None = setting("A finished evaluation's folder to compare with, problem by problem.", default=None)
+    beside: list[str] = setting("Finished evaluations' folders to show as benchmarks.", default_factory=list)
     out: str | None = setting(
-        "The folder for evaluation.json and generations.jsonl; null: evaluation/ in the run, or "
-        "outputs/evaluation/MODEL.",
-        default=None,
+        "The folder of the results; null: evaluation/ in the run, or outputs/evaluation/MODEL.", default=None
     )
     samples: int = setting("K, completions per problem.", default=1, rule=at_least(1))
-    limit: int | None = setting(
-        "Problems taken from the start of each set; null: all.", default=None, rule=COUNT_OR_NULL
-    )
+    limit: int | None = setting("Problems of each set, from its start; null: all.", default=None, rule=COUNT_OR_NULL)
     seed: int = setting("Every sample follows from it.", default=0, rule=_SEED)
     threads: int | None = setting("CPU threads; null: torch's choice.", default=None, rule=COUNT_OR_NULL)
     columns: dict[str, list[str]] = setting(

@@ -43,8 +43,8 @@ class Graded:
     verdict: Verdict
 
 
-def read(path: Path) -> list[Line]:
-    """The lines of a file.
+def answers_in(path: Path) -> list[Line]:
+    """Read the lines of a file.
 
     Raises:
       UserError: the file cannot be read, or names the line that is malformed.
@@ -90,7 +90,7 @@ def main() -> None:
         for name, value in (("--deadline", options.deadline), ("--workers", options.workers)):
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"{name} must be a number > 0, got {value}; leave it out")
-        lines = read(options.file)
+        lines = answers_in(options.file)
         out = options.out or options.file.with_suffix(".verdicts.jsonl")
         if not out.parent.is_dir() or out.is_dir() or out.resolve() == options.file.resolve():
             raise UserError(f"--out must be a new file in a folder that is there, got {out}; leave it out")
@@ -131,17 +131,19 @@ def _line(path: Path, number: int, text: str) -> Line:
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{where} must be JSON, got {text.strip()[:60]!r} ({error}); mend the line") from error
+        raise UserError(f"{where} must be JSON, got {text.strip()[:60]!r} ({error}); correct the line") from error
     fields = [name for name in ANSWERS if isinstance(row, dict) and name in row]
     if len(fields) != 1 or not isinstance(row.get("gold"), str | int | float):
         got = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        raise UserError(f"{where} must have gold and one of prediction or output, got {got}; mend the line")
+        raise UserError(f"{where} must have gold and one of prediction or output, got {got}; correct the line")
     response = row[fields[0]]
     if not isinstance(response, str | int | float):
-        raise UserError(f"{where} must have a text as its {fields[0]}, got {json.dumps(response)[:60]}; mend the line")
+        raise UserError(
+            f"{where} must have a text as its {fields[0]}, got {json.dumps(response)[:60]}; correct the line"
+        )
     marks = [row[name] for name in MARKS if name in row]
     if any(not isinstance(mark, bool) for mark in marks):
-        raise UserError(f"{where} must have true or false as its mark, got {json.dumps(marks)}; mend the line")
+        raise UserError(f"{where} must have true or false as its mark, got {json.dumps(marks)}; correct the line")
     if len(set(marks)) > 1:
         raise UserError(f"{where} must have expected and correct agree, got {json.dumps(marks)}; take one out")
     return Line(number=number, gold=str(row["gold"]), response=str(response), mark=marks[0] if marks else None)

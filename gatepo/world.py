@@ -1,4 +1,4 @@
-"""The processes of one run: who they are, what they tell each other, and how the death of one ends the others.
+"""The processes of one run: who they are, what they send each other, and how the death of one ends the others.
 
 One process per device. Whoever starts them (``devices=N``, torchrun, SLURM) describes each one's place in its
 environment; :func:`join` reads that and connects. Sums and gathered objects go over gloo, gradients over whatever fits
@@ -130,7 +130,7 @@ def _backend() -> str:
 
 @dataclass(slots=True)
 class Watch:
-    """Tells within ``patience`` seconds when another rank has died, and ends this process then.
+    """A watch notices within ``patience`` seconds that another rank has died, and ends this process then.
 
     A collective notices a broken connection, but neither says whose it was nor notices a host that fell silent. So
     each rank counts upwards in the run's key-value store, and looks at the counts of the others.

@@ -19,7 +19,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
-WING = ("gatepo/schema.py", "gatepo/validation.py", "gatepo/config.py", "gatepo/build.py")
+WING = ("gatepo/schema.py", "gatepo/settings.py", "gatepo/rules.py", "gatepo/config.py", "gatepo/build.py")
 WING_LINES = 1_050
 FILE_LINES = 400
 FUNCTION_LINES = 60
@@ -27,17 +27,19 @@ WORDS = ("mend", "mends", "tell", "tells", "told", "hear", "hears", "till")  # a
 WORDS_AS_DATA = {("gatepo/rewards/units.py", "till")}  # a word that a model's answer may contain
 # Lowest first. A name stands for a module, or for a package and all in it unless a longer name says otherwise.
 LAYERS = (
-    ("errors", "settings", "schema", "processes", "slurm", "stopwatch", "memory"),
-    ("objective", "formulas", "logprobs"),
+    ("errors", "settings", "stopwatch", "memory", "json_lines", "text_table", "launch.environment", "launch.slurm"),
+    ("objective", "logprobs"),
+    ("formulas",),
     ("types",),
     (
-        *("rewards", "data", "tiny", "model", "world", "distributed", "engine", "rollout", "tracking", "evaluate.loop"),
-        *("state", "checkpoint", "metrics", "steering", "outside", "integrations"),
+        *("rewards", "data", "tiny", "model", "world", "engine", "rollout", "tracking", "evaluate.loop", "targets"),
+        *("state", "checkpoint", "metrics", "controllers", "integrations"),
     ),
     ("loop",),
-    ("build", "validation", "config", "cli"),
+    ("schema", "rules", "config", "presets", "build"),
+    ("overrides", "reference", "cli"),
     ("run", "evaluate", "probe", "plan", "gates", "report", "verify"),
-    ("train", "launch", "worker", "gatepo"),
+    ("train", "launch", "__main__", "gatepo"),
 )
 ROOMS = {"rollout": "gatepo/rollout/", "engine": "gatepo/engine/", "tracker": "gatepo/tracking/"}  # group: its code
 Defaults = dict[str, float | str | None]
@@ -96,12 +98,11 @@ def configuration(sources: list[Source]) -> list[Count]:
     others = [(s, node) for s in sources if s.path not in WING for node in s.nodes(ast.ClassDef)]
     fields = {f"{s.path}:{field.lineno}": length(field) for s, node in others for field in settings(node)}
     inside, elsewhere = sum(files.values()), sum(fields.values())
-    offenders = [f"{place}: {lines} lines" for place, lines in (files | fields).items()]
+    offenders = [f"{place}: {lines} lines" for place, lines in files.items()]
     return [
         each("configuration files listed and absent", [f"{path}:1" for path in WING if f"{path}:1" not in files]),
-        Count("lines of the configuration files", inside, None),
+        Count("lines of the configuration files", inside, WING_LINES, offenders),
         Count("lines that declare settings elsewhere", elsewhere, None),
-        Count("lines of configuration, both", inside + elsewhere, WING_LINES, offenders),
     ]
 
 

@@ -83,7 +83,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
     code = (
         "import sys, importlib, pkgutil, gatepo\n"
         "for m in pkgutil.walk_packages(gatepo.__path__, 'gatepo.'):\n"
-        # judge is what the workers of rewards/worker.py import, in processes of their own
+        # judge is what the workers of rewards/sandbox.py import, in processes of their own
         "    if not m.name.endswith(('__main__', 'rewards.judge', 'integrations.trl', 'integrations.verl')):\n"
         "        importlib.import_module(m.name)\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
@@ -102,6 +102,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
         ("logprobs.py", set()),
         ("types.py", {"gatepo.objective"}),
         ("settings.py", {"gatepo.errors"}),
+        ("formulas", {"gatepo.formulas", "gatepo.objective", "gatepo.errors", "gatepo.settings"}),
         ("targets.py", {"gatepo.errors"}),
         ("config.py", {"gatepo.errors", "gatepo.rules", "gatepo.schema", "gatepo.settings", "gatepo.targets"}),
         (
@@ -115,12 +116,16 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
         ("rewards/tags.py", set()),
         ("rewards/numbers.py", set()),
         ("rewards/units.py", set()),
-        ("rewards/notation.py", {"gatepo.rewards.numbers", "gatepo.rewards.units"}),
+        ("rewards/spelling.py", {"gatepo.rewards.numbers", "gatepo.rewards.units"}),
+        ("rewards/equality.py", {"gatepo.rewards.numbers", "gatepo.rewards.units", "gatepo.rewards.spelling"}),
         ("rewards/extraction.py", {"gatepo.rewards.tags"}),
-        ("rewards/judge.py", {"gatepo.rewards.notation", "gatepo.rewards.numbers"}),
-        ("rewards/worker.py", {"gatepo.rewards.judge"}),
-        ("rewards/pool.py", {"gatepo.rewards.worker"}),
-        ("rewards/verifier.py", {"gatepo.rewards.notation", "gatepo.rewards.pool", "gatepo.rewards.worker"}),
+        ("rewards/judge.py", {"gatepo.rewards.equality", "gatepo.rewards.numbers"}),
+        ("rewards/sandbox.py", {"gatepo.rewards.judge"}),
+        ("rewards/pool.py", {"gatepo.rewards.sandbox"}),
+        (
+            "rewards/verifier.py",
+            {"gatepo.rewards.equality", "gatepo.rewards.spelling", "gatepo.rewards.pool", "gatepo.rewards.sandbox"},
+        ),
         ("tracking", {"gatepo.tracking", "gatepo.settings"}),
         ("report", {"gatepo.report", "gatepo.errors", "gatepo.cli"}),
         ("integrations", {"gatepo.integrations.gates_and_taus", "gatepo.objective", "gatepo.errors"}),

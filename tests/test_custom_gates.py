@@ -16,14 +16,13 @@ from torch import Tensor
 
 from gatepo import overrides
 from gatepo.errors import UserError
-from gatepo.formulas.option import FormulaGate
+from gatepo.formulas import exact
+from gatepo.formulas.expression import FUNCTIONS, TAU, ExpressionError, X, parse, text_of
+from gatepo.formulas.gate import TAUS, FormulaGate, custom_gate, first_half
+from gatepo.formulas.integral import IntegratedValue
+from gatepo.formulas.lower import lower
+from gatepo.formulas.solver import ask
 from gatepo.objective import gates
-from gatepo.objective.custom import TAUS, CustomGate, custom_gate, first_half
-from gatepo.objective.integral import IntegratedValue
-from gatepo.objective.symbolic import exact
-from gatepo.objective.symbolic.expression import FUNCTIONS, TAU, ExpressionError, X, parse, text_of
-from gatepo.objective.symbolic.lower import lower
-from gatepo.objective.symbolic.worker import ask
 
 POSITIVE = torch.tensor(True)
 BUILT_IN = {
@@ -186,7 +185,7 @@ def test_nested_exponentials_end() -> None:
 def test_a_custom_gate_is_its_text() -> None:
     gate = custom_gate(slope=BUILT_IN["erf"])
     again = pickle.loads(pickle.dumps(gate))
-    assert again == gate == CustomGate(given="slope", text=BUILT_IN["erf"])
+    assert again == gate == FormulaGate(slope_text=BUILT_IN["erf"])
     assert hash(again) == hash(gate)
     assert gate != custom_gate(slope=BUILT_IN["arctan"])
     assert torch.equal(again.slope(f64(1.1), f64(10.0), POSITIVE), gate.slope(f64(1.1), f64(10.0), POSITIVE))
@@ -214,7 +213,7 @@ def test_a_custom_gate_is_its_text() -> None:
         ("slope=9**9**9**9", "gate.slope must have exponents up to 100, got (9)**(387420489)"),
         ("slope=(9**99)**99", "gate.slope must have numbers up to 1e+30, got 9 ** 99"),
         ("slope=1e999*x", "gate.slope must have numbers up to 1e+30, got inf"),
-        ("slope=x/0", "gate.slope must be finite and real on [0, 20], got infinity from 'x/0'; mend it"),
+        ("slope=x/0", "gate.slope must be finite and real on [0, 20], got infinity from 'x/0'; correct it"),
         ("slope=sqrt(-1)*x", "gate.slope must be finite and real on [0, 20], got an imaginary number from"),
         ("slope=" + "+".join(["x"] * 600), "gate.slope must have at most 1000 characters, got 1199"),
         ("slope=tau*exp(-(x-1)**2)", "gate.slope must be 1 at its peak, x = 1, got tau; divide by it"),
@@ -225,7 +224,7 @@ def test_a_custom_gate_is_its_text() -> None:
         ("slope=sqrt(2-x)", "gate.slope must be finite and real on [0, 20], got an imaginary number at x = 2.001"),
         ("slope=x**(0/0)", "gate.slope must be finite and real on [0, 20], got 'x**(0/0)' (Invalid NaN comparison)"),
         ("slope=where(sqrt(-1)*x < 1, 1, 1)", "gate.slope must be finite and real on [0, 20], got 'where(sqrt(-1)*x"),
-        ("slope=max(x, sqrt(-1))", "gate.slope must give max real numbers, got x, I; mend the call"),
+        ("slope=max(x, sqrt(-1))", "gate.slope must give max real numbers, got x, I; correct the call"),
         (
             "slope=1+(x-1)/(tau-5)",
             "gate.slope must be finite and real up to the ratio e^20, got none at x = 2.1e-09, tau",
@@ -257,10 +256,10 @@ def test_sympy_is_given_up_on_after_its_deadline() -> None:
 
 def test_sympy_is_imported_only_for_formulas() -> None:
     code = (
-        "import sys, gatepo.objective.custom, gatepo.objective.properties, gatepo.objective.gates as g\n"
-        "gatepo.objective.properties.broken_properties(g.get('erf'), 10, 12)\n"
+        "import sys, gatepo.formulas.gate, gatepo.formulas.properties, gatepo.objective.gates as g\n"
+        "gatepo.formulas.properties.broken_properties(g.get('erf'), 10, 12)\n"
         "before = 'sympy' in sys.modules\n"
-        "gatepo.objective.custom.custom_gate(slope='1')\n"
+        "gatepo.formulas.gate.custom_gate(slope='1')\n"
         "print(before, 'sympy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=False)
@@ -272,7 +271,7 @@ def test_sympy_is_imported_only_for_formulas() -> None:
     }
     # rewards/judge.py is what the processes that check answers import
     assert {Path(name).parent.as_posix() for name in importers} == {"objective/symbolic", "rewards"}
-    assert {name for name in importers if name.startswith("rewards")} <= {"rewards/judge.py", "rewards/notation.py"}
+    assert {name for name in importers if name.startswith("rewards")} <= {"rewards/judge.py", "rewards/spelling.py"}
 
 
 def test_hydra_gets_the_quotes_that_the_shell_took() -> None:

@@ -12,15 +12,15 @@ from test_gates import SMOOTH, TAUS, f64, random_ratios
 from torch import Tensor
 
 from gatepo.errors import UserError
-from gatepo.formulas.option import FormulaGate
+from gatepo.formulas.expression import parse
+from gatepo.formulas.gate import FormulaGate
+from gatepo.formulas.lower import lower
+from gatepo.formulas.proofs import properties
+from gatepo.formulas.properties import broken_properties, examine
 from gatepo.gates.report import report
 from gatepo.gates.rows import chosen, of_figure, rows
 from gatepo.objective import gates
 from gatepo.objective.gates import Formulated, Gate
-from gatepo.objective.properties import broken_properties, examine
-from gatepo.objective.symbolic.expression import parse
-from gatepo.objective.symbolic.lower import lower
-from gatepo.objective.symbolic.proofs import properties
 from gatepo.schema import GatesConfig
 
 lowered = cache(lambda text: lower(parse(text)))

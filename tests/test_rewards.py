@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from gatepo.errors import UserError
+from gatepo.rewards.equality import settle as settle_notation
 from gatepo.rewards.extra import ExtraReward
 from gatepo.rewards.extraction import EXTRACTIONS, final_answer
-from gatepo.rewards.notation import settle as settle_notation
 from gatepo.rewards.numbers import exact, settle
 from gatepo.rewards.reward import AnswerAndFormat, AnswerAndFormatReward
 from gatepo.rewards.tags import TAGS, answer_text, format_reward, strict_format_reward

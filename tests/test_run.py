@@ -300,7 +300,7 @@ def test_the_wheel_carries_its_config_and_works_from_any_folder(tmp_path: Path) 
         text=True,
         check=False,
     )
-    assert "sweep: gates, temperature" in listed.stdout
+    assert "gates, temperature" in listed.stdout
 
 
 def test_the_ratio_can_divide_by_the_samplers_log_probabilities(tmp_path: Path) -> None:

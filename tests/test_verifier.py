@@ -18,9 +18,9 @@ from conftest import REPO
 
 from gatepo.errors import UserError
 from gatepo.rewards.pool import Pool, default_workers
+from gatepo.rewards.sandbox import KILLED, Limits
 from gatepo.rewards.verifier import Reason, Verifier
-from gatepo.rewards.worker import KILLED, Limits
-from gatepo.verify import grade, read
+from gatepo.verify import answers_in, grade
 from gatepo.verify import main as verify_answers
 
 EASY = ("\\frac{\\sqrt{2}}{2}", "1/\\sqrt{2}")  # needs algebra, and is equal
@@ -49,7 +49,7 @@ def hurried() -> Iterator[Verifier]:
 def test_published_marks_are_met_but_for_the_ones_that_the_docs_list(
     verify: Verifier, real_data: Path, name: str, total: int, least: int
 ) -> None:
-    graded = grade(read(real_data / "answers" / f"{name}.jsonl"), verify, "auto")
+    graded = grade(answers_in(real_data / "answers" / f"{name}.jsonl"), verify, "auto")
     differ = {g.line.number: g.verdict.equal for g in graded if g.verdict.equal != g.line.mark}
     assert len(graded) == total
     assert len(graded) - len(differ) >= least
@@ -299,7 +299,7 @@ def test_a_late_answer_costs_its_neighbours_nothing(hurried: Verifier) -> None:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
 def test_a_worker_that_takes_too_much_memory_is_replaced(verify: Verifier) -> None:
     assert verify(*EASY).equal is True
-    space = int(Path(f"/proc/{verify._pool._keeper.process.pid}/statm").read_text().split()[0])  # type: ignore[union-attr]
+    space = int(Path(f"/proc/{verify._pool._supervisor.process.pid}/statm").read_text().split()[0])  # type: ignore[union-attr]
     pool = Pool(1, Limits(memory_bytes=space * os.sysconf("SC_PAGE_SIZE") + (10 << 20), deadline=20.0))
     try:
         assert pool.ask([EASY, ("x", HUNGRY), EASY]) == ["equal", KILLED, "equal"]
@@ -308,7 +308,7 @@ def test_a_worker_that_takes_too_much_memory_is_replaced(verify: Verifier) -> No
 
 
 def test_cpu_time_ends_a_worker_that_nobody_ends() -> None:
-    code = "from gatepo.rewards.worker import _allow_cpu_seconds as allow\nallow(1)\nwhile True: pass"
+    code = "from gatepo.rewards.sandbox import _allow_cpu_seconds as allow\nallow(1)\nwhile True: pass"
     started = time.monotonic()
     assert run_python(code).returncode == -signal.SIGXCPU
     assert time.monotonic() - started < 60
@@ -367,8 +367,8 @@ import os, sys, threading, time
 from gatepo.rewards.verifier import Verifier
 verify = Verifier(deadline=600.0, workers=2)
 verify("\\\\sqrt{8}", "2\\\\sqrt{2}")
-print(verify._pool._keeper.process.pid, flush=True)
-if os.fork() == 0:  # it holds its parent's end of the keeper's pipe: no end of file tells that the parent is gone
+print(verify._pool._supervisor.process.pid, flush=True)
+if os.fork() == 0:  # it holds its parent's end of the supervisor's pipe: no end of file tells that the parent is gone
     os.close(1)
     time.sleep(15)
     os._exit(0)
@@ -459,18 +459,18 @@ import os, sys, threading, time
 from gatepo.rewards.verifier import Verifier
 verify = Verifier(deadline=3.0, workers=1)
 assert verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal
-keeper = verify._pool._keeper.process.pid
+keeper = verify._pool._supervisor.process.pid
 busy = threading.Thread(target=verify, args=("7", "\\\\sum_{n=1}^{10^9} \\\\frac{1}{n}"))
 busy.start()
 time.sleep(0.5)
 child = os.fork()
 if child == 0:
-    right = verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._keeper.process.pid != keeper
+    right = verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._supervisor.process.pid != keeper
     verify.close()
     os._exit(0 if right else 1)
 busy.join()
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._keeper.process.pid == keeper
+assert verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._supervisor.process.pid == keeper
 verify.close()
 """
 
@@ -582,7 +582,7 @@ def test_fuzzed_answers_never_crash_hang_or_leak() -> None:
     counts: dict[str, int] = {}
     try:
         assert verifier(*EASY).equal
-        keeper = verifier._pool._keeper.process.pid  # type: ignore[union-attr]
+        keeper = verifier._pool._supervisor.process.pid  # type: ignore[union-attr]
         ours, keepers, biggest = resident("self"), resident(keeper), 0.0
         for _ in range(0, FUZZED, 200):
             pairs = [*((rng.choice(golds), answer(rng)) for _ in range(199)), EASY]
@@ -594,7 +594,7 @@ def test_fuzzed_answers_never_crash_hang_or_leak() -> None:
                 counts[verdict.reason.value] = counts.get(verdict.reason.value, 0) + 1
             biggest = max([biggest, *map(resident, children(keeper))])
         print(counts, f"grown by {resident('self') - ours:.1f} and {resident(keeper) - keepers:.1f} MiB; {biggest:.0f}")
-        assert verifier._pool._keeper.process.pid == keeper  # type: ignore[union-attr]
+        assert verifier._pool._supervisor.process.pid == keeper  # type: ignore[union-attr]
         assert resident("self") - ours < 64
         assert resident(keeper) - keepers < 16
         assert biggest < 768
@@ -651,7 +651,7 @@ def test_a_malformed_line_is_one_line_with_its_place(tmp_path: Path, text: str |
     if text is not None:
         file.write_text(text)
     with pytest.raises(UserError) as caught:
-        read(file)
+        answers_in(file)
     assert str(caught.value).startswith(message.format(file=file))
     assert "\n" not in str(caught.value)
 

@@ -327,7 +327,7 @@ def _first_fields(head: bytes, wanted: frozenset[str]) -> dict[str, Any] | None:
             if end is None:  # the value may go on behind the head
                 return None
             found[field[1]], position = value, end.end()
-    except ValueError:  # cut off in a character or in a value, or malformed: the whole line tells which
+    except ValueError:  # cut off in a character or in a value, or malformed: the whole line shows which
         return None
     return found
 
@@ -337,7 +337,7 @@ def _load(name: str, source: Source) -> Any:
 
     try:
         return load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
-    except Exception as error:  # whatever the hub client raises, offline or not: the user is told which set and why
+    except Exception as error:  # whatever the hub client raises, offline or not: the line says which set and why
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"data source {name}: cannot load {source.hub} from the hub ({type(error).__name__}: {reason}); "

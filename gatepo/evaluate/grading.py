@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from gatepo import build
+from gatepo.data.prompts import evaluation_prompts, prompt_template
 from gatepo.evaluate.generations import FILE, Problem, check_same, finished_problems, problem_of, write
 from gatepo.evaluate.loop import sample_and_grade
 from gatepo.evaluate.subject import Subject
@@ -27,8 +28,8 @@ def grade_missing(subject: Subject, out: Path) -> tuple[dict[str, list[Problem]]
     if subject.threads is not None:
         torch.set_num_threads(subject.threads)
     keep_freed_memory()
-    template = build.prompt_template(subject.data, subject.max_prompt_length, load_tokenizer(subject.model.path))
-    sets = build.evaluation_prompts(subject.data, template, subject.limit)
+    template = prompt_template(subject.data, subject.max_prompt_length, load_tokenizer(subject.model.path))
+    sets = evaluation_prompts(subject.data, template, subject.limit)
     prompts = [prompt for asked in sets.values() for prompt in asked]
     done = finished_problems(out)
     check_same(done, prompts, out)

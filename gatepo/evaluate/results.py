@@ -12,7 +12,7 @@ from typing import Any
 
 from gatepo.evaluate.generations import Problem, Sample
 from gatepo.evaluate.statistics import Estimate, clustered, mean_difference, paired_p_value, pass_at
-from gatepo.rewards.notation import settle
+from gatepo.rewards.equality import settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

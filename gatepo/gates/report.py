@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from gatepo.formulas.properties import IN_TRAINING
 from gatepo.gates.rows import Row
-from gatepo.objective.properties import IN_TRAINING
 from gatepo.text_table import Rows, of_texts
 
 NOTES = """\
 f(1) is a constant that acts on nothing; half-width: how far above r = 1 the slope falls to 1/2. The paper's properties:
 (i) f' is continuous, (ii) its maximum is 1, at r = 1, (iii) it decreases away from 1, (iv) r f'(r) -> 0.
 Proven: by sympy, for every tau > 0. Checked: in float64 at tau = {tau:g}, on 34,000 ratios up to 1e12, to the bounds
-that gatepo/objective/properties.py states. Not strict: f' is level somewhere."""
+that gatepo/formulas/properties.py states. Not strict: f' is level somewhere."""
 
 
 def report(found: list[Row], tau: float) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from gatepo import build
 from gatepo.errors import UserError
+from gatepo.formulas.properties import Examination, examine
 from gatepo.objective import gates
 from gatepo.objective.gates import Formula, Formulated, Gate
-from gatepo.objective.properties import Examination, examine
+from gatepo.objective.gates.usable import require_usable
 from gatepo.schema import GatesConfig
 from gatepo.settings import name_of
 
@@ -43,7 +43,7 @@ def chosen(settings: GatesConfig) -> dict[str, Gate]:
         raise UserError(f"gates must be among {known}, got {', '.join(unknown)}; e.g. gates=[clip,erf]")
     shown = {name: gates.get(name) for name in wanted}
     name, own = name_of(settings.gate), settings.gate
-    build.require_usable(own, (settings.at,))
+    require_usable(own, (settings.at,))
     if name in wanted or name not in gates.names() or own != gates.get(name):
         shown[name] = own
     return shown
@@ -78,7 +78,7 @@ def _formula(gate: Gate, positive: bool) -> Formula | None:
 
 def _proofs(formulas: Sequence[Formula | None]) -> list[dict[str, Any] | None]:
     """sympy's answers, each formula asked once; None for a gate without one, or where sympy gave up."""
-    from gatepo.objective.symbolic.worker import ask
+    from gatepo.formulas.solver import ask
 
     slopes = list(dict.fromkeys(formula.slope for formula in formulas if formula is not None))
     answers = dict(zip(slopes, ask(*(("properties", slope) for slope in slopes)), strict=True))

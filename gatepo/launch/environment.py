@@ -1,4 +1,4 @@
-"""What the processes of a run are told by those that start them."""
+"""What those that start the processes of a run say to them, in their environment."""
 
 from __future__ import annotations
 

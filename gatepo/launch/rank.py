@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 def train_here(settings: TrainConfig, folder: Path) -> None:
     """Join the run's other processes, train, and say how it went."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch|vllm|deepspeed")  # not for users to mend
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch|vllm|deepspeed")  # no user can help them
     world = join()
     folder = world.broadcast(folder)
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

@@ -46,6 +46,7 @@ class _Linear:
         return self.mean(value_NT * weight_NT, mask_NT, totals)
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        """See :class:`Aggregation`."""
         raise NotImplementedError
 
 
@@ -54,6 +55,7 @@ class SequenceMean(_Linear):
     """1/N sum_i 1/|o_i| sum_t term_it (eq. 1, 2), with N the completions of the whole update."""
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        """See :class:`Aggregation`."""
         length_N = mask_NT.sum(dim=1).clamp(min=1)
         return ((term_NT * mask_NT).sum(dim=1) / length_N).sum() / totals.completions
 
@@ -63,6 +65,7 @@ class TokenMean(_Linear):
     """1/sum_i |o_i| sum_i sum_t term_it: every token of the update counts the same (DAPO, arXiv:2503.14476, eq. 12)."""
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        """See :class:`Aggregation`."""
         return (term_NT * mask_NT).sum() / max(totals.tokens, 1)
 
 
@@ -80,6 +83,7 @@ class Constant(_Linear):
     )
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        """See :class:`Aggregation`."""
         return (term_NT * mask_NT).sum() / (self.length * totals.completions)
 
 
@@ -88,6 +92,7 @@ class SequenceSum(_Linear):
     """1/N sum_i sum_t term_it: a completion weighs as much as it is long (LUSPO, arXiv:2602.05261)."""
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        """See :class:`Aggregation`."""
         return (term_NT * mask_NT).sum() / totals.completions
 
 
@@ -107,4 +112,5 @@ class GeometricMean:
         return (weight_N * torch.exp(log_NT.sum(dim=1) / length_N)).sum() / totals.completions
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
+        """See :class:`Aggregation`."""
         return SequenceMean().mean(term_NT, mask_NT, totals)

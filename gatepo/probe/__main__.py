@@ -17,10 +17,11 @@ from tqdm import tqdm
 from gatepo import build, checkpoint, cli, config
 from gatepo.engine.policy import Policy
 from gatepo.errors import UserError
-from gatepo.formulas.option import FormulaGate
+from gatepo.formulas.gate import FormulaGate
 from gatepo.model import load_model
 from gatepo.objective import gates
 from gatepo.objective.gates import Gate
+from gatepo.objective.gates.usable import require_usable
 from gatepo.objective.surrogate import Objective
 from gatepo.probe.figure import draw
 from gatepo.probe.measure import Reading, measure
@@ -60,7 +61,7 @@ def gate_objectives(settings: ProbeConfig, trained: TrainConfig) -> dict[str, Ob
     found = {}
     for name in settings.gates:
         gate = gate_of(name)
-        build.require_usable(gate, settings.tau.temperatures)
+        require_usable(gate, settings.tau.temperatures)
         found[name] = replace(own, gate=gate, tau=settings.tau.at_start(gate))
     return found
 

@@ -16,6 +16,7 @@ from gatepo.report.table import table
 
 
 def main() -> None:
+    """Run ``python -m gatepo.report`` and the script ``gatepo-report``."""
     parser = argparse.ArgumentParser(prog="python -m gatepo.report", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run's folder or one that holds several, as a multirun makes")
     parser.add_argument("--out", type=Path, help="where the figures go (default: the folder itself)")

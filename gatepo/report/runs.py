@@ -1,4 +1,4 @@
-"""A run as its files tell it."""
+"""Reading a run back from its files."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def find_runs(root: Path) -> list[Run]:
 
 
 def label(run: Run, runs: list[Run]) -> str:
-    """What tells this run from the others: its settings that are not the same in all of them."""
+    """Name a run by its settings that are not the same in all runs."""
     flat = [_flatten(other.config) for other in runs]
     own = _flatten(run.config)
     differing = [key for key in own if any(other.get(key) != own[key] for other in flat)]

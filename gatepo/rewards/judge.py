@@ -39,8 +39,8 @@ from sympy import (
 )
 from sympy.core.relational import Relational
 
-from gatepo.rewards.notation import settle
-from gatepo.rewards.numbers import LEAST_PLACES, Number, read, same
+from gatepo.rewards.equality import settle
+from gatepo.rewards.numbers import LEAST_PLACES, Number, number_of, same
 
 DIGITS = 30  # of a constant that is compared in numbers
 MOST_DIGITS = 300  # to which a difference is worked out to find its first ones
@@ -102,9 +102,9 @@ def _equal_expressions(gold: str, prediction: str) -> bool:
     left, right = _parse(gold), _parse(prediction)
     if left is None or right is None:
         return False
-    if read(gold) is not None:
+    if number_of(gold) is not None:
         return _is_constant(right) and _equal_number(gold, right)
-    if read(prediction) is not None and _is_constant(left):
+    if number_of(prediction) is not None and _is_constant(left):
         return _equal_number(prediction, left)
     if _differ_in_numbers(left, right):
         return False
@@ -159,7 +159,7 @@ def _is_constant(expression: Any) -> bool:
 
 def _equal_number(text: str, constant: Basic) -> bool:
     """Whether a plain number and a constant expression are equal under the rules for plain numbers."""
-    number = read(text)
+    number = number_of(text)
     worked_out = constant.doit()
     value = None if constant.has(oo) else _evaluate(worked_out)
     if number is None or value is None or value.as_real_imag()[1] != 0:

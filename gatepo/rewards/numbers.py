@@ -46,7 +46,7 @@ class Number:
     currency: str = ""  # its sign
 
 
-def read(text: str) -> Number | None:
+def number_of(text: str) -> Number | None:
     """The number that ``text`` spells, or None where it is anything else.
 
     Integers (thousands set apart by commas or spaces), fractions, mixed numbers, decimals, recurring ones too, powers
@@ -67,7 +67,7 @@ def read(text: str) -> Number | None:
 
 def exact(text: str) -> Fraction | None:
     """The value of the number that ``text`` spells, a percent sign left aside; None where it is anything else."""
-    number = read(text)
+    number = number_of(text)
     return None if number is None else number.value
 
 
@@ -89,7 +89,7 @@ def same(gold: Number, prediction: Number) -> bool:
 
 def settle(gold: str, prediction: str) -> bool | None:
     """Whether two plain numbers are equal; None where either is not a plain number and a better judge is needed."""
-    left, right = read(gold), read(prediction)
+    left, right = number_of(gold), number_of(prediction)
     if left is not None and right is not None and same(left, right):
         return True
     by_comma = _settle_decimal_comma(gold, left, prediction, right)
@@ -113,7 +113,7 @@ def _comma_as_point(text: str) -> Number | None:
     match = _DECIMAL_COMMA.fullmatch(text) if len(text) <= LONGEST else None
     if match is None or len(match["places"]) < 2:
         return None
-    return read(f"{match['sign']}{match['whole']}.{match['places']}")
+    return number_of(f"{match['sign']}{match['whole']}.{match['places']}")
 
 
 def _close(gold: Fraction, prediction: Fraction, places: int | None) -> bool:

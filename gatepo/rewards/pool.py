@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from gatepo.rewards.worker import KILLED, Limits
+from gatepo.rewards.sandbox import KILLED, Limits
 
 START_SECONDS = 120.0  # importing sympy on a busy machine
-SILENCE_SECONDS = 30.0  # beyond the deadline, without a verdict: the keeper itself is gone or stopped
+SILENCE_SECONDS = 30.0  # beyond the deadline, without a verdict: the supervisor itself is gone or stopped
 
 
 def default_workers() -> int:
@@ -28,11 +28,11 @@ def default_workers() -> int:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Keeper:
+class _Supervisor:
     """The process that keeps the workers, and what it said so far."""
 
     process: subprocess.Popen[bytes]
-    owner: int  # the process that started it: a fork of that one needs a keeper of its own
+    owner: int  # the process that started it: a fork of that one needs a supervisor of its own
     unread: bytes = b""
 
     def send(self, line: str) -> None:
@@ -41,8 +41,8 @@ class _Keeper:
         pipe.write(line.encode() + b"\n")
         pipe.flush()
 
-    def hear(self, seconds: float) -> str | None:
-        """The next line, or None when there is none in time or the keeper is gone."""
+    def receive(self, seconds: float) -> str | None:
+        """The next line, or None when there is none in time or the supervisor is gone."""
         end = time.monotonic() + seconds
         while b"\n" not in self.unread:
             ready, _, _ = select.select([_pipe(self.process.stdout)], [], [], max(0.0, end - time.monotonic()))
@@ -73,7 +73,7 @@ class Pool:
     def __init__(self, workers: int, limits: Limits) -> None:
         self._workers, self._limits = workers, limits
         self._lock, self._owner = threading.Lock(), os.getpid()
-        self._keeper: _Keeper | None = None
+        self._supervisor: _Supervisor | None = None
 
     def ask(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
         """The verdict on each (gold, prediction), in their order; never raises on account of what the texts say."""
@@ -86,9 +86,9 @@ class Pool:
     def close(self) -> None:
         """End the workers, if there are any."""
         with self._held():
-            if self._keeper is not None and self._keeper.owner == os.getpid():
-                self._keeper.end()
-            self._keeper = None
+            if self._supervisor is not None and self._supervisor.owner == os.getpid():
+                self._supervisor.end()
+            self._supervisor = None
 
     def _held(self) -> threading.Lock:
         """The lock; a fork gets its own, for the thread that holds its parent's will never let go of it there."""
@@ -97,18 +97,18 @@ class Pool:
         return self._lock
 
     def _ask(self, questions: list[tuple[int, str, str]], verdicts: dict[int, str]) -> None:
-        """Fill in ``verdicts`` until done or until the keeper is gone; then what it had in hand counts as killed."""
-        keeper = self._running()
+        """Fill in ``verdicts`` until done or until the supervisor is gone; what it had then counts as killed."""
+        supervisor = self._running()
         open_questions: set[int] = set()
         waiting = iter(questions)
         try:
             while True:
                 while len(open_questions) < 2 * self._workers and (question := next(waiting, None)) is not None:
                     open_questions.add(question[0])
-                    keeper.send(json.dumps(question))
+                    supervisor.send(json.dumps(question))
                 if not open_questions:
                     return
-                reply = keeper.hear(self._limits.deadline + SILENCE_SECONDS)
+                reply = supervisor.receive(self._limits.deadline + SILENCE_SECONDS)
                 if reply is None:
                     break
                 number, verdict = json.loads(reply)
@@ -117,15 +117,15 @@ class Pool:
         except BrokenPipeError:
             pass
         verdicts |= dict.fromkeys(open_questions, KILLED)
-        keeper.end()
-        self._keeper = None
+        supervisor.end()
+        self._supervisor = None
 
-    def _running(self) -> _Keeper:
-        if self._keeper is None or self._keeper.owner != os.getpid():
-            self._keeper = self._start()
-        return self._keeper
+    def _running(self) -> _Supervisor:
+        if self._supervisor is None or self._supervisor.owner != os.getpid():
+            self._supervisor = self._start()
+        return self._supervisor
 
-    def _start(self) -> _Keeper:
+    def _start(self) -> _Supervisor:
         options = {
             "workers": self._workers,
             "memory_bytes": self._limits.memory_bytes,
@@ -134,19 +134,19 @@ class Pool:
         }
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "gatepo.rewards.worker", json.dumps(options)],
+                [sys.executable, "-m", "gatepo.rewards.sandbox", json.dumps(options)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             )
-            keeper = _Keeper(process=process, owner=os.getpid())
-            if keeper.hear(START_SECONDS) != "ready":
-                keeper.end()
+            supervisor = _Supervisor(process=process, owner=os.getpid())
+            if supervisor.receive(START_SECONDS) != "ready":
+                supervisor.end()
                 errors.seek(0)
                 said = errors.read().decode(errors="replace").strip().splitlines()
                 raise RuntimeError(f"the answer checker did not start: {said[-1] if said else 'no word from it'}")
-        return keeper
+        return supervisor
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from gatepo.rewards.notation import settle, unreadable
+from gatepo.rewards.equality import settle
 from gatepo.rewards.pool import Pool, default_workers
-from gatepo.rewards.worker import DIFFERENT, EQUAL, FAILED, KILLED, REFUSED, TIMED_OUT, Limits
+from gatepo.rewards.sandbox import DIFFERENT, EQUAL, FAILED, KILLED, REFUSED, TIMED_OUT, Limits
+from gatepo.rewards.spelling import unreadable
 
 
 class Reason(Enum):

@@ -92,7 +92,7 @@ class WeightSync:
         return self._world.maximum((ours_NT - theirs_NT).abs().nan_to_num(nan=torch.inf).max().item())[0]
 
     def _blame(self, sent: dict[str, Fingerprint]) -> str:
-        """What went wrong, as far as the numbers that were sent tell."""
+        """What went wrong, as far as the numbers that were sent show."""
         worst, name = 0.0, ""
         for own, tensor in self._engine.weights():
             if own not in sent:

@@ -218,6 +218,7 @@ def save(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, folder: Path) -> No
 
 
 def main() -> None:
+    """Build tokenizer, data and model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where skill/, model/ and data/ are written")
     parser.add_argument("--size", type=int, default=64, help="sequences per step")

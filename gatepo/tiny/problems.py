@@ -1,6 +1,6 @@
 """Generated arithmetic: problems, worked solutions, and the slips that pretraining teaches on purpose.
 
-Two sources stand in for the paper's training mix: ``words`` (arithmetic told as a story, like GSM8K) and
+Two sources stand in for the paper's training mix: ``words`` (arithmetic as a story, like GSM8K) and
 ``expressions`` (bare arithmetic, like DeepMath). Both come in three levels: level k needs k steps. All numbers are
 small, so that the model can be right if it cares to. Everything is a pure function of the ``random.Random`` given.
 """
@@ -32,6 +32,7 @@ class Step:
 
     @property
     def result(self) -> int:
+        """The number that the step comes to."""
         return {"+": self.left + self.right, "-": self.left - self.right, "*": self.left * self.right}[self.operator]
 
 
@@ -46,6 +47,7 @@ class Problem:
 
     @property
     def answer(self) -> int:
+        """The number that is asked for."""
         return self.steps[-1].result
 
 
@@ -65,7 +67,7 @@ def words(rng: random.Random, level: int) -> Problem:
             sentences.append(rng.choice(GAINS if operator == "+" else LOSSES).format(name=name, other=other, n=n))
         steps.append(Step(left=value, operator=operator, right=n))
         value = steps[-1].result
-        if value < 0:  # a loss from zero: tell another story
+        if value < 0:  # a loss from zero: make another story
             return words(rng, level)
     sentences.append(f"How many {item} does {name} have now?")
     return Problem(source="words", level=level, question=" ".join(sentences), steps=tuple(steps))

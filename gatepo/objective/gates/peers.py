@@ -24,16 +24,20 @@ class DualClip(Bounds):
     c: float = setting("Ratios above c are clipped too where A <= 0.", default=3.0, rule=ABOVE_ONE)
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         return torch.where(positive, ratio.clamp(max=1 + self.eps_high), ratio.clamp(1 - self.eps_low, self.c))
 
     def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         negative_side = (ratio >= 1 - self.eps_low) & (ratio <= self.c)
         return torch.where(positive, ratio <= 1 + self.eps_high, negative_side).to(ratio.dtype)
 
     def half_width(self, tau: float) -> float:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         return self.eps_high
 
     def formula(self, positive: bool) -> Formula:
+        """See :class:`~gatepo.objective.gates.Formulated`."""
         if positive:
             return Clip(eps_low=self.eps_low, eps_high=self.eps_high).formula(True)
         low, c = f"{1 - self.eps_low:.12g}", f"{self.c:.12g}"
@@ -54,16 +58,20 @@ class Cispo:
     eps_high: float = setting("The coefficient r f'(r) is bounded by 1 + eps_high.", default=4.0, rule=POSITIVE)
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         bound = 1 + self.eps_high
         return torch.where(ratio <= bound, ratio, bound * (1 + torch.log(ratio / bound)))
 
     def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         return ((1 + self.eps_high) / ratio).clamp(max=1)
 
     def half_width(self, tau: float) -> float:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         return 1 + 2 * self.eps_high
 
     def formula(self, positive: bool) -> Formula:
+        """See :class:`~gatepo.objective.gates.Formulated`."""
         bound = f"{1 + self.eps_high:.12g}"
         return Formula(
             value=f"where(x <= {bound}, x, {bound} * (1 + log(x/{bound})))", slope=f"where(x <= {bound}, 1, {bound}/x)"
@@ -92,21 +100,25 @@ class CeGppo(Bounds):
     )
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         high, low = 1 + self.eps_high, 1 - self.eps_low
         above = torch.where(ratio > high, high * (1 + self.beta_high * torch.log(ratio / high)), ratio)
         below = torch.where(ratio < low, low * (1 + self.beta_low * torch.log(ratio / low)), ratio)
         return torch.where(positive, above, below)
 
     def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         high, low = 1 + self.eps_high, 1 - self.eps_low
         above = torch.where(ratio > high, self.beta_high * high / ratio, 1.0)
         below = torch.where(ratio < low, self.beta_low * low / ratio, 1.0)
         return torch.where(positive, above, below)
 
     def half_width(self, tau: float) -> float:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         return max(self.eps_high, 2 * self.beta_high * (1 + self.eps_high) - 1)
 
     def formula(self, positive: bool) -> Formula:
+        """See :class:`~gatepo.objective.gates.Formulated`."""
         edge, beta = (1 + self.eps_high, self.beta_high) if positive else (1 - self.eps_low, self.beta_low)
         outside = f"x > {edge:.12g}" if positive else f"x < {edge:.12g}"
         return Formula(
@@ -129,6 +141,7 @@ class Aspo(Bounds):
     c: float = setting("The coefficient r f'(r) is at most c.", default=3.0, rule=ABOVE_ONE)
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         rare = 2 - self.c + self.c * torch.log(ratio * self.c)
         raised = torch.where(ratio < 1 / self.c, rare, 2 - 1 / ratio.clamp(min=1 / self.c, max=1 + self.eps_high))
         kept = ratio.clamp(min=1 - self.eps_low)
@@ -136,14 +149,17 @@ class Aspo(Bounds):
         return torch.where(positive, raised, lowered)
 
     def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         raised = torch.where(ratio <= 1 + self.eps_high, (1 / ratio).clamp(max=self.c) / ratio, 0.0)
         lowered = torch.where(ratio >= 1 - self.eps_low, (self.c / ratio).clamp(max=1), 0.0)
         return torch.where(positive, raised, lowered)
 
     def half_width(self, tau: float) -> float:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         return self.eps_high
 
     def formula(self, positive: bool) -> Formula:
+        """See :class:`~gatepo.objective.gates.Formulated`."""
         c, rare, low, high = (f"{n:.12g}" for n in (self.c, 1 / self.c, 1 - self.eps_low, 1 + self.eps_high))
         if positive:
             return Formula(
@@ -172,16 +188,20 @@ class Gamma:
     lambda_neg: float = setting("The exponential has this rate where A <= 0.", default=2.0, rule=POSITIVE)
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         return torch.where(
             positive, _gamma_value(ratio, self.k_pos, self.lambda_pos), _gamma_value(ratio, self.k_neg, self.lambda_neg)
         )
 
     def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Gate`."""
         k = torch.where(positive, self.k_pos, self.k_neg).to(ratio.dtype)
         rate = torch.where(positive, self.lambda_pos, self.lambda_neg).to(ratio.dtype)
         return torch.exp((k - 1) * torch.log(ratio) + rate * (1 - ratio))
 
     def half_width(self, tau: float) -> float:
+        """See :class:`~gatepo.objective.gates.Gate`."""
+
         def slope(distance: float) -> float:
             return (1 + distance) ** (self.k_pos - 1) * math.exp(-self.lambda_pos * distance)
 
@@ -194,6 +214,7 @@ class Gamma:
         return low
 
     def formula(self, positive: bool) -> Formula:
+        """See :class:`~gatepo.objective.gates.Formulated`."""
         k, rate = (self.k_pos, self.lambda_pos) if positive else (self.k_neg, self.lambda_neg)
         return Formula(value=None, slope=f"x**({k:.12g} - 1) * exp({rate:.12g}*(1-x))")
 

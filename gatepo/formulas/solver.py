@@ -27,7 +27,7 @@ def ask(*questions: Question, deadline: float = DEADLINE) -> tuple[Any, ...]:
     """The answers in order, as the functions of this folder give them; None for each that took over ``deadline`` s."""
     if not questions:
         return ()
-    command = [sys.executable, "-m", "gatepo.objective.symbolic.worker", str(deadline)]
+    command = [sys.executable, "-m", "gatepo.formulas.solver", str(deadline)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
         done = subprocess.run(
@@ -52,7 +52,7 @@ class _Deadline(BaseException):
 
 
 def _answer(kind: str, formula: str, deadline: float) -> Any:
-    from gatepo.objective.symbolic import derive, exact, proofs
+    from gatepo.formulas import derive, exact, proofs
 
     functions = {
         "numbers": exact.numbers,

@@ -11,7 +11,7 @@ from typing import Any
 import mpmath
 import sympy
 
-from gatepo.objective.symbolic.expression import TAU, X, parse
+from gatepo.formulas.expression import TAU, X, parse
 
 DIGITS = 40
 # exp(exp(exp(20))) has more digits than a memory: beyond this an exponential is its limit.

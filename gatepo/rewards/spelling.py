@@ -1,30 +1,22 @@
-"""Answers as people write them: one text for the many spellings of the same LaTeX, and lists, sets and intervals.
+"""Answers as people write them, read into one spelling: LaTeX, words, lists, sets and intervals.
 
-``settle`` compares two answers without a computer algebra system and says None where it cannot know; :mod:`judge` calls
-``compare`` with math-verify for the parts. Every step is bounded: a text longer than ``LONGEST`` or nested deeper than
-``DEEPEST`` is not read at all.
+Every step is bounded: a text longer than ``LONGEST`` or nested deeper than ``DEEPEST`` is not read at all.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
 import gatepo.rewards.units as units
-from gatepo.rewards.numbers import Number
-from gatepo.rewards.numbers import read as read_number
-from gatepo.rewards.numbers import settle as settle_numbers
+from gatepo.rewards.numbers import Number, number_of
 
 LONGEST = 1000  # characters of an answer; the longest gold answer of MATH, GSM8K, AIME and DeepMath has 159
 DEEPEST = 30  # brackets within each other
 MOST_ITEMS = 64  # of a list
-
-Judge = Callable[[str, str], bool | None]
-"""Whether two expressions (gold, prediction) are equal; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,41 +52,6 @@ def unreadable(text: str) -> str | None:
         return "not mathematics"
     return "nested too deep" if _depth(text) > DEEPEST else None
 
-
-def settle(gold: str, prediction: str, judge: Judge = lambda gold, prediction: None) -> bool | None:
-    """Whether two answers are equal, asking ``judge`` where their spelling does not decide it."""
-    if gold.strip() == prediction.strip():
-        return bool(gold.strip())
-    if unreadable(prediction) is not None or unreadable(gold) is not None:
-        return False
-    by_number = settle_numbers(gold, prediction)
-    if by_number is not None:
-        return by_number
-    left, right = read(gold), read(prediction)
-    if right is None or not right.text:
-        return False
-    return None if left is None else compare(left, right, judge)
-
-
-def compare(gold: Answer, prediction: Answer, judge: Judge) -> bool | None:
-    """Whether two answers are equal: by their names, then number by number, word by word, item by item."""
-    if not _names_agree(gold.name, prediction.name) or units.differ(gold.unit, prediction.unit):
-        return False
-    if prediction.sides:
-        value = replace(prediction, name="", sides=())
-        return _all(compare(side, value, judge) for side in (replace(gold, name=""), *prediction.sides))
-    if gold.text == prediction.text and gold.opening == prediction.opening and len(gold.items) == len(prediction.items):
-        return True
-    if gold.items and prediction.items and not (_is_open(gold) or _is_open(prediction)):
-        return _compare_items(gold, prediction, judge)
-    if gold.number is not None and prediction.number is not None:
-        return settle_numbers(gold.text, prediction.text)
-    if _differ_in_kind(gold, prediction):
-        return False
-    return _compare_texts(gold, prediction, judge)
-
-
-# --- reading ------------------------------------------------------------------------------------------------------
 
 _CODE = re.compile(r"__|\blambda\b|\bimport\b|[`#;]\s*\w+\s*\(|\w\.\w+\s*\(|\(\)\s*\.|\\(?:input|write|def|csname)\b")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
@@ -145,7 +102,7 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _AND = re.compile(r"\s*,?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])\s*,?\s*")
-_WORDS = re.compile(r"[A-Za-z][A-Za-z' .]*")
+WORDS = re.compile(r"[A-Za-z][A-Za-z' .]*")
 _NAME = re.compile(
     r"(?:\\angle\s*)?(?:\\?[A-Za-z]+(?:_\s*\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?|[A-Z]+\s*:\s*[A-Z]+"
     r"|\\frac\s*\{[A-Z]+\}\s*\{[A-Z]+\}|\(\s*[a-z](?:\s*,\s*[a-z])+\s*\)|[A-Za-z](?:\s*\+\s*[A-Za-z])+)"
@@ -161,8 +118,8 @@ _TOKEN = re.compile(r"\\[{}|\\]|\\[A-Za-z]+|.", re.DOTALL)
 
 
 @lru_cache(maxsize=1024)  # the G completions of a prompt share their gold answer
-def read(text: str) -> Answer | None:
-    """An answer in one spelling, or None where it says nothing, or contradicts itself (1=2=7)."""
+def answer_of(text: str) -> Answer | None:
+    """Read an answer into one spelling; None where it says nothing, or contradicts itself (1=2=7)."""
     spelled = spelling(text)
     if not spelled or _depth(spelled) > DEEPEST:
         return None
@@ -184,7 +141,7 @@ def _read(text: str) -> Answer | None:
     listed = _AND.sub(", ", text)
     groups = _split(listed, ";")
     items = [_group(group) for group in groups] if len(groups) > 1 else _split(listed, ",")
-    if len(items) > 1 and read_number(text) is None:
+    if len(items) > 1 and number_of(text) is None:
         return _list("", "", items, text)
     name, value = _assignment(text)
     if value is None:
@@ -221,10 +178,10 @@ def _group(text: str) -> str:
 
 def _single(text: str) -> Answer:
     unit: units.Unit = ()
-    number = read_number(text)
+    number = number_of(text)
     if number is None:
         text, unit = _without_unit(text)
-        number = read_number(text)
+        number = number_of(text)
     return Answer(text=text if number is not None else _squeeze(text), latex=text, number=number, unit=unit)
 
 
@@ -233,7 +190,7 @@ def _assignment(text: str) -> tuple[str, str | None]:
     sides = _sides(text)
     if len(sides) == 1 or not all(sides) or len(_split(text, ",")) > 1:
         return "", text
-    plain = [number.value for number in map(read_number, sides) if number is not None]
+    plain = [number.value for number in map(number_of, sides) if number is not None]
     if len(set(plain)) > 1 or _FOLLOWS.search(text) is not None:
         return "", None
     if _NAME.fullmatch(sides[0]):
@@ -258,21 +215,14 @@ def _sides(text: str) -> list[str]:
     return [text[start + 1 : end].strip() for start, end in pairwise((-1, *cuts, len(text)))]
 
 
-def _names_agree(gold: str, prediction: str) -> bool:
-    """x = 5 is 5, but not y = 5; x + y = 5 is an equation, which 5 is not, while a + b = 5 says that a sum is 5."""
-    if not gold or not prediction or "=" in (gold, prediction):
-        return "+" not in gold
-    return gold == prediction or {gold[0], prediction[0]} == {"y", "f"}
-
-
 def _without_unit(text: str) -> tuple[str, units.Unit]:
     """A quantity without its unit: 15 cm^2. A word that scales is worked out, and others that are no units stay."""
     core, words, power = units.split(text)
     first = words.split()[0] if words else ""
-    if not words or (len(first) < 3 and read_number(core) is None and not core.endswith("}")):
+    if not words or (len(first) < 3 and number_of(core) is None and not core.endswith("}")):
         return text, ()
     if first in units.SCALES:
-        scaled = read_number(core)
+        scaled = number_of(core)
         rest = words.replace(first, "", 1)
         if scaled is None or not units.keep_the_number(rest):
             return text, ()
@@ -297,7 +247,7 @@ def _without_approximation(text: str) -> str:
 
 def _contradict(exact: str, rounded: str) -> bool:
     """Whether two plain numbers are further apart than rounding the second takes them: 3 and 4."""
-    one, other = read_number(exact), read_number(rounded)
+    one, other = number_of(exact), number_of(rounded)
     return one is not None and other is not None and abs(one.value - other.value) * 10 ** (other.places or 0) >= 1
 
 
@@ -374,7 +324,7 @@ def _in_thousands(text: str, comma: int) -> bool:
 def _squeeze(text: str) -> str:
     """Without spaces that mean nothing (1 5 is not 15); every sign of multiplication as ``*``."""
     text = re.sub(r"\\(?:cdot|times)(?![A-Za-z])", "*", text.strip())
-    if _WORDS.fullmatch(text):
+    if WORDS.fullmatch(text):
         return re.sub(r"\s+", " ", text)
     kept = re.sub(r"(\\[A-Za-z]+)\s+(?=[A-Za-z])|(\d)\s+(?=\d)", "\\1\\2\0", text)
     return re.sub(r"\s+", "", kept).replace("\0", " ")
@@ -391,110 +341,3 @@ def _depth(text: str) -> int:
 def _is_visible(character: str) -> bool:
     category = unicodedata.category(character)
     return category not in ("Cf", "Cs", "Co", "Cn", "Zl", "Zp") and not (category == "Nd" and not character.isascii())
-
-
-# --- comparing ----------------------------------------------------------------------------------------------------
-
-_ORDERED = frozenset("([")
-# Equal when they read equal: times, dates, ratios, digits with their base, minutes and feet (5'), inverse functions.
-_LITERAL = re.compile(r":|\d{4}-\d\d?-\d|\d_(?:\d|\{\d+\}$)|\d'|(?<![A-Za-z])[fghFGH]\^\{?-1\}?\(")
-
-
-def _compare_items(gold: Answer, prediction: Answer, judge: Judge) -> bool | None:
-    """Lists of one kind. Brackets give order: a bare list is a set unless the gold list names its items or has them."""
-    if not _kinds_agree(gold, prediction) or len(gold.items) != len(prediction.items):
-        return False
-    names = {item.name for item in gold.items if item.name}
-    if gold.opening not in _ORDERED and len(names) <= 1:
-        return _match(gold.items, prediction.items, judge)
-    if _repeats_a_name(prediction) and not _repeats_a_name(gold):
-        return False
-    left, right = _named_alike(gold, prediction)
-    return _all(compare(one, other, judge) for one, other in zip(left, right, strict=True))
-
-
-def _named_alike(gold: Answer, prediction: Answer) -> tuple[Sequence[Answer], Sequence[Answer]]:
-    """The items of both in one order: of y = 4, x = 3 that of (x, y) = (3, 4), or of the alphabet."""
-    names = {item.name for item in prediction.items if item.name}
-    if len(names) < len(prediction.items):
-        return gold.items, prediction.items
-    right = sorted(prediction.items, key=_letters)
-    if all(item.name for item in gold.items):
-        return sorted(gold.items, key=_letters), right
-    order = gold.name.strip("()").split(",")
-    return gold.items, sorted(right, key=lambda item: order.index(item.name)) if names == set(order) else right
-
-
-def _repeats_a_name(answer: Answer) -> bool:
-    """Whether it is two values of one unknown, x = 1, x = 2, and so no pair."""
-    names = [item.name for item in answer.items if item.name]
-    return len(set(names)) < len(names)
-
-
-def _letters(item: Answer) -> str:
-    return item.name.lstrip("\\").casefold()
-
-
-def _kinds_agree(gold: Answer, prediction: Answer) -> bool:
-    """The same brackets; or one is bare, and the other neither an interval nor, on the gold side alone, a pair."""
-    kinds = (gold.opening + gold.closing, prediction.opening + prediction.closing)
-    return kinds[0] == kinds[1] or kinds in (("{}", ""), ("", "{}"), ("()", ""))
-
-
-def _match(gold: Sequence[Answer], prediction: Sequence[Answer], judge: Judge) -> bool | None:
-    """Whether two lists hold the same items in any order."""
-    left = list(gold)
-    unknown = False
-    for item in prediction:
-        verdicts = [compare(other, item, judge) for other in left]
-        if True in verdicts:
-            left.pop(verdicts.index(True))
-        elif None in verdicts:
-            unknown = True
-        else:
-            return False
-    return None if unknown else True
-
-
-def _all(verdicts: Iterable[bool | None]) -> bool | None:
-    unknown = False
-    for verdict in verdicts:
-        if verdict is False:
-            return False
-        unknown = unknown or verdict is None
-    return None if unknown else True
-
-
-def _is_open(answer: Answer) -> bool:
-    """Whether it stands for more items than it spells."""
-    return "\\pm" in answer.text or "\\mp" in answer.text or "\\dots" in answer.text or "\\ldots" in answer.text
-
-
-def _differ_in_kind(gold: Answer, prediction: Answer) -> bool:
-    """A number is neither a word nor a list of several."""
-    for one, other in ((gold, prediction), (prediction, gold)):
-        if one.number is not None and (len(other.items) > 1 or _is_word(other.text) or re.search(r"[,:]", other.text)):
-            return not _is_open(other) or one is gold
-    return False
-
-
-def _is_word(text: str) -> bool:
-    return len(text) > 1 and _WORDS.fullmatch(text) is not None
-
-
-def _compare_texts(gold: Answer, prediction: Answer, judge: Judge) -> bool | None:
-    words = _is_word(gold.text), _is_word(prediction.text)
-    if any(words):
-        if _choice(gold.text) == _choice(prediction.text):
-            return True
-        if not all(words) or max(len(gold.text), len(prediction.text)) > 3:
-            return False
-    if any(_LITERAL.search(answer.text) for answer in (gold, prediction)):
-        return False
-    return judge(gold.latex, prediction.latex)
-
-
-def _choice(text: str) -> str:
-    """A word or the letter of a choice, however it is set. Two letters may be variables: their case counts."""
-    plain = re.sub(r"[\s.]+|(?<=[A-Za-z]{2})-(?=[A-Za-z]{2})", " ", text.strip("() ")).strip()
-    return plain.casefold() if len(plain) > 2 or plain.casefold() == "no" else plain

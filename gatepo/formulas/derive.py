@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import sympy
 from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 
-from gatepo.objective.symbolic.expression import TAU, ExpressionError, X, parse, text_of
+from gatepo.formulas.expression import TAU, ExpressionError, X, parse, text_of
 
 _Z = sympy.Symbol("z", real=True)
 _H = sympy.Symbol("h", positive=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import sympy
 
-from gatepo.objective.symbolic.expression import TAU, X, parse
+from gatepo.formulas.expression import TAU, X, parse
 
 _U = sympy.Symbol("u", positive=True)
 _CONTINUOUS = (

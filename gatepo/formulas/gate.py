@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gatepo.errors import UserError
+from gatepo.formulas.integral import IntegratedValue, NoIntegral
 from gatepo.objective.gates import Formula
-from gatepo.objective.integral import IntegratedValue, NoIntegral
+from gatepo.settings import option, setting
 
 if TYPE_CHECKING:
-    from gatepo.objective.symbolic.lower import Program
+    from gatepo.formulas.lower import Program
 
-TAUS = (1.0, 5.0, 10.0, 15.0)  # at which forms are compared; a test holds symbolic/exact.py to them
+TAUS = (1.0, 5.0, 10.0, 15.0)  # at which forms are compared; a test holds formulas/exact.py to them
 FAR_TAUS = (1e-3, 1.0, 10.0, 1e4)  # at which a formula must stay finite in fp32
 LARGEST_SLOPE = 1e6  # on [0, 20]; beyond it is a pole
 SLOPE_ERROR = 1e-4  # of f' in fp32, absolute
@@ -33,37 +35,78 @@ COEFFICIENT_ERROR = 1e-3  # of x f' in fp32, absolute up to 1 and relative beyon
 VALUE_ERROR = 1e-8  # of a closed form against the integral, absolute up to 1 and relative beyond
 
 
-@dataclass(frozen=True, slots=True)
-class CustomGate:
-    """A gate as text: ``given`` is "slope" or "value", ``text`` that side's formula in x and tau.
+@option("gate", "custom")
+class FormulaGate:
+    """A gate as text in x (the ratio) and tau; its other side and its half-width are derived."""
 
-    Made by :func:`custom_gate`, which checks it. Equal and hashable by its text, and pickled as such.
-    """
+    slope_text: str | None = setting(
+        "f'(x) as a formula in x (the ratio) and tau, 1 at x = 1; exactly one of slope and value.",
+        default=None,
+        key="slope",
+    )
+    value_text: str | None = setting("f(x) as such a formula; any constant may be added.", default=None, key="value")
 
-    given: str
-    text: str
+    def refuse_conflicts(self) -> None:
+        """See :func:`gatepo.settings.section`."""
+        if (self.slope_text is None) == (self.value_text is None):
+            given = "neither" if self.slope_text is None else f"both, {self.slope_text} and {self.value_text}"
+            raise UserError(
+                f"gate=custom must have exactly one of gate.slope and gate.value, got {given}; "
+                "e.g. gate.slope='1/(1+tau**2*(x-1)**2)'"
+            )
+
+    def require_usable(self, taus: Sequence[float]) -> None:
+        """Refuse a formula that is no gate at these temperatures.
+
+        Raises:
+          UserError: what is wrong with it.
+        """
+        from gatepo.formulas.expression import ExpressionError  # and with it sympy
+
+        try:
+            _check(self, taus)
+        except ExpressionError as error:
+            raise UserError(f"gate.{self.given} {error}") from error
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
-        found: Tensor = _Value.apply(ratio, tau, _derived(self.given, self.text))
+        """See :class:`~gatepo.objective.gates.Gate`."""
+        found: Tensor = _Value.apply(ratio, tau, self._derived)
         return found
 
     def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
-        return _derived(self.given, self.text).slope(ratio, tau)
+        """See :class:`~gatepo.objective.gates.Gate`."""
+        return self._derived.slope(ratio, tau)
 
     def half_width(self, tau: float) -> float:
-        return _derived(self.given, self.text).half_width(tau)
+        """See :class:`~gatepo.objective.gates.Gate`."""
+        return self._derived.half_width(tau)
 
     def formula(self, positive: bool) -> Formula:
-        return _derived(self.given, self.text).formula
+        """See :class:`~gatepo.objective.gates.Formulated`."""
+        return self._derived.formula
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was derived, and what had to be done numerically; one line each."""
-        return _derived(self.given, self.text).notes
+        return self._derived.notes
+
+    @property
+    def given(self) -> str:
+        """Which side the text is: ``slope`` or ``value``."""
+        return "value" if self.slope_text is None else "slope"
+
+    @property
+    def text(self) -> str:
+        """The formula."""
+        return str(self.value_text if self.slope_text is None else self.slope_text)
+
+    @property
+    def _derived(self) -> _Derived:
+        return _derived(self.given, self.text)
 
 
-def custom_gate(*, slope: str | None = None, value: str | None = None, taus: Sequence[float] = TAUS) -> CustomGate:
-    """The gate with this slope, or with this value; exactly one of them.
+def custom_gate(*, slope: str | None = None, value: str | None = None, taus: Sequence[float] = TAUS) -> FormulaGate:
+    """Make the gate with this slope, or with this value; exactly one of them.
 
     Args:
       slope: f'(x) as text; 1 at x = 1.
@@ -73,25 +116,28 @@ def custom_gate(*, slope: str | None = None, value: str | None = None, taus: Seq
       ExpressionError: no formula, not finite on [0, 20], its slope at 1 is not 1, or not computable in fp32. The
         message is the rule, what was received and the remedy.
     """
-    from gatepo.objective.symbolic.expression import ExpressionError, parse
+    gate = FormulaGate(slope_text=slope, value_text=value)
+    _check(gate, taus)
+    return gate
 
-    assert (slope is None) != (value is None), "exactly one of slope and value"
-    given, text = ("slope", slope) if slope is not None else ("value", str(value))
-    tree = parse(str(text))
-    slope_tree = _slope_tree(given, tree)
+
+def _check(gate: FormulaGate, taus: Sequence[float]) -> None:
+    """See the errors of :func:`custom_gate`."""
+    from gatepo.formulas.expression import ExpressionError, parse
+
+    tree = parse(gate.text)
+    slope_tree = _slope_tree(gate.given, tree)
     _require_finite(tree, "must be", taus)
     _require_finite(slope_tree, "must have a slope that is", taus)
-    _require_one_at_one(slope_tree, given, taus)
-    gate = CustomGate(given=given, text=str(text))
+    _require_one_at_one(slope_tree, gate.given, taus)
     try:
         gate.value(torch.ones(len(taus)), torch.tensor(taus), torch.tensor(True))  # refuses what fp32 cannot hold
-        if given == "value":
+        if gate.given == "value":
             _require_no_jump(gate, taus)
     except NoIntegral as error:
         raise ExpressionError(
             f"must have an integral, got a slope that needs {error}; let it stop oscillating"
         ) from None
-    return gate
 
 
 class _Value(torch.autograd.Function):
@@ -124,9 +170,9 @@ class _Derived:
 
 @lru_cache(maxsize=64)
 def _derived(given: str, text: str) -> _Derived:
-    from gatepo.objective.symbolic.expression import parse, text_of
-    from gatepo.objective.symbolic.lower import lower
-    from gatepo.objective.symbolic.worker import ask
+    from gatepo.formulas.expression import parse, text_of
+    from gatepo.formulas.lower import lower
+    from gatepo.formulas.solver import ask
 
     slope_tree = _slope_tree(given, parse(text))
     slope_text = text if given == "slope" else text_of(slope_tree)
@@ -150,7 +196,7 @@ def _derived(given: str, text: str) -> _Derived:
 
 
 def _slope_tree(given: str, tree: Any) -> Any:
-    from gatepo.objective.symbolic import derive
+    from gatepo.formulas import derive
 
     return tree if given == "slope" else derive.slope(tree)
 
@@ -161,9 +207,9 @@ def _precise(text: str, exact: dict[tuple[float, float], float]) -> tuple[Any, b
     Raises:
       ExpressionError: neither the formula as it is written nor sympy's simplification of it does.
     """
-    from gatepo.objective.symbolic.expression import ExpressionError, parse
-    from gatepo.objective.symbolic.lower import lower
-    from gatepo.objective.symbolic.worker import ask
+    from gatepo.formulas.expression import ExpressionError, parse
+    from gatepo.formulas.lower import lower
+    from gatepo.formulas.solver import ask
 
     trouble = ""
     for tree in map(parse, _forms(text, lambda: ask(("simpler", text))[0])):
@@ -192,15 +238,15 @@ def _stays_finite(program: Program) -> bool:
 
 
 def _points() -> Tensor:
-    from gatepo.objective.symbolic.exact import POINTS
+    from gatepo.formulas.exact import POINTS
 
     return torch.tensor(POINTS)
 
 
 def _exact(numbers: list[float | None] | None) -> dict[tuple[float, float], float]:
     """f' by (ratio, tau), from what the worker computed with 40 digits."""
-    from gatepo.objective.symbolic.exact import POINTS
-    from gatepo.objective.symbolic.expression import ExpressionError
+    from gatepo.formulas.exact import POINTS
+    from gatepo.formulas.expression import ExpressionError
 
     if numbers is None:
         raise ExpressionError("must be computable to 40 digits, got nothing in time; write it with fewer nested powers")
@@ -230,8 +276,8 @@ def _fp32_error(program: Program, exact: dict[tuple[float, float], float]) -> st
 
 def _closed_form(slope: Program, texts: list[str], given: str) -> tuple[str | None, str]:
     """The first of ``texts`` that is the slope's integral, in fp32 too, or None where f must be integrated; a note."""
-    from gatepo.objective.symbolic.expression import parse
-    from gatepo.objective.symbolic.lower import lower
+    from gatepo.formulas.expression import parse
+    from gatepo.formulas.lower import lower
 
     difference = ""
     for text in texts:
@@ -264,7 +310,7 @@ def _difference(closed: Program, integrated: IntegratedValue, bound: float) -> s
 
 def _half_width(slope: Program, texts: list[str]) -> tuple[Callable[[float], float], str]:
     """The function and a note: the first closed form that is the numerical root, else that root itself."""
-    from gatepo.objective.symbolic.expression import TAU, parse
+    from gatepo.formulas.expression import TAU, parse
 
     def numerical(tau: float) -> float:
         return first_half(slope, tau)
@@ -298,9 +344,9 @@ def first_half(slope: Callable[[Tensor, Tensor], Tensor], tau: float) -> float:
 
 def _require_finite(tree: Any, what: str, taus: Sequence[float]) -> None:
     """Finite and real on [0, 20]: looked at in float64 on 20,001 points, and where that fails, exactly."""
-    from gatepo.objective.symbolic.exact import exactly, is_finite_real, words_of
-    from gatepo.objective.symbolic.expression import ExpressionError
-    from gatepo.objective.symbolic.lower import lower
+    from gatepo.formulas.exact import exactly, is_finite_real, words_of
+    from gatepo.formulas.expression import ExpressionError
+    from gatepo.formulas.lower import lower
 
     ratio = torch.linspace(0, 20, 20_001, dtype=torch.float64)
     program, exact = lower(tree), exactly(tree)
@@ -318,7 +364,7 @@ def _require_finite(tree: Any, what: str, taus: Sequence[float]) -> None:
 def _require_one_at_one(slope: Any, given: str, taus: Sequence[float]) -> None:
     import sympy
 
-    from gatepo.objective.symbolic.expression import TAU, ExpressionError, X, words_of
+    from gatepo.formulas.expression import TAU, ExpressionError, X, words_of
 
     at_one = sympy.simplify(slope.subs(X, 1))
     if at_one != 1 and not all(abs(at_one.subs(TAU, tau).evalf(30) - 1) < 1e-9 for tau in taus):
@@ -326,10 +372,10 @@ def _require_one_at_one(slope: Any, given: str, taus: Sequence[float]) -> None:
         raise ExpressionError(f"{what}, got {words_of(at_one)}; divide by it")
 
 
-def _require_no_jump(gate: CustomGate, taus: Sequence[float]) -> None:
+def _require_no_jump(gate: FormulaGate, taus: Sequence[float]) -> None:
     """A jump of f has no slope, so that the integral of f' misses it."""
-    from gatepo.objective.symbolic.expression import ExpressionError, parse
-    from gatepo.objective.symbolic.lower import lower
+    from gatepo.formulas.expression import ExpressionError, parse
+    from gatepo.formulas.lower import lower
 
     ratio = torch.linspace(0.001, 20, 20_000, dtype=torch.float64)
     closed, integrated = lower(parse(gate.text)), IntegratedValue(_derived(gate.given, gate.text).slope)

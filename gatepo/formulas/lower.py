@@ -17,7 +17,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from gatepo.objective.symbolic.expression import TAU, ExpressionError, X
+from gatepo.formulas.expression import TAU, ExpressionError, X
 
 Operand = int | float  # a register's number, or a constant (always float)
 Step = tuple[Callable[..., Any], tuple[Operand, ...]]

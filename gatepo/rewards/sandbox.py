@@ -1,7 +1,7 @@
-"""The keeper of the worker processes that run math-verify: ``python -m gatepo.rewards.worker``.
+"""The supervisor of the worker processes that run math-verify: ``python -m gatepo.rewards.sandbox``.
 
 It imports the libraries once and forks a worker for every core that it may use: a worker that breaks a limit is killed
-and its place is filled in milliseconds. The keeper itself never looks at an answer, so nothing can hold it up.
+and its place is filled in milliseconds. The supervisor itself never looks at an answer, so nothing can hold it up.
 :mod:`gatepo.rewards.pool` speaks to it: JSON lines ``[id, gold, prediction]`` in, ``[id, verdict]`` out, in any order.
 
 A worker may neither start a process, open a connection, write a file nor compile Python source: an audit hook refuses,
@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 EQUAL, DIFFERENT, FAILED, REFUSED, TIMED_OUT, KILLED = "equal", "different", "failed", "refused", "timed out", "killed"
-REPLIES = {b"1": EQUAL, b"0": DIFFERENT, b"?": FAILED, b"!": REFUSED}  # of a worker to its keeper
+REPLIES = {b"1": EQUAL, b"0": DIFFERENT, b"?": FAILED, b"!": REFUSED}  # of a worker to its supervisor
 QUESTIONS = 500  # of one worker, then it makes room: the caches of sympy and of the parser only ever grow
 ALIVE_SECONDS = 0.5  # between looks whether the parent is there
 PR_SET_PDEATHSIG = 1
@@ -60,7 +60,7 @@ class Limits:
 
     @property
     def cpu_seconds(self) -> int:
-        """CPU time for one answer, whole seconds: what ends a worker whose keeper is gone."""
+        """CPU time for one answer, whole seconds: what ends a worker whose supervisor is gone."""
         return math.ceil(self.deadline) + 1
 
 
@@ -82,7 +82,7 @@ class Worker:
 
 
 @dataclass(slots=True, kw_only=True)
-class Keeper:
+class Supervisor:
     """Hands each question to a free worker, and each verdict back."""
 
     limits: Limits
@@ -172,20 +172,20 @@ class Keeper:
 
     def _fork(self) -> Worker:
         ours, theirs = socket.socketpair()
-        keeper = os.getpid()
+        supervisor = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _serve(theirs, self.limits, keeper)
+            _serve(theirs, self.limits, supervisor)
         theirs.close()
         return Worker(pid=pid, connection=ours)
 
 
-def _serve(connection: socket.socket, limits: Limits, keeper: int) -> NoReturn:
+def _serve(connection: socket.socket, limits: Limits, supervisor: int) -> NoReturn:
     """A worker's whole life: answer until the connection ends or a limit is broken."""
     from gatepo.rewards.judge import equal
 
     try:
-        _confine(limits, keeper)
+        _confine(limits, supervisor)
         with connection.makefile("r", encoding="utf-8") as questions:
             for line in questions:
                 _allow_cpu_seconds(limits.cpu_seconds)
@@ -198,13 +198,13 @@ def _serve(connection: socket.socket, limits: Limits, keeper: int) -> NoReturn:
                 connection.sendall(b"!" if _refusals else reply)
                 _refusals.clear()
     finally:
-        os._exit(1)  # out of memory, say: the keeper puts another in its place
+        os._exit(1)  # e.g. out of memory: the supervisor puts another in its place
 
 
-def _confine(limits: Limits, keeper: int) -> None:
+def _confine(limits: Limits, supervisor: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != keeper:
+        if os.getppid() != supervisor:
             os._exit(1)
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -249,7 +249,7 @@ def main(options: dict[str, Any]) -> None:
     gc.freeze()  # workers share these pages for as long as nobody writes to them
     os.write(verdicts, b"ready\n")
     limits = Limits(memory_bytes=options["memory_bytes"], deadline=options["deadline"])
-    Keeper(limits=limits, most=options["workers"], parent=options["parent"], verdicts=verdicts).run()
+    Supervisor(limits=limits, most=options["workers"], parent=options["parent"], verdicts=verdicts).run()
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class Examination:
 
     @property
     def broken(self) -> tuple[Finding, ...]:
+        """The properties that do not hold."""
         return tuple(finding for finding in self.findings if not finding.holds)
 
 
@@ -87,7 +88,7 @@ def examine(gate: Gate, tau: float, positive: bool, proof: Mapping[str, Any] | N
       gate: any gate.
       tau: the temperature at which what is not proven is checked.
       positive: whether A > 0.
-      proof: what :func:`gatepo.objective.symbolic.proofs.properties` says of its formula for this sign, if it has one.
+      proof: what :func:`gatepo.formulas.proofs.properties` says of its formula for this sign, if it has one.
     """
     slope = _Curve(gate, torch.tensor(tau, dtype=torch.float64), torch.tensor(positive))
     known = proof or {}

@@ -83,9 +83,9 @@ def parse(text: str) -> sympy.Expr:
     try:
         found = _tree(tree.body)
     except TypeError as error:  # sympy, of a comparison with what is no real number
-        raise ExpressionError(f"must be finite and real on [0, 20], got {text!r} ({error}); mend it") from None
+        raise ExpressionError(f"must be finite and real on [0, 20], got {text!r} ({error}); correct it") from None
     if found.has(*_NO_NUMBERS):
-        raise ExpressionError(f"must be finite and real on [0, 20], got {words_of(found)} from {text!r}; mend it")
+        raise ExpressionError(f"must be finite and real on [0, 20], got {words_of(found)} from {text!r}; correct it")
     return found
 
 
@@ -106,7 +106,7 @@ class _Printer(StrPrinter):
     def _print_Piecewise(self, formula: sympy.Piecewise) -> str:
         *firsts, (last, otherwise) = formula.args
         if otherwise != sympy.true:
-            raise ExpressionError(f"must be defined for every x, got {formula}; mend it")
+            raise ExpressionError(f"must be defined for every x, got {formula}; correct it")
         words = self.doprint(last)
         for then, condition in reversed(firsts):
             words = f"where({self.doprint(condition)}, {self.doprint(then)}, {words})"
@@ -183,12 +183,12 @@ def _call(name: str, arguments: list[ast.expr]) -> Any:
     function, count = FUNCTIONS[name]
     if len(arguments) < 2 if count is None else len(arguments) != count:
         takes = "two arguments or more" if count is None else f"{count} argument{'s' if count > 1 else ''}"
-        raise ExpressionError(f"must give {name} {takes}, got {len(arguments)}; mend the call")
+        raise ExpressionError(f"must give {name} {takes}, got {len(arguments)}; correct the call")
     if name == "where":
         return function(_condition(arguments[0]), *map(_tree, arguments[1:]))
     parts = [_tree(argument) for argument in arguments]
     if count is None and not all(part.is_extended_real is not False for part in parts):
-        raise ExpressionError(f"must give {name} real numbers, got {', '.join(map(str, parts))}; mend the call")
+        raise ExpressionError(f"must give {name} real numbers, got {', '.join(map(str, parts))}; correct the call")
     return function(*parts)
 
 

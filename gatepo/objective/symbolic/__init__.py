@@ -1,1 +1,0 @@
-"""Gates as formulas: the only room that imports sympy, entered when a formula is to be derived, proven or lowered."""
