@@ -37,6 +37,10 @@ def token_logprobs(
       temperature: the sampling temperature; the policy is what was sampled from.
       bias_V: the head's bias, if it has one.
     Returns: (log-probability [M] in nats with gradient, entropy [M] in nats over the full vocabulary without).
+
+    >>> logp, entropy = token_logprobs(torch.zeros(2, 4), torch.ones(8, 4), torch.tensor([3, 5]), 1.0)
+    >>> logp.exp()  # all of eight tokens are equally likely
+    tensor([0.1250, 0.1250])
     """
     width = slice_width(*hidden_MH.shape)
     if width >= len(weight_VH):

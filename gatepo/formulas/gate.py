@@ -37,7 +37,12 @@ VALUE_ERROR = 1e-8  # of a closed form against the integral, absolute up to 1 an
 
 @option("gate", "custom")
 class FormulaGate:
-    """A gate as text in x (the ratio) and tau; its other side and its half-width are derived."""
+    """A gate as text in x (the ratio) and tau; its other side and its half-width are derived.
+
+    >>> gate = FormulaGate(slope_text="1/(1 + tau**2*(x-1)**2)")
+    >>> gate.slope(torch.tensor([1.0, 1.1]), torch.tensor(10.0), torch.tensor(True))
+    tensor([1.0000, 0.5000])
+    """
 
     slope_text: str | None = setting(
         "f'(x) as a formula in x (the ratio) and tau, 1 at x = 1; exactly one of slope and value.",

@@ -41,15 +41,23 @@ class GroupZScore(Standardised):
 
     ``ddof`` = 1 (the sample's standard deviation) and ``eps`` = 1e-4 are what GRPO's common implementations use; the
     paper states neither. A group whose rewards are all equal has A = 0.
+
+    >>> GroupZScore(eps=0.0)(torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]))
+    tensor([[ 0.8660,  0.8660, -0.8660, -0.8660],
+            [ 0.0000,  0.0000,  0.0000,  0.0000]])
     """
 
     def __call__(self, reward_PG: Tensor) -> Tensor:
-        return _centred(reward_PG) / (reward_PG.std(dim=1, correction=self.ddof, keepdim=True) + self.eps)
+        return _divided(_centred(reward_PG), reward_PG.std(dim=1, correction=self.ddof, keepdim=True) + self.eps)
 
 
 @option("advantage", "group_center")
 class GroupCenter:
-    """A = R - mean(R) within a group: no division, so easy and hard prompts weigh the same (Dr. GRPO, 2503.20783)."""
+    """A = R - mean(R) within a group: no division, so easy and hard prompts weigh the same (Dr. GRPO, 2503.20783).
+
+    >>> GroupCenter()(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+    tensor([[ 0.7500, -0.2500, -0.2500, -0.2500]])
+    """
 
     def __call__(self, reward_PG: Tensor) -> Tensor:
         return _centred(reward_PG)
@@ -57,7 +65,11 @@ class GroupCenter:
 
 @option("advantage", "rloo")
 class Rloo:
-    """A = R - mean of the group's other rewards = G / (G - 1) (R - mean(R)) (Ahmadian et al., arXiv:2402.14740)."""
+    """A = R - mean of the group's other rewards = G / (G - 1) (R - mean(R)) (Ahmadian et al., arXiv:2402.14740).
+
+    >>> Rloo()(torch.tensor([[1.0, 0.0, 0.0]]))
+    tensor([[ 1.0000, -0.5000, -0.5000]])
+    """
 
     def __call__(self, reward_PG: Tensor) -> Tensor:
         G = reward_PG.shape[1]
@@ -69,6 +81,10 @@ class BatchZScore(Standardised):
     """A = (R - mean(R)) / (std(R) + eps) over the whole rollout batch (REINFORCE++, arXiv:2501.03262).
 
     The papers' code weighs completions by their tokens in mean and std; here each completion counts once.
+
+    >>> BatchZScore(eps=0.0, ddof=0)(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    tensor([[ 1.,  1.],
+            [-1., -1.]])
     """
 
     BASELINE: ClassVar[bool] = False  # whether the mean of its group is taken from each reward first
@@ -80,7 +96,12 @@ class BatchZScore(Standardised):
 
 @option("advantage", "reinforce_pp_baseline")
 class BatchZScoreWithBaseline(BatchZScore):
-    """As :class:`BatchZScore`, of rewards less the mean of their group (REINFORCE++-baseline)."""
+    """As :class:`BatchZScore`, of rewards less the mean of their group (REINFORCE++-baseline).
+
+    >>> BatchZScoreWithBaseline(eps=0.0, ddof=0)(torch.tensor([[3.0, 1.0], [0.0, 2.0]]))
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
 
     BASELINE: ClassVar[bool] = True
 
@@ -95,6 +116,9 @@ class MaxRl(Divided):
     Raises:
       TrainingStopped: a reward is negative.
     Source: Tajwar et al., *Maximum Likelihood Reinforcement Learning*, arXiv:2602.02710.
+
+    >>> MaxRl(eps=0.0)(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+    tensor([[ 3., -1., -1., -1.]])
     """
 
     def __call__(self, reward_PG: Tensor) -> Tensor:
@@ -103,10 +127,15 @@ class MaxRl(Divided):
                 "advantage=max_rl must have rewards >= 0, since it divides by their mean, got "
                 f"{reward_PG.min().item():.4g}; leave out what is negative in reward.extra, or type advantage=rloo"
             )
-        return _centred(reward_PG) / (reward_PG.mean(dim=1, keepdim=True) + self.eps)
+        return _divided(_centred(reward_PG), reward_PG.mean(dim=1, keepdim=True) + self.eps)
 
 
 def _centred(reward_PG: Tensor) -> Tensor:
     """R - mean(R) within a group; exactly 0 where all rewards are equal, which rounding in the mean may miss."""
     equal_P1 = reward_PG.amax(dim=1, keepdim=True) == reward_PG.amin(dim=1, keepdim=True)
     return (reward_PG - reward_PG.mean(dim=1, keepdim=True)).masked_fill(equal_P1, 0.0)
+
+
+def _divided(centred_PG: Tensor, by_P1: Tensor) -> Tensor:
+    """The quotient, and 0 where the dividend is: with eps = 0 a group of equal rewards would give 0 / 0."""
+    return (centred_PG / by_P1).masked_fill(centred_PG == 0, 0.0)

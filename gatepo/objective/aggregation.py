@@ -19,7 +19,11 @@ from gatepo.settings import at_least, option, setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Completions and completion tokens of the whole update."""
+    """Completions and completion tokens of the whole update.
+
+    >>> Totals(completions=128, tokens=5000)
+    Totals(completions=128, tokens=5000)
+    """
 
     completions: int
     tokens: int
@@ -52,7 +56,12 @@ class _Linear:
 
 @option("aggregation", "sequence_mean")
 class SequenceMean(_Linear):
-    """1/N sum_i 1/|o_i| sum_t term_it (eq. 1, 2), with N the completions of the whole update."""
+    """1/N sum_i 1/|o_i| sum_t term_it (eq. 1, 2), with N the completions of the whole update.
+
+    >>> mask = torch.tensor([[True, True], [True, False]])
+    >>> SequenceMean().mean(torch.tensor([[1.0, 3.0], [5.0, 9.0]]), mask, Totals(completions=2, tokens=3))
+    tensor(3.5000)
+    """
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         """See :class:`Aggregation`."""
@@ -62,7 +71,12 @@ class SequenceMean(_Linear):
 
 @option("aggregation", "token_mean")
 class TokenMean(_Linear):
-    """1/sum_i |o_i| sum_i sum_t term_it: every token of the update counts the same (DAPO, arXiv:2503.14476, eq. 12)."""
+    """1/sum_i |o_i| sum_i sum_t term_it: every token of the update counts the same (DAPO, arXiv:2503.14476, eq. 12).
+
+    >>> mask = torch.tensor([[True, True], [True, False]])
+    >>> TokenMean().mean(torch.tensor([[1.0, 3.0], [5.0, 9.0]]), mask, Totals(completions=2, tokens=3))
+    tensor(3.)
+    """
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         """See :class:`Aggregation`."""
@@ -74,6 +88,10 @@ class Constant(_Linear):
     """1/N sum_i 1/L sum_t term_it with one constant L in tokens, the longest completion allowed.
 
     A long completion's tokens then weigh as much as a short one's (Dr. GRPO, arXiv:2503.20783, section 3).
+
+    >>> mask = torch.tensor([[True, True], [True, False]])
+    >>> Constant(length=9).mean(torch.tensor([[1.0, 3.0], [5.0, 9.0]]), mask, Totals(completions=2, tokens=3))
+    tensor(0.5000)
     """
 
     length: int = setting(
@@ -89,7 +107,12 @@ class Constant(_Linear):
 
 @option("aggregation", "sequence_sum")
 class SequenceSum(_Linear):
-    """1/N sum_i sum_t term_it: a completion weighs as much as it is long (LUSPO, arXiv:2602.05261)."""
+    """1/N sum_i sum_t term_it: a completion weighs as much as it is long (LUSPO, arXiv:2602.05261).
+
+    >>> mask = torch.tensor([[True, True], [True, False]])
+    >>> SequenceSum().mean(torch.tensor([[1.0, 3.0], [5.0, 9.0]]), mask, Totals(completions=2, tokens=3))
+    tensor(4.5000)
+    """
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         """See :class:`Aggregation`."""
@@ -103,6 +126,10 @@ class GeometricMean:
     One outlying token moves it less. Values must be > 0, and a completion's weights equal; their mean is taken.
 
     Source: GMPO, arXiv:2507.20673, eq. 4.
+
+    >>> mask, totals = torch.ones(1, 2).bool(), Totals(completions=1, tokens=2)
+    >>> GeometricMean()(torch.tensor([[1.0, 4.0]]), torch.ones(1, 2), mask, totals)
+    tensor(2.)
     """
 
     def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:

@@ -24,7 +24,11 @@ class Correction(Protocol):
 
 @option("correction", "none")
 class NoCorrection:
-    """w = 1: sampler and trainer are taken to be the same policy, as in the paper."""
+    """w = 1: sampler and trainer are taken to be the same policy, as in the paper.
+
+    >>> NoCorrection()(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2).bool())
+    tensor([[1., 1.]])
+    """
 
     def __call__(self, anchor_NT: Tensor, sampler_NT: Tensor, mask_NT: Tensor) -> Tensor:
         return torch.ones_like(anchor_NT)
@@ -56,11 +60,21 @@ class BoundedCorrection:
 
 @option("correction", "truncate")
 class Truncate(BoundedCorrection):
-    """min(w, cap) (truncated importance sampling, TIS)."""
+    """min(w, cap) (truncated importance sampling, TIS).
+
+    >>> anchor, sampler = torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2)
+    >>> Truncate(cap=3.0)(anchor, sampler, torch.ones(1, 2).bool())  # e^0 and e^2, bounded by 3
+    tensor([[1., 3.]])
+    """
 
 
 @option("correction", "mask")
 class Mask(BoundedCorrection):
-    """w up to the cap, and 0 beyond it: what is that far off is left out (masked importance sampling, MIS)."""
+    """w up to the cap, and 0 beyond it: what is that far off is left out (masked importance sampling, MIS).
+
+    >>> anchor, sampler = torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2)
+    >>> Mask(cap=3.0)(anchor, sampler, torch.ones(1, 2).bool())  # e^0, and e^2 is beyond 3
+    tensor([[1., 0.]])
+    """
 
     BEYOND: ClassVar[float | None] = 0.0

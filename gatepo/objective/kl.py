@@ -43,7 +43,11 @@ class Kl(Protocol):
 
 @option("kl", "none")
 class NoKl:
-    """No KL penalty: eq. 1 and 2 have none."""
+    """No KL penalty: eq. 1 and 2 have none.
+
+    >>> NoKl().coefficient
+    0.0
+    """
 
     @property
     def reference(self) -> None:
@@ -66,6 +70,10 @@ class KlPenalty:
     With ``reference="initial"`` it is KL(pi_theta || pi_ref), as in GRPO's eq. 4. With ``"sampling"`` it is
     KL(pi_old || pi_theta), as in TRPO and PPO's penalty (arXiv:1707.06347, eq. 8); its expectation is over the very
     policy that sampled.
+
+    >>> logp, other = torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.0, -1.0]])
+    >>> KlPenalty(estimator="k2")(logp, other, torch.ones(1, 2).bool(), clamp=20.0)  # x^2 / 2
+    tensor([[0.0000, 0.5000]])
     """
 
     reference: str = setting(

@@ -44,6 +44,10 @@ class TokenRatio(Clamped):
     """log r_it = log pi_theta(o_it) - log pi_old(o_it), per token (below eq. 1).
 
     In fp32 at least, 0 where the mask is False, and clamped to +-``clamp`` nats.
+
+    >>> logp, anchor = torch.tensor([[-1.0, 99.0]]), torch.tensor([[-1.5, -1.0]])
+    >>> TokenRatio()(logp, anchor, torch.ones(1, 2).bool())
+    tensor([[ 0.5000, 20.0000]])
     """
 
     def __call__(self, logp_NT: Tensor, anchor_NT: Tensor, mask_NT: Tensor) -> Tensor:
@@ -77,19 +81,34 @@ class PooledRatio(Clamped):
 
 @option("ratio", "sequence")
 class SequenceRatio(PooledRatio):
-    """The length-normalised ratio s_i = (pi_theta(o_i) / pi_old(o_i))^(1/|o_i|) (GSPO, arXiv:2507.18071, eq. 5)."""
+    """The length-normalised ratio s_i = (pi_theta(o_i) / pi_old(o_i))^(1/|o_i|) (GSPO, arXiv:2507.18071, eq. 5).
+
+    >>> logp, anchor = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-1.5, -1.0]])
+    >>> SequenceRatio()(logp, anchor, torch.ones(1, 2).bool())
+    tensor([[0.2500, 0.2500]])
+    """
 
 
 @option("ratio", "sequence_token")
 class SequenceTokenRatio(PooledRatio):
-    """The value of :class:`SequenceRatio` with each token's own gradient (GSPO-token, arXiv:2507.18071, eq. 14)."""
+    """The value of :class:`SequenceRatio` with each token's own gradient (GSPO-token, arXiv:2507.18071, eq. 14).
+
+    >>> logp, anchor = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-1.5, -1.0]])
+    >>> SequenceTokenRatio()(logp, anchor, torch.ones(1, 2).bool())
+    tensor([[0.2500, 0.2500]])
+    """
 
     OWN_GRADIENT: ClassVar[bool] = True
 
 
 @option("ratio", "sequence_product")
 class SequenceProductRatio(PooledRatio):
-    """The likelihood ratio of the whole completion, with each token's own gradient (VESPO, arXiv:2602.10693)."""
+    """The likelihood ratio of the whole completion, with each token's own gradient (VESPO, arXiv:2602.10693).
+
+    >>> logp, anchor = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-1.5, -1.0]])
+    >>> SequenceProductRatio()(logp, anchor, torch.ones(1, 2).bool())
+    tensor([[0.5000, 0.5000]])
+    """
 
     BY_LENGTH: ClassVar[bool] = False
     OWN_GRADIENT: ClassVar[bool] = True

@@ -50,7 +50,13 @@ def gated(gate: Gate, tau: Tau, log_ratio_NT: Tensor, advantage_NT: Tensor) -> G
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """One choice on each axis; together they are a method. What is left out is the paper's choice."""
+    """One choice on each axis; together they are a method. What is left out is the paper's choice.
+
+    >>> from gatepo.objective.gates import Erf
+    >>> from gatepo.objective.tau import ConstantTau
+    >>> Objective(gate=Erf(), tau=ConstantTau(pos=10, neg=12)).penalises_kl
+    False
+    """
 
     gate: Gate
     tau: Tau
@@ -80,7 +86,14 @@ class Objective:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRecord:
-    """What each completion token contributed, detached, for the telemetry; all [N, T] but the advantage."""
+    """What each completion token contributed, detached, for the telemetry; all [N, T] but the advantage.
+
+    >>> one = torch.ones(1, 1)
+    >>> record = TokenRecord(log_ratio_NT=0 * one, slope_NT=one, entropy_NT=one, correction_NT=one, kl_NT=one,
+    ...                      mask_NT=one.bool(), advantage_N=torch.ones(1))
+    >>> record.coefficient_NT
+    tensor([[1.]])
+    """
 
     log_ratio_NT: Tensor
     slope_NT: Tensor
@@ -129,6 +142,15 @@ def policy_loss(
       entropy_NT: policy entropy at each token, nats, no gradient; only recorded. None records zeros.
       totals: the whole update's denominators; None where these completions are the whole update.
     Returns: the scalar loss and a :class:`TokenRecord`.
+
+    >>> from gatepo.objective.gates import NoGate
+    >>> from gatepo.objective.tau import ConstantTau
+    >>> objective = Objective(gate=NoGate(), tau=ConstantTau(pos=10, neg=12))
+    >>> logp, anchor = torch.tensor([[-1.0, -0.5]]), torch.tensor([[-1.0, -0.5]])
+    >>> loss, record = policy_loss(objective, logp_NT=logp, anchor_NT=anchor, advantage_N=torch.tensor([2.0]),
+    ...                            mask_NT=torch.ones(1, 2).bool())
+    >>> loss  # -A f(r), and f(1) = 1
+    tensor(-2.)
     """
     found, log_ratio_NT = objective.gated(logp_NT, anchor_NT, advantage_N, mask_NT)
     if totals is None:

@@ -73,7 +73,12 @@ class ConstantTau(TauPair):
 
 @option("tau", "matched")
 class MatchedTau:
-    """tau follows from the gate, so that every gate has this half-width and gates compare by shape alone."""
+    """tau follows from the gate, so that every gate has this half-width and gates compare by shape alone.
+
+    >>> from gatepo.objective.gates import Arctan
+    >>> MatchedTau(half_width=0.1).at_start(Arctan())
+    ConstantTau(pos=10.000000000000002, neg=12.000000000000002)
+    """
 
     half_width: float = setting(
         "The slope is 1/2 at this distance above r = 1, where A > 0.", default=0.1, rule=POSITIVE
@@ -119,6 +124,10 @@ def tau_with_half_width(gate: Gate, half_width: float) -> float:
 
     Raises:
       ValueError: the gate's width does not depend on tau, or no tau in [1e-6, 1e6] gives this one.
+
+    >>> from gatepo.objective.gates import Arctan
+    >>> round(tau_with_half_width(Arctan(), 0.1), 6)
+    10.0
     """
     low, high = math.log(1e-6), math.log(1e6)
     if not gate.half_width(math.exp(high)) < half_width < gate.half_width(math.exp(low)):

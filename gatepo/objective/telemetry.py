@@ -28,6 +28,10 @@ def effective_update_ratio(slope_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -
       group_N: index of the prompt that each completion answers. Prompts without any token are left out.
     Returns: scalar in [0, 1]; 1 means that every token updates fully. NaN if there is no token at all.
     Source: the paper, eq. 12. For clipping it is 1 - clip_ratio.
+
+    >>> slope, mask = torch.tensor([[1.0, 0.5], [0.0, 9.0]]), torch.tensor([[True, True], [True, False]])
+    >>> effective_update_ratio(slope, mask, group_N=torch.tensor([0, 1])).item()  # (0.75 + 0) / 2
+    0.375
     """
     _, group_N = torch.unique(group_N, return_inverse=True)
     prompts = int(group_N.max()) + 1 if len(group_N) else 0
@@ -56,6 +60,15 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
       group_N: index of the prompt that each completion answers.
       iteration: which pass over the rollout batch this was, from 1.
       clamp: the bound of the log-ratio, nats.
+
+    >>> record = TokenRecord(
+    ...     **{f"{name}_NT": torch.zeros(2, 3) for name in ("log_ratio", "entropy", "kl")},
+    ...     **{f"{name}_NT": torch.ones(2, 3) for name in ("slope", "correction")},
+    ...     mask_NT=torch.ones(2, 3).bool(),
+    ...     advantage_N=torch.tensor([1.0, -1.0]),
+    ... )
+    >>> token_metrics(record, torch.tensor([0, 0]), iteration=1, clamp=20.0)["eur/iteration_1"]
+    1.0
     """
     mask_NT, slope_NT = record.mask_NT, record.slope_NT
     log_ratio_M, slope_M = record.log_ratio_NT[mask_NT], slope_NT[mask_NT]

@@ -13,7 +13,11 @@ from gatepo.settings import option
 
 @option("gate", "sigmoid")
 class Sigmoid:
-    """SAPO's gate (eq. 3, 5). f(1) = 2 / tau, as the equation has it; slope decays exponentially."""
+    """SAPO's gate (eq. 3, 5). f(1) = 2 / tau, as the equation has it; slope decays exponentially.
+
+    >>> Sigmoid().slope(torch.tensor([1.0]), torch.tensor(10.0), torch.tensor(True))
+    tensor([1.])
+    """
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
         """See :class:`~gatepo.objective.gates.Gate`."""
@@ -35,7 +39,11 @@ class Sigmoid:
 
 @option("gate", "erf")
 class Erf:
-    """The normal distribution's gate (eq. 6); slope decays like a Gaussian, closest to hard clipping."""
+    """The normal distribution's gate (eq. 6); slope decays like a Gaussian, closest to hard clipping.
+
+    >>> Erf().slope(torch.tensor([1.0]), torch.tensor(10.0), torch.tensor(True))
+    tensor([1.])
+    """
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
         """See :class:`~gatepo.objective.gates.Gate`."""
@@ -57,7 +65,11 @@ class Erf:
 
 @option("gate", "arctan")
 class Arctan:
-    """The arctangent gate (eq. 7); slope decays like 1/r^2, the heaviest tail of the paper's gates."""
+    """The arctangent gate (eq. 7); slope decays like 1/r^2, the heaviest tail of the paper's gates.
+
+    >>> Arctan().slope(torch.tensor([1.1]), torch.tensor(10.0), torch.tensor(True))
+    tensor([0.5000])
+    """
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
         """See :class:`~gatepo.objective.gates.Gate`."""
@@ -78,7 +90,11 @@ class Arctan:
 
 @option("gate", "softsign")
 class Softsign:
-    """The softsign gate (eq. 8); slope decays like 1/r^3."""
+    """The softsign gate (eq. 8); slope decays like 1/r^3.
+
+    >>> Softsign().value(torch.tensor([1.0]), torch.tensor(10.0), torch.tensor(True))
+    tensor([1.])
+    """
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
         """See :class:`~gatepo.objective.gates.Gate`."""
@@ -102,6 +118,9 @@ class Clip(Bounds):
     """PPO's and GRPO's hard clip (eq. 1) as a gate: A f(r) = min(r A, clip(r, 1 - eps_low, 1 + eps_high) A).
 
     The sign rule is the paper's (below eq. 12): A > 0 clips above, A <= 0 clips below. ``tau`` is not used.
+
+    >>> Clip().slope(torch.tensor([0.5, 1.0, 1.5]), torch.tensor(10.0), torch.tensor(True))
+    tensor([1., 1., 0.])
     """
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
@@ -127,7 +146,11 @@ class Clip(Bounds):
 
 @option("gate", "none")
 class NoGate:
-    """f(r) = r: plain importance sampling. ``tau`` is not used; property (iv) of the paper does not hold."""
+    """f(r) = r: plain importance sampling. ``tau`` is not used; property (iv) of the paper does not hold.
+
+    >>> NoGate().value(torch.tensor([0.5, 1.5]), torch.tensor(10.0), torch.tensor(True))
+    tensor([0.5000, 1.5000])
+    """
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
         """See :class:`~gatepo.objective.gates.Gate`."""

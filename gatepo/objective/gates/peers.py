@@ -19,6 +19,9 @@ class DualClip(Bounds):
     Without it a token whose probability has grown much is pushed down with the weight r, however large.
 
     Source: Ye et al., *Mastering Complex Control in MOBA Games with Deep Reinforcement Learning*, 2019, eq. 5.
+
+    >>> DualClip().slope(torch.tensor([0.5, 1.0, 4.0]), torch.tensor(10.0), torch.tensor(False))
+    tensor([0., 1., 0.])
     """
 
     c: float = setting("Ratios above c are clipped too where A <= 0.", default=3.0, rule=ABOVE_ONE)
@@ -52,6 +55,9 @@ class Cispo:
     b (1 + log(r / b)) beyond. c does not vanish: property (iv) does not hold, by intention.
 
     Source: MiniMax-M1, arXiv:2506.13585, eq. 4 and 5; it sets no lower bound.
+
+    >>> Cispo().slope(torch.tensor([1.0, 10.0]), torch.tensor(10.0), torch.tensor(True))
+    tensor([1.0000, 0.5000])
     """
 
     # The paper gives no value; 4 bounds the weight by 5, as TRL recommends.
@@ -86,6 +92,9 @@ class CeGppo(Bounds):
 
     Source: Su et al., arXiv:2509.20712; beta_low = beta_1 and beta_high = beta_2 there. The authors' code has a dual
     clip at 3 beside it, which the paper's objective has not; here there is none.
+
+    >>> CeGppo().slope(torch.tensor([1.0, 2.0]), torch.tensor(10.0), torch.tensor(True))
+    tensor([1.0000, 0.6000])
     """
 
     beta_low: float = setting(
@@ -136,6 +145,9 @@ class Aspo(Bounds):
     (ii) does not hold, by intention.
 
     Source: Wang et al., arXiv:2510.06062, and the authors' code (Archer2.0, ``compute_policy_loss_archer``).
+
+    >>> Aspo().slope(torch.tensor([0.5, 1.0, 2.0]), torch.tensor(10.0), torch.tensor(True))
+    tensor([4., 1., 0.])
     """
 
     c: float = setting("The coefficient r f'(r) is at most c.", default=3.0, rule=ABOVE_ONE)
@@ -180,6 +192,9 @@ class Gamma:
     The slope peaks at r = (k - 1) / lambda, which is below 1 for A > 0: property (ii) does not hold.
 
     Source: VESPO, arXiv:2602.10693; defaults as in TRL's ``vespo_*`` options.
+
+    >>> Gamma().slope(torch.tensor([1.0]), torch.tensor(10.0), torch.tensor(True))
+    tensor([1.])
     """
 
     k_pos: float = setting("The ratio has this exponent where A > 0.", default=2.0, rule=POSITIVE)
