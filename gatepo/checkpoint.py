@@ -26,7 +26,7 @@ FOLDER, MANIFEST, ENGINE = "checkpoints", "checkpoint.json", "engine"
 
 
 def found(run: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
+    """Give the whole checkpoints of a run, oldest first."""
     return sorted(path for path in (run / FOLDER).glob("update-*") if path.suffix == "")
 
 
@@ -82,7 +82,7 @@ def check(path: Path, ranks: int) -> None:
 
 
 def ranks(path: Path) -> int:
-    """How many processes wrote a checkpoint."""
+    """Say how many processes wrote a checkpoint."""
     return int(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["ranks"])
 
 

@@ -22,7 +22,7 @@ NARROWEST = 512  # below that, reading and writing d hidden [M, H] once per slic
 def token_logprobs(
     hidden_MH: Tensor, weight_VH: Tensor, token_M: Tensor, temperature: float, bias_V: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """log pi(token) and the entropy of pi at each position, pi = softmax(hidden @ weight.T / temperature).
+    """Compute log pi(token) and the entropy of pi at each position, pi = softmax(hidden @ weight.T / temperature).
 
     Only positions of interest are passed in (completion tokens), never a whole padded batch. Logits [M, V] would still
     outweigh the model (1,024 tokens of a 151,936-word vocabulary: 0.6 GB, several times over), so they exist one slice
@@ -51,7 +51,7 @@ def token_logprobs(
 def dense_token_logprobs(
     hidden_MH: Tensor, weight_VH: Tensor, token_M: Tensor, temperature: float, bias_V: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """:func:`token_logprobs` with all logits [M, V] at once: for small vocabularies, and the reference for the rest."""
+    """Do :func:`token_logprobs` with all logits [M, V] at once: for small vocabularies, and as the reference."""
     dtype = torch.promote_types(hidden_MH.dtype, torch.float32)
     with torch.autocast(hidden_MH.device.type, enabled=False):
         logits_MV = torch.nn.functional.linear(
@@ -68,14 +68,14 @@ def dense_token_logprobs(
 def sliced_token_logprobs(
     hidden_MH: Tensor, weight_VH: Tensor, token_M: Tensor, temperature: float, bias_V: Tensor | None, width: int
 ) -> tuple[Tensor, Tensor]:
-    """:func:`token_logprobs` over slices of the vocabulary of this width; a token outside [0, V) gets NaN."""
+    """Give :func:`token_logprobs` over slices of the vocabulary of this width; a token outside [0, V) gets NaN."""
     with torch.autocast(hidden_MH.device.type, enabled=False):
         logp_M, entropy_M = _SlicedLogProbs.apply(hidden_MH, weight_VH, bias_V, token_M, temperature, width)
     return logp_M, entropy_M
 
 
 def slice_width(tokens: int, hidden: int) -> int:
-    """Width of a slice of the vocabulary within SLICE_ELEMENTS; in steps of 64, so that rows stay aligned."""
+    """Give width of a slice of the vocabulary within SLICE_ELEMENTS; in steps of 64, so that rows stay aligned."""
     return max(NARROWEST, SLICE_ELEMENTS // max(tokens, hidden) // 64 * 64)
 
 

@@ -166,7 +166,7 @@ def _rounds_until_rewards_differ(
 
 
 def improve(algorithm: Algorithm, state: RunState, rollout_batch: RolloutBatch, watch: Stopwatch) -> dict[str, float]:
-    """One update on the rollout batch in training (eq. 2), and what it did."""
+    """Make one update on the rollout batch in training (eq. 2), and say what it did."""
     world, batch = algorithm.world, rollout_batch.tokens
     objective = algorithm.objective
     for controller in algorithm.controllers:
@@ -203,7 +203,7 @@ def improve(algorithm: Algorithm, state: RunState, rollout_batch: RolloutBatch, 
 
 
 def logprobs_in_other_batches(engine: PolicyEngine, batch: TokenBatch) -> Tensor:
-    """log pi of the completion tokens, [N, T - 1], each completion in other company than in an update."""
+    """Give log pi of the completion tokens, [N, T - 1], each completion in other company than in an update."""
     again_NT = torch.zeros_like(batch.sampler_logp_NT[:, 1:])
     for first in (0, 1):
         rows_N = torch.arange(first, len(batch), 2, device=batch.ids_NT.device)
@@ -215,7 +215,7 @@ def logprobs_in_other_batches(engine: PolicyEngine, batch: TokenBatch) -> Tensor
 def noise_floor(
     objective: Objective, batch: TokenBatch, logp_NT: Tensor, again_NT: Tensor, world: World
 ) -> dict[str, float]:
-    """``eur/noise_floor``: the EUR (eq. 12) of weights that did not change, by rounding alone; once per run.
+    """Give ``eur/noise_floor``: the EUR (eq. 12) of weights that did not change, by rounding alone; once per run.
 
     An EUR of a later update that is not below it says nothing about drift. In fp32 it is 1.
     """

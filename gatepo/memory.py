@@ -21,7 +21,7 @@ SMALLER = {
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of a GPU, of the host through torch, or of the host through Python."""
+    """Say whether a GPU or the host is out of memory, through torch or through Python."""
     words = ("out of memory", "can't allocate memory")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(part in str(error) for part in words)
@@ -29,7 +29,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory_line(error: BaseException) -> str:
-    """Which part was being run, and which settings would lower its memory."""
+    """Say which part was being run, and which settings would lower its memory."""
     notes = getattr(error, "__notes__", [])
     part = next((note.removeprefix(DURING) for note in notes if note.startswith(DURING)), None)
     asked = " ".join(str(error).split())[:200]

@@ -59,7 +59,7 @@ def rollout_metrics(groups: list[GroupFigures]) -> dict[str, float]:
 
 
 def mismatch_metrics(difference_M: Tensor) -> dict[str, float]:
-    """How far the trainer's log-probabilities are from the sampler's under the same weights, nats per token."""
+    """Say how far the trainer's log-probabilities are from the sampler's under the same weights, nats per token."""
     return {
         "sampling/sampling_logp_difference/mean": difference_M.abs().mean().item(),
         "sampling/sampling_logp_difference/max": difference_M.abs().max().item(),
@@ -69,7 +69,7 @@ def mismatch_metrics(difference_M: Tensor) -> dict[str, float]:
 
 
 def readable_samples(group: Group, rewards: list[Reward]) -> list[dict[str, object]]:
-    """One group as rows for ``completions.jsonl``."""
+    """Give one group as rows for ``completions.jsonl``."""
     return [
         {
             "source": group.prompt.source,

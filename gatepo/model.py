@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer at ``path`` (a folder, a hub name, or ``tiny``), with a padding token in any case."""
+    """Load the tokenizer at ``path`` (a folder, a hub name, or ``tiny``), with a padding token in any case."""
     from transformers import AutoTokenizer  # slow to import, here and below
 
     try:
@@ -37,7 +37,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(path: str, device: torch.device, attention: str | None) -> PreTrainedModel:
-    """The model at ``path`` with fp32 weights, in eval mode: dropout would make the ratio noisy at r = 1.
+    """Load the model at ``path`` with fp32 weights, in eval mode: dropout would make the ratio noisy at r = 1.
 
     Args:
       path: a folder, a hub name, or ``tiny``.
@@ -65,7 +65,7 @@ def load_model(path: str, device: torch.device, attention: str | None) -> PreTra
 
 
 def context_length(path: str) -> int | None:
-    """The most tokens the model at ``path`` can read, or None where its configuration does not say."""
+    """Give the most tokens the model at ``path`` can read, or None where its configuration does not say."""
     from transformers import AutoConfig
 
     try:
@@ -110,7 +110,7 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
 
 @contextmanager
 def for_generation(model: PreTrainedModel) -> Iterator[None]:
-    """Every module in eval mode, where caches work and nothing is random; then each as it was."""
+    """Put every module in eval mode, where caches work and nothing is random; then back as it was."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -120,7 +120,7 @@ def for_generation(model: PreTrainedModel) -> Iterator[None]:
 
 
 def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
-    """The part that gives hidden states, and the linear map from them to logits."""
+    """Give the part that gives hidden states, and the linear map from them to logits."""
     return model.get_decoder(), model.get_output_embeddings()
 
 

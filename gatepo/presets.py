@@ -16,7 +16,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def yaml_dir(name: str) -> Path:
-    """The folder ``conf``, ``experiments`` or ``sweeps``: inside an installed package, beside it in a checkout."""
+    """Find the folder ``conf``, ``experiments`` or ``sweeps``: in an installed package, beside it in a checkout."""
     installed = _PACKAGE / name
     return installed if installed.is_dir() else _PACKAGE.parent / name
 
@@ -40,7 +40,7 @@ def register() -> None:
 
 
 def prompt_text(name: str) -> str:
-    """The system prompt ``conf/prompt/NAME.txt``."""
+    """Read the system prompt ``conf/prompt/NAME.txt``."""
     folder = yaml_dir("conf") / "prompt"
     try:
         return (folder / f"{name}.txt").read_text(encoding="utf-8").strip()

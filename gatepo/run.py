@@ -91,7 +91,7 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
 
 
 def describe(summary: dict[str, Any], folder: Path) -> str:
-    """The end of a run, for a person."""
+    """Give the end of a run, for a person."""
     lines = [f"{summary['updates']} updates in {summary['seconds']:.0f} s"]
     for name in ("reward", "entropy", "eur"):
         lines.append(f"{name:<8} {summary[name]['first']:.3f} at the start, {summary[name]['last']:.3f} at the end")

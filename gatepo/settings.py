@@ -33,12 +33,12 @@ class Rule:
 
 
 def at_least(bound: float) -> Rule:
-    """Only a finite number that is not below ``bound`` will do."""
+    """Let only a finite number pass that is not below ``bound``."""
     return Rule(f"must be >= {bound}", lambda value: value >= bound and math.isfinite(value))
 
 
 def one_of(*values: object) -> Rule:
-    """Only one of a few values will do."""
+    """Let only one of a few values pass."""
     return Rule(f"must be one of {', '.join(map(str, values))}", lambda value: value in values)
 
 
@@ -142,12 +142,12 @@ _NAMELESS: set[str] = set()
 
 
 def options(group: str) -> dict[str, type]:
-    """The option classes of a group by name, as far as their modules have been imported."""
+    """Give the option classes of a group by name, as far as their modules have been imported."""
     return _OPTIONS.get(group, {})
 
 
 def groups() -> list[str]:
-    """The groups that have options."""
+    """Give the groups that have options."""
     return list(_OPTIONS)
 
 
@@ -157,7 +157,7 @@ def is_named(group: str) -> bool:
 
 
 def name_of(chosen: object) -> str:
-    """What is typed for an option: its name, or the dotted path of a class from outside."""
+    """Say what is typed for an option: its name, or the dotted path of a class from outside."""
     kind = type(chosen)
     names = (name for known in _OPTIONS.values() for name, cls in known.items() if cls is kind)
     return next(names, f"{kind.__module__}.{kind.__qualname__}")

@@ -29,11 +29,11 @@ class Stopwatch:
         self._seconds[name] += time.perf_counter() - started
 
     def skip(self) -> None:
-        """What happened since the last lap belongs to no update."""
+        """Leave out what happened since the last lap: it belongs to no update."""
         self._lap_started, self._seconds = time.perf_counter(), dict.fromkeys(PARTS, 0.0)
 
     def lap(self) -> dict[str, float]:
-        """``step_time`` and ``time/*`` in seconds since the last lap; the next one begins."""
+        """Give ``step_time`` and ``time/*`` in seconds since the last lap; the next one begins."""
         now = time.perf_counter()
         total = now - self._lap_started
         times = {"step_time": total} | {f"time/{name}": seconds for name, seconds in self._seconds.items()}

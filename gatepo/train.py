@@ -25,7 +25,7 @@ from gatepo.schema import TrainConfig
 
 
 def task(composed: DictConfig) -> None:
-    """One job: validate, then train here or in processes of its own."""
+    """Run one job: validate, then train here or in processes of its own."""
     settings = config.from_composed(TrainConfig, composed)
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.RUN and hydra.sweeper.params:

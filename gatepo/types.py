@@ -122,7 +122,7 @@ class StepMetrics:
 def make_batch(
     groups: list[Group], advantage_PG: Tensor, pad_id: int, device: torch.device, learn_unfinished: bool = True
 ) -> TokenBatch:
-    """Groups and their advantages [P, G] as one padded batch.
+    """Put groups and their advantages [P, G] into one padded batch.
 
     Without ``learn_unfinished`` the tokens of completions that hit the length limit are no completion tokens.
     """

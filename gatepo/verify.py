@@ -57,7 +57,7 @@ def answers_in(path: Path) -> list[Line]:
 
 
 def grade(lines: Sequence[Line], verifier: Verifier, extraction: str) -> list[Graded]:
-    """A verdict on every line. A gold answer may be a whole solution too; its last box or its end is what counts."""
+    """Judge every line. A gold answer may be a whole solution too; its last box or its end is what counts."""
     answers = [EXTRACTIONS[extraction](line.response) for line in lines]
     golds = [final_answer(line.gold) or line.gold for line in lines]
     verdicts = verifier.verify_many(list(zip(golds, answers, strict=True)))
@@ -65,7 +65,7 @@ def grade(lines: Sequence[Line], verifier: Verifier, extraction: str) -> list[Gr
 
 
 def confusion(graded: Sequence[Graded]) -> str:
-    """Verdicts against marks, as a table."""
+    """Give verdicts against marks, as a table."""
     count = Counter((g.verdict.equal, g.line.mark) for g in graded if g.line.mark is not None)
     agree, total = count[True, True] + count[False, False], sum(count.values())
     rows = [
@@ -114,7 +114,7 @@ def _run(path: Path, lines: Sequence[Line], out: Path, options: argparse.Namespa
 
 
 def summary(graded: Sequence[Graded]) -> str:
-    """How many are right, and what the verdicts rest on."""
+    """Say how many are right, and what the verdicts rest on."""
     reasons = Counter(g.verdict.reason for g in graded)
     parts = ", ".join(f"{reasons[reason]} by {reason.value}" for reason in Reason if reasons[reason])
     return f"{sum(g.verdict.equal for g in graded)} of {len(graded)} right; settled {parts}"

@@ -45,12 +45,12 @@ class World:
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """This rank's consecutive part; shares differ by one at the most, and together are all items in order."""
+        """Take this rank's consecutive part; shares differ by one at the most, and are all items in order together."""
         bound = [len(items) * r // self.size for r in (self.rank, self.rank + 1)]
         return list(items[bound[0] : bound[1]])
 
     def gather(self, value: Item) -> list[Item]:
-        """Every rank's value, in order, on every rank. Tensors should be on the CPU."""
+        """Collect every rank's value, in order, on every rank. Tensors should be on the CPU."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -58,15 +58,15 @@ class World:
         return values
 
     def broadcast(self, value: Item) -> Item:
-        """The first rank's value."""
+        """Take the first rank's value."""
         return self.gather(value)[0]
 
     def sum(self, *values: float) -> list[float]:
-        """Each value summed over all ranks, in float64."""
+        """Sum each value over all ranks, in float64."""
         return self._reduce(values, dist.ReduceOp.SUM)
 
     def maximum(self, *values: float) -> list[float]:
-        """The largest of each value over all ranks."""
+        """Take the largest of each value over all ranks."""
         return self._reduce(values, dist.ReduceOp.MAX)
 
     def barrier(self) -> None:
@@ -74,7 +74,7 @@ class World:
         self.sum(0.0)
 
     def name_the_dead(self, error: BaseException) -> None:
-        """Where the error is a broken connection, give the watch the seconds it needs to say which rank is gone."""
+        """Give the watch the seconds it needs to say which rank is gone, where the error is a broken connection."""
         if self.watch is not None and any(words in str(error) for words in BROKEN_CONNECTION):
             self.watch.hurry()
 
@@ -87,7 +87,7 @@ class World:
 
 
 def place_in(environment: Mapping[str, str]) -> World | None:
-    """Where the environment puts this process, or None where it was started on its own."""
+    """Say where the environment puts this process, or None where it was started on its own."""
     if "RANK" not in environment or "WORLD_SIZE" not in environment:
         return None
     return World(
@@ -119,7 +119,7 @@ def join() -> World:
 
 
 def open_group() -> None:
-    """A process group of one, for libraries that want a group in any case; nothing where there is one already."""
+    """Open a process group of one, for libraries that want a group in any case; nothing where there is one."""
     if not dist.is_initialized():
         dist.init_process_group(_backend(), store=dist.HashStore(), rank=0, world_size=1)
 
@@ -158,7 +158,7 @@ class Watch:
             threading.Thread(target=task, args=(store, names), daemon=True, name="watch").start()
 
     def hurry(self) -> None:
-        """Something is wrong already: wait for the verdict, which now comes after a few missed signs."""
+        """Wait for the verdict, which now comes after a few missed signs: something is wrong already."""
         self.patience = 3 * PERIOD
         time.sleep(6 * PERIOD)
 
@@ -192,7 +192,7 @@ class Watch:
         )
 
     def silent(self, found: dict[int, bytes], now: float) -> int | None:
-        """The first rank whose count has not changed for too long at ``now`` (seconds)."""
+        """Give the first rank whose count has not changed for too long at ``now`` (seconds)."""
         for rank, count in found.items():
             if rank not in self._seen or self._seen[rank][0] != count:
                 self._seen[rank] = (count, now)

@@ -57,12 +57,12 @@ class HeldOut:
 
 
 def words_of(text: str) -> list[str]:
-    """Its words, as the rule has them."""
+    """Split a text into its words, as the rule has them."""
     if text.isascii() and "[asy]" not in text:
         return text.translate(_ASCII).split()  # the same, four times as fast
     return _WORD.findall(unicodedata.normalize("NFKC", _DRAWING.sub(" ", text)).casefold())
 
 
 def runs_of(words: list[str]) -> set[tuple[str, ...]]:
-    """Every run of eight words in a row."""
+    """Give every run of eight words in a row."""
     return set(zip(*(words[start:] for start in range(RUN)), strict=False))

@@ -161,11 +161,11 @@ class Rows(Sequence[Row]):
         return self._read(self._keys[index])
 
     def counts(self) -> dict[str, int]:
-        """Rows in use, without a gold answer, and dropped."""
+        """Count the rows in use, without a gold answer, and dropped."""
         return {"rows": len(self), "unanswered": self.unanswered, "dropped": self.dropped}
 
     def describe(self) -> str:
-        """The same for a person."""
+        """Say the same to a person."""
         total = len(self) + self.unanswered + self.dropped
         parts = [f"{len(self)} of {total} rows"]
         if self.unanswered:

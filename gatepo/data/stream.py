@@ -29,7 +29,7 @@ class MixedStream:
         self._order = self._walk()
 
     def take(self, position: int, count: int) -> list[tuple[str, Row]]:
-        """(source, row) at ``position`` and the ``count - 1`` behind it; any position can be asked for."""
+        """Give (source, row) at ``position`` and the ``count - 1`` behind it; any position can be asked for."""
         if position < self._position:
             self._position, self._order = 0, self._walk()
         for _ in range(position - self._position):

@@ -37,7 +37,7 @@ class PolicyEngine(Protocol):
     """
 
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
-        """log pi of the completion tokens under the current weights, nats; no gradient.
+        """Give log pi of the completion tokens under the current weights, nats; no gradient.
 
         At the sampling temperature, unless another is given.
         """
@@ -58,7 +58,7 @@ class PolicyEngine(Protocol):
         ...
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """(name, tensor) one at a time, whole even where they are sharded."""
+        """Give (name, tensor) one at a time, whole even where they are sharded."""
         ...
 
     def export(self, path: Path) -> None:

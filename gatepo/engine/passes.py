@@ -41,7 +41,7 @@ class Passed:
 
 
 def micro_batches(batch: TokenBatch, learns_N: Tensor, micro: int) -> list[MicroBatch]:
-    """Completions of like length together, so that little is padding.
+    """Give completions of like length together, so that little is padding.
 
     Completions that add nothing to the gradient stand apart: they need no backward pass.
     """
@@ -55,7 +55,7 @@ def micro_batches(batch: TokenBatch, learns_N: Tensor, micro: int) -> list[Micro
 
 
 def in_step(parts: list[MicroBatch], batch: TokenBatch, world: World) -> list[MicroBatch]:
-    """The same sequence of passes on every rank, at least one of them with a backward pass.
+    """Give the same sequence of passes on every rank, at least one of them with a backward pass.
 
     Where weights or gradients are sharded each pass is a collective. A rank with fewer micro-batches of a kind runs
     its shortest completion again, and does not count it.
@@ -69,7 +69,7 @@ def in_step(parts: list[MicroBatch], batch: TokenBatch, world: World) -> list[Mi
 
 
 def logprobs(policy: Policy, batch: TokenBatch, parts: list[MicroBatch], temperature: float | None) -> Tensor:
-    """log pi of the completion tokens, [N, T - 1], without gradient."""
+    """Give log pi of the completion tokens, [N, T - 1], without gradient."""
     rows, found = [], []
     with torch.no_grad():
         for part in parts:

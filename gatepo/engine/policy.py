@@ -33,7 +33,7 @@ class Policy(nn.Module):
         self._dtype = dtype
 
     def forward(self, ids_NT: Tensor, completion_NT: Tensor, temperature: float | None = None) -> tuple[Tensor, Tensor]:
-        """Log-probability (with gradient) and entropy, [N, T - 1] each: position t belongs to token t + 1.
+        """Give log-probability (with gradient) and entropy, [N, T - 1] each: position t belongs to token t + 1.
 
         ``temperature`` is another than the sampler's, where given. No attention mask: padding is on the right, where
         causal attention never looks.

@@ -21,7 +21,7 @@ from gatepo.schema import EvaluationConfig
 
 
 def task(composed: DictConfig) -> None:
-    """One evaluation."""
+    """Run one evaluation."""
     asked = config.from_composed(EvaluationConfig, composed)
     evaluated = subject(asked)
     others = {path: folder.finished(Path(path)) for path in (*asked.beside, *filter(None, [asked.against]))}

@@ -42,7 +42,7 @@ def claim(out: Path, identity: Mapping[str, str]) -> None:
 
 
 def finished(out: Path) -> Evaluation:
-    """An evaluation that was brought to its end.
+    """Read an evaluation that was brought to its end.
 
     Raises:
       UserError: the folder holds none.

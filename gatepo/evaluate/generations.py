@@ -49,7 +49,7 @@ class Problem:
 
 
 def problem_of(group: Group, rewards: Sequence[Reward], extract: Callable[[str], str | None]) -> Problem:
-    """The record of a graded group."""
+    """Make the record of a graded group."""
     samples = (
         Sample(
             text=completion.text,
@@ -73,7 +73,7 @@ def problem_of(group: Group, rewards: Sequence[Reward], extract: Callable[[str],
 
 
 def finished_problems(folder: Path) -> dict[Key, Problem]:
-    """The finished problems of an evaluation, in the order in which they were written."""
+    """Read the finished problems of an evaluation, in the order in which they were written."""
     found: dict[Key, Problem] = {}
     for record in rows(folder / FILE):
         samples = tuple(Sample(**sample) for sample in record.pop("samples"))

@@ -16,7 +16,7 @@ SEED_OFFSET = 1 << 32  # evaluation draws from other streams than training, the 
 def sample_and_grade(
     rollout: RolloutEngine, reward: RewardFunction, prompts: list[Prompt], sampling: Sampling, seed: int
 ) -> list[tuple[Group, list[Reward]]]:
-    """Completions of each problem with their rewards, in the problems' order.
+    """Sample completions of each problem and grade them, in the problems' order.
 
     A completion depends on the weights, ``seed``, its problem and its number among the problem's completions, not on
     what else is sampled with it.

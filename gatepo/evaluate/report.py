@@ -16,7 +16,7 @@ from gatepo.schema import EvaluationConfig
 
 
 def page(asked: EvaluationConfig, ours: Evaluation, others: Mapping[str, Evaluation]) -> str:
-    """The tables: each set, the benchmarks beside other models where there are some, the comparison if one is asked."""
+    """Write the tables: each set, the benchmarks beside other models if there are some, the comparison if asked."""
     parts = [f"{ours.name}, temperature {asked.sampling.temperature:g}", table.sets(results(asked, ours))]
     if asked.published or asked.beside:
         columns = list(asked.columns) or list(asked.data.evaluation)
@@ -33,19 +33,19 @@ def page(asked: EvaluationConfig, ours: Evaluation, others: Mapping[str, Evaluat
 
 
 def results(asked: EvaluationConfig, evaluation: Evaluation) -> dict[str, Result]:
-    """By set, then by benchmark that pools several."""
+    """Compute the figures by set, then by benchmark that pools several."""
     return {name: result(problems) for name, problems in _groups(asked, evaluation).items()}
 
 
 def accuracies(asked: EvaluationConfig, evaluation: Evaluation) -> dict[str, Estimate]:
-    """By benchmark, of those whose sets it holds in full."""
+    """Compute the accuracy by benchmark, of those whose sets it holds in full."""
     sets = asked.columns or {name: [name] for name in asked.data.evaluation}
     held = {column: names for column, names in sets.items() if all(name in evaluation.sets for name in names)}
     return {column: result(_pooled(evaluation, names)).accuracy for column, names in held.items()}
 
 
 def comparisons(asked: EvaluationConfig, ours: Evaluation, theirs: Evaluation) -> dict[str, Comparison]:
-    """By set and by benchmark, on the problems that both hold.
+    """Compare by set and by benchmark, on the problems that both hold.
 
     Raises:
       UserError: they share none.
@@ -66,7 +66,7 @@ def comparisons(asked: EvaluationConfig, ours: Evaluation, theirs: Evaluation) -
 
 
 def as_json(asked: EvaluationConfig, ours: Evaluation, others: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """Everything that was printed."""
+    """Give everything that was printed."""
     document: dict[str, Any] = {"sets": {name: one.as_json() for name, one in results(asked, ours).items()}}
     if asked.against is not None:
         found = comparisons(asked, ours, others[asked.against])

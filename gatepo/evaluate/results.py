@@ -31,12 +31,12 @@ class Result:
     timed_out: int  # completions whose answer took too long to check, and counts as wrong
 
     def as_json(self) -> dict[str, Any]:
-        """Nested dicts."""
+        """Give the figures as nested dicts."""
         return asdict(self)
 
 
 def result(problems: Sequence[Problem]) -> Result:
-    """The figures of a set; every problem has as many completions."""
+    """Give the figures of a set; every problem has as many completions."""
     K = len(problems[0].samples)
     samples = [sample for problem in problems for sample in problem.samples]
     right_P = [sum(sample.right for sample in problem.samples) for problem in problems]
@@ -86,12 +86,12 @@ class Comparison:
     p_value: float  # gatepo.evaluate.statistics.paired_p_value
 
     def as_json(self) -> dict[str, Any]:
-        """Nested dicts."""
+        """Give the figures as nested dicts."""
         return asdict(self)
 
 
 def compare(ours: Sequence[Problem], theirs: Sequence[Problem]) -> Comparison:
-    """Paired by problem, in the same order, on the first completions of each, as many as both have.
+    """Compare problem by problem, in the same order, on as many completions of each as both have.
 
     With more of one than of the other, equal models would not differ by d and by -d as often, which is what the test
     rests on: at 8 against 1 it calls a quarter of equal pairs different, with 30 problems as hard as AIME's.

@@ -25,7 +25,7 @@ class Estimate:
 
 
 def wilson(fraction: float, trials: float) -> Estimate:
-    """The score interval of a binomial fraction (Wilson 1927).
+    """Give the score interval of a binomial fraction (Wilson 1927).
 
     (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)
 
@@ -43,7 +43,7 @@ def wilson(fraction: float, trials: float) -> Estimate:
 
 
 def clustered(value_PK: Sequence[Sequence[float]]) -> Estimate:
-    """Mean of 0/1 values with a Wilson interval at its effective number of trials, the problem being the cluster.
+    """Give mean of 0/1 values with a Wilson interval at its effective number of trials, the problem being the cluster.
 
     n = p (1 - p) / SE^2 with SE^2 = sum_i (p_i - p)^2 / P^2, p_i being the mean of problem i. It is P where K = 1
     (Wilson's own interval) or where the completions of a problem all agree, and at most P K. Where p is 0 or 1, SE says
@@ -63,7 +63,7 @@ def clustered(value_PK: Sequence[Sequence[float]]) -> Estimate:
 
 
 def pass_at(k: int, right: int, samples: int) -> float:
-    """Chance that at least one of k completions, drawn without replacement from ``samples``, is right.
+    """Give chance that at least one of k completions, drawn without replacement from ``samples``, is right.
 
     pass@k = 1 - C(n - c, k) / C(n, k); unbiased for k fresh completions.
 
@@ -77,7 +77,7 @@ def pass_at(k: int, right: int, samples: int) -> float:
 
 
 def mean_difference(difference_P: Sequence[float]) -> Estimate:
-    """Mean of paired differences of fractions with its normal 95% interval, mean -+ z SD / sqrt(P), SD with P - 1.
+    """Give mean of paired differences of fractions with its normal 95% interval, mean -+ z SD / sqrt(P), SD with P - 1.
 
     Args:
       difference_P: by problem, in [-1, 1]; so is the interval, and it is all of that for a single problem.
@@ -92,7 +92,7 @@ def mean_difference(difference_P: Sequence[float]) -> Estimate:
 
 
 def paired_p_value(difference_P: Sequence[int]) -> float:
-    """Chance of a sum as far from 0 as this one, were the sign of every difference a toss of a coin; exact, two-sided.
+    """Give the chance of a sum as far from 0, were the sign of every difference a toss of a coin; exact, two-sided.
 
     Where each difference is -1, 0 or 1 (one completion per problem) it is McNemar's exact test: problems on which both
     agree do not count, the others follow Binomial(n, 1/2).

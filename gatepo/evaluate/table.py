@@ -10,7 +10,7 @@ from gatepo.text_table import Rows, of_figures
 
 
 def sets(results: Mapping[str, Result]) -> str:
-    """A row for each set, and for each benchmark that pools several."""
+    """Give a row for each set, and for each benchmark that pools several."""
     several = any(result.samples > 1 for result in results.values())
     rows: Rows = [("", "problems", "accuracy", "95% interval", *(_SEVERAL if several else ()), *_ALL)]
     for name, result in results.items():
@@ -36,7 +36,7 @@ _ALL = ("full format", "mean tokens", "finished")
 
 
 def benchmarks(columns: Sequence[str], rows: Mapping[str, Mapping[str, Estimate | float]]) -> str:
-    """Models by benchmark: published numbers as they are (per cent), our own with their interval; gaps stay empty."""
+    """Write models by benchmark: published numbers as they are (per cent), our own with their interval."""
     lines: Rows = [("accuracy, %", *columns)]
     for name, accuracies in rows.items():
         lines.append((name, *(_cell(accuracies.get(column)) for column in columns)))
@@ -44,7 +44,7 @@ def benchmarks(columns: Sequence[str], rows: Mapping[str, Mapping[str, Estimate 
 
 
 def comparisons(against: str, found: Mapping[str, Comparison]) -> str:
-    """A row for each set that both evaluations hold."""
+    """Give a row for each set that both evaluations hold."""
     rows: Rows = [(f"against {against}", "problems", "better", "worse", "difference", "95% interval", "p")]
     for name, one in found.items():
         d = one.difference
@@ -56,12 +56,12 @@ def comparisons(against: str, found: Mapping[str, Comparison]) -> str:
 
 
 def percent(fraction: float) -> str:
-    """73.4%"""
+    """Write a fraction as 73.4%."""
     return f"{100 * fraction:.1f}%"
 
 
 def interval(estimate: Estimate) -> str:
-    """[70.9, 75.7]"""
+    """Write an interval as [70.9, 75.7]."""
     return f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 

@@ -14,7 +14,7 @@ _H = sympy.Symbol("h", positive=True)
 
 
 def values(slope: str) -> list[str]:
-    """f(x) = 1 + int_1^x f'(u) du in closed forms, as far as sympy finds any; not all of them suit fp32."""
+    """Give f(x) = 1 + int_1^x f'(u) du in closed forms, as far as sympy finds any; not all of them suit fp32."""
     tree = parse(slope)
     of_z = sympy.simplify(tree.subs(X, 1 + _Z / TAU))
     if TAU in of_z.free_symbols:
@@ -25,12 +25,12 @@ def values(slope: str) -> list[str]:
 
 
 def slope(value: sympy.Expr) -> sympy.Expr:
-    """f'(x) by sympy's rules; at a kink of f it is the slope above, and a jump of f leaves no trace in it."""
+    """Give f'(x) by sympy's rules; at a kink of f it is the slope above, and a jump of f leaves no trace in it."""
     return sympy.diff(value, X).replace(sympy.Heaviside, lambda step, *_: sympy.Piecewise((1, step >= 0), (0, True)))
 
 
 def half_widths(slope: str) -> list[str]:
-    """Solutions h of f'(1 + h) = 1/2 in closed form, as far as sympy finds any; the caller picks the right one."""
+    """Give solutions h of f'(1 + h) = 1/2 in closed form, as far as sympy finds any; the caller picks the right one."""
     tree = parse(slope)
     of_z = sympy.simplify(tree.subs(X, 1 + _Z / TAU))
     if TAU in of_z.free_symbols:
@@ -39,7 +39,7 @@ def half_widths(slope: str) -> list[str]:
 
 
 def simpler(formula: str) -> str | None:
-    """The same function in another form, which may keep its digits where the first does not."""
+    """Give the same function in another form, which may keep its digits where the first does not."""
     return next(_readable([sympy.simplify(parse(formula))]), None)
 
 

@@ -34,14 +34,14 @@ POINTS = tuple(
 
 
 def numbers(slope: str) -> list[float | None]:
-    """f' at every (ratio, tau) of :data:`POINTS` x :data:`TAUS`, in their order; None where it is no finite real."""
+    """Compute f' at every (ratio, tau) of :data:`POINTS` x :data:`TAUS`; None where it is no finite real."""
     program = exactly(parse(slope))
     found = (program(ratio, tau) for ratio, tau in product(POINTS, TAUS))
     return [float(number) if is_finite_real(number) else None for number in found]
 
 
 def exactly(tree: sympy.Expr) -> Callable[[float, float], Any]:
-    """The formula as a function of (ratio, tau) to mpmath's numbers; infinite at a pole."""
+    """Give the formula as a function of (ratio, tau) to mpmath's numbers; infinite at a pole."""
     power = sympy.Function("power")
     tree = tree.replace(lambda t: t.is_Pow and not t.exp.is_number and t.base != sympy.E, lambda t: power(*t.args))
     exponentials = {name: _bounded(getattr(mpmath, name)) for name in ("exp", "sinh", "cosh", "tanh", "sech")}
@@ -58,12 +58,12 @@ def exactly(tree: sympy.Expr) -> Callable[[float, float], Any]:
 
 
 def is_finite_real(number: Any) -> bool:
-    """Also as Python's float."""
+    """Say whether a number is finite and real, also as Python's float."""
     return isinstance(number, mpmath.mpf) and math.isfinite(number)
 
 
 def words_of(number: Any) -> str:
-    """What one of mpmath's numbers is, for a message."""
+    """Say what one of mpmath's numbers is, for a message."""
     if isinstance(number, mpmath.mpc):
         return "an imaginary number"
     if mpmath.isnan(number):

@@ -64,7 +64,7 @@ class ExpressionError(ValueError):
 
 
 def parse(text: str) -> sympy.Expr:
-    """The formula as a sympy tree in :data:`X` and :data:`TAU`.
+    """Give the formula as a sympy tree in :data:`X` and :data:`TAU`.
 
     Raises:
       ExpressionError: not an expression, or a name, call or anything else that is not on the lists.
@@ -90,7 +90,7 @@ def parse(text: str) -> sympy.Expr:
 
 
 def words_of(number: sympy.Expr) -> str:
-    """What a number is to somebody who does not know sympy's names."""
+    """Say what a number is to somebody who does not know sympy's names."""
     for symbol, kind in _NO_NUMBERS.items():
         if number.has(symbol):
             return kind
@@ -98,7 +98,7 @@ def words_of(number: sympy.Expr) -> str:
 
 
 def text_of(formula: sympy.Expr) -> str:
-    """The tree in the language that :func:`parse` reads."""
+    """Give the tree in the language that :func:`parse` reads."""
     return _Printer().doprint(formula)
 
 

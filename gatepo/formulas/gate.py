@@ -333,7 +333,7 @@ def _half_width(slope: Program, texts: list[str]) -> tuple[Callable[[float], flo
 
 
 def first_half(slope: Callable[[Tensor, Tensor], Tensor], tau: float) -> float:
-    """The least h > 0 with f'(1 + h) <= 1/2, to 1e-12 (relative); infinite where f' stays above 1/2 up to e^20."""
+    """Give the least h > 0 with f'(1 + h) <= 1/2, to 1e-12 (relative); infinite where f' stays above 1/2 up to e^20."""
     tau_1 = torch.tensor(tau, dtype=torch.float64)
     width = torch.cat([torch.zeros(1), torch.logspace(-12, 9, 4001)]).double()
     for _ in range(6):  # each round looks 4,000 times closer

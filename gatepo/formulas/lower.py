@@ -67,14 +67,14 @@ class Program:
         return found
 
     def all(self, ratio: Tensor, tau: Tensor) -> list[Tensor]:
-        """Every formula."""
+        """Give every formula."""
         registers: list[Any] = [ratio, tau]
         for function, operands in self.steps:
             registers.append(function(*[registers[o] if type(o) is int else o for o in operands]))
         return [_like(registers[o] if type(o) is int else o, ratio) for o in self.results]
 
     def only(self, number: int) -> Program:
-        """The program of one of the formulas: the same steps, as far as it needs them, and so the same bits."""
+        """Give the program of one of the formulas: the same steps, as far as it needs them, and so the same bits."""
         needed, waiting = {0, 1}, [self.results[number]]
         while waiting:
             operand = waiting.pop()
@@ -94,7 +94,7 @@ class Program:
 
 
 def lower(formula: sympy.Expr, *others: sympy.Expr, guarded: bool = False) -> Program:
-    """The program of one formula, or of several that share their equal parts.
+    """Give the program of one formula, or of several that share their equal parts.
 
     Args:
       formula: the tree, or the first of them.

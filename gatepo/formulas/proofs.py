@@ -18,7 +18,7 @@ _CONTINUOUS = (
 
 
 def properties(slope: str) -> dict[str, Any]:
-    """What is proven of f', each under its name; None where nothing is.
+    """Say what is proven of f', each under its name; None where nothing is.
 
     ``i`` to ``iii`` are True or None. ``iv`` is True or False, with ``limit``, that of x f'(x) at infinity. ``decay``
     is "compact", "none", or ["polynomial", n], ["exponential", k] for a tail like x^-n, exp(-x^k).

@@ -82,7 +82,7 @@ class _Curve:
 
 
 def examine(gate: Gate, tau: float, positive: bool, proof: Mapping[str, Any] | None = None) -> Examination:
-    """All four properties and the decay class.
+    """Examine all four properties and the decay class.
 
     Args:
       gate: any gate.
@@ -99,7 +99,7 @@ def examine(gate: Gate, tau: float, positive: bool, proof: Mapping[str, Any] | N
 
 
 def broken_properties(gate: Gate, pos: float, neg: float) -> list[str]:
-    """One line for each property that ``gate`` breaks at these temperatures: what is seen, and what it means."""
+    """Give one line for each property that ``gate`` breaks at these temperatures: what is seen, and what it means."""
     lines: dict[str, list[str]] = {}
     for sign, tau, positive in (("A > 0", pos, True), ("A <= 0", neg, False)):
         for finding in examine(gate, tau, positive).broken:

@@ -24,7 +24,7 @@ Question = tuple[str, str]  # ("numbers", "values", "half_widths", "simpler" or 
 
 @lru_cache(maxsize=256)
 def ask(*questions: Question, deadline: float = DEADLINE) -> tuple[Any, ...]:
-    """The answers in order, as the functions of this folder give them; None for each that took over ``deadline`` s."""
+    """Answer the questions in order, by the functions of this folder; None for each that took over ``deadline`` s."""
     if not questions:
         return ()
     command = [sys.executable, "-m", "gatepo.formulas.solver", str(deadline)]

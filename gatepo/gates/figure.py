@@ -19,7 +19,7 @@ RATIO = torch.linspace(0, 3, 1201, dtype=torch.float64)
 
 
 def draw(shown: dict[str, Gate], path: Path) -> Path:
-    """The figure as PNG; values as f(r) - f(1) + 1, so that all pass through (1, 1)."""
+    """Draw the figure as PNG; values as f(r) - f(1) + 1, so that all pass through (1, 1)."""
     figure, axes = plt.subplots(
         2, len(TAUS), figsize=(9, 5.5), sharex=True, sharey="row", height_ratios=(1.2, 1), layout="constrained"
     )

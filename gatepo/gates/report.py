@@ -14,12 +14,12 @@ that gatepo/formulas/properties.py states. Not strict: f' is level somewhere."""
 
 
 def report(found: list[Row], tau: float) -> str:
-    """The table, and below it what is broken and what that means in training."""
+    """Give the table, and below it what is broken and what that means in training."""
     return "\n\n".join((formulas(found), figures(found, tau), *broken(found), NOTES.format(tau=tau)))
 
 
 def formulas(found: list[Row]) -> str:
-    """Value and slope of each gate."""
+    """Give value and slope of each gate."""
     lines: Rows = [("gate", "f(x)", "f'(x)")]
     for row in found:
         if row.formula is None:
@@ -30,7 +30,7 @@ def formulas(found: list[Row]) -> str:
 
 
 def figures(found: list[Row], tau: float) -> str:
-    """Decay, f(1), half-width and properties of each gate."""
+    """Give decay, f(1), half-width and properties of each gate."""
     lines: Rows = [("gate", "decay of f'", "f(1)", "half-width", f"at tau={tau:g}", "(i)", "(ii)", "(iii)", "(iv)")]
     for row in found:
         properties = map(str, row.examination.findings)
@@ -41,7 +41,7 @@ def figures(found: list[Row], tau: float) -> str:
 
 
 def broken(found: list[Row]) -> list[str]:
-    """One paragraph of a line for each property that a gate breaks; none where all hold."""
+    """Give one paragraph of a line for each property that a gate breaks; none where all hold."""
     lines = [
         f"{row.name} breaks ({finding.number}): {finding.witness}; {IN_TRAINING[finding.number]}"
         for row in found

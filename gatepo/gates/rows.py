@@ -33,7 +33,7 @@ class Row:
 
 
 def chosen(settings: GatesConfig) -> dict[str, Gate]:
-    """The gates to show, by name: the families of ``gates=``, and the one that ``gate=`` sets up."""
+    """Give the gates to show, by name: the families of ``gates=``, and the one that ``gate=`` sets up."""
     wanted = list(settings.gates if settings.gates is not None else gates.names())
     if not wanted:
         raise UserError("gates must name a gate, got []; e.g. gates=[clip,erf], or leave it out for all of them")
@@ -50,13 +50,13 @@ def chosen(settings: GatesConfig) -> dict[str, Gate]:
 
 
 def of_figure(settings: GatesConfig, shown: dict[str, Gate]) -> dict[str, Gate]:
-    """Those that the figure shows: what was asked for, else the paper's five and the one that ``gate=`` sets up."""
+    """Choose those that the figure shows: what was asked for, else the paper's five and the one of ``gate=``."""
     wanted = (*PAPER, name_of(settings.gate)) if settings.gates is None else tuple(shown)
     return {name: shown[name] for name in dict.fromkeys(wanted)}
 
 
 def rows(shown: dict[str, Gate], tau: float) -> list[Row]:
-    """One or two rows for each gate, with what sympy proves of its formula."""
+    """Give one or two rows for each gate, with what sympy proves of its formula."""
     sides = [(name, gate, positive) for name, gate in shown.items() for positive in _signs(gate, tau)]
     proofs = _proofs([_formula(gate, positive is not False) for _, gate, positive in sides])
     return [

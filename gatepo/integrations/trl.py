@@ -82,7 +82,7 @@ class GateTrainer(GRPOTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """TRL's loss of gated advantages; the batch itself stays as it is, for the next iteration."""
+        """Compute TRL's loss of gated advantages; the batch itself stays as it is, for the next iteration."""
         self._held = dict(inputs)
         # Taken out until they are gated: were TRL to read them earlier, it would fail, not train without a gate.
         self._advantage_NT = self._held.pop("advantages")

@@ -37,7 +37,7 @@ def policy_loss(
     config: Any,
     rollout_is_weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """-A (f(r) - f(1) + 1) per token, weighted against the sampler's mismatch and aggregated by verl.
+    """Compute -A (f(r) - f(1) + 1) per token, weighted against the sampler's mismatch and aggregated by verl.
 
     Args:
       gate: f and f'; its bounds, if it has any, are replaced by the config's.

@@ -13,7 +13,7 @@ def _hosts(nodes: str) -> list[str]:
 
 
 def tasks(environment: Mapping[str, str]) -> int:
-    """How many processes ``srun`` started, this one among them; 1 outside a step.
+    """Say how many processes ``srun`` started, this one among them; 1 outside a step.
 
     The script that sbatch runs and the shell of salloc know of the allocation's tasks too, but are not one of them.
     """
@@ -23,7 +23,7 @@ def tasks(environment: Mapping[str, str]) -> int:
 
 
 def torchrun_environment(environment: Mapping[str, str], hosts: Callable[[str], list[str]] = _hosts) -> dict[str, str]:
-    """RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT of a task that ``srun`` or submitit started.
+    """Give RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT of a task that ``srun`` or submitit started.
 
     Empty where torchrun has described the process already, and where it is the only task. The port follows from the
     job's number, so that two jobs on one host do not meet.

@@ -18,7 +18,7 @@ BANDS = (0.01, 0.05, 0.2, 1.0)  # edges of |log r|, nats
 
 
 def effective_update_ratio(slope_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -> Tensor:
-    """Mean gate slope of each prompt's tokens, averaged over prompts (EUR).
+    """Average the gate's slope over each prompt's tokens, then over prompts (EUR).
 
     EUR = 1/B sum_i [ 1/sum_j |o_j| sum_jk f'(r_jk) ]
 
@@ -42,7 +42,7 @@ def effective_update_ratio(slope_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -
 
 
 def join(records: Sequence[TokenRecord]) -> TokenRecord:
-    """The records of several micro-batches or devices as one, padded on the right to a common length."""
+    """Join the records of several micro-batches or devices, padded on the right to a common length."""
     width = max(record.mask_NT.shape[1] for record in records)
 
     def joined(name: str) -> Tensor:
@@ -53,7 +53,7 @@ def join(records: Sequence[TokenRecord]) -> TokenRecord:
 
 
 def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: float) -> dict[str, float]:
-    """The logged figures of one update; keys as in the README's table of metrics.
+    """Compute the logged figures of one update; keys as in the README's table of metrics.
 
     Args:
       record: the tokens of the whole update.
@@ -111,13 +111,13 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
 
 
 def effective_sample_size(weight_M: Tensor) -> Tensor:
-    """(sum w)^2 / (M sum w^2), in (0, 1]: 1 where all weights are equal, 1/M where one token has it all (Kish 1965)."""
+    """Compute (sum w)^2 / (M sum w^2), in (0, 1]: 1 for equal weights, 1/M for one token alone (Kish 1965)."""
     weight_M = weight_M.double()
     return weight_M.sum() ** 2 / (len(weight_M) * (weight_M**2).sum().clamp(min=1e-300))
 
 
 def gradient_shares(log_ratio_M: Tensor, size_M: Tensor) -> dict[str, float]:
-    """Which part of sum |A c| comes from tokens in each band of |log r|, nats; the shares sum to 1.
+    """Say which part of sum |A c| comes from tokens in each band of |log r|, nats; the shares sum to 1.
 
     Args:
       log_ratio_M: log r of each token.
@@ -134,7 +134,7 @@ def gradient_shares(log_ratio_M: Tensor, size_M: Tensor) -> dict[str, float]:
 
 
 def tails(factor_M: Tensor) -> dict[str, float]:
-    """How heavy the tails of A c are, over tokens with A != 0; those that the gate takes out count as 0.
+    """Say how heavy the tails of A c are, over tokens with A != 0; those that the gate takes out count as 0.
 
     ``gradient/kurtosis`` is E[x^4] / E[x^2]^2 about 0 (3 for a normal distribution); ``gradient/tail_index`` is Hill's
     estimate of alpha in P(|x| > t) ~ t^-alpha from the largest twentieth: below 4 the fourth moment is infinite, below

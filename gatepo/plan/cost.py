@@ -76,22 +76,22 @@ class Workload:
 
     @property
     def rollout_batches(self) -> int:
-        """Of the run: one for every mu updates."""
+        """Rollout batches of the run, one for every mu updates."""
         return ceil(self.updates / self.iterations)
 
     @property
     def prompts_taken(self) -> int:
-        """Of the run."""
+        """Prompts that the run takes."""
         return self.rollout_batches * self.prompts
 
     @property
     def completions_sampled(self) -> int:
-        """Of the run."""
+        """Completions that the run samples."""
         return self.rollout_batches * self.completions
 
     @property
     def tokens_sampled(self) -> int:
-        """Of the run, at the most."""
+        """Tokens that the run samples at the most."""
         return self.completions_sampled * self.completion_length
 
     @property
@@ -102,7 +102,7 @@ class Workload:
 
     @property
     def tokens(self) -> int:
-        """That the body reads of one completion when it learns: the last token only stands as a target."""
+        """Tokens of one completion that the body reads when it learns: the last one only stands as a target."""
         return self.prompt_length + self.completion_length - 1
 
 
@@ -125,12 +125,12 @@ class Layout:
 
     @property
     def gradients(self) -> int:
-        """Of each kept gradient."""
+        """Bytes of each kept gradient."""
         return self.weights if self.accumulated is None else self.accumulated
 
     @property
     def optimizer(self) -> int:
-        """Master copy and moments."""
+        """Bytes of the master copy and the moments."""
         return self.master + MOMENTS
 
     @property
@@ -157,7 +157,7 @@ class Part:
 
 
 def memory(shape: ModelShape, work: Workload, layout: Layout) -> list[Part]:
-    """Bytes of one device by part; the run needs the larger of the two sums."""
+    """Give bytes of one device by part; the run needs the larger of the two sums."""
     N, stage = shape.parameters, layout.zero_stage
     weights = N * layout.weights / (work.devices if stage >= 3 else 1)
     gradients = N * layout.gradients / (work.devices if stage >= 2 else 1)
@@ -180,7 +180,7 @@ def memory(shape: ModelShape, work: Workload, layout: Layout) -> list[Part]:
 
 
 def optimizer_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
-    """Optimizer states of one rank, wherever they lie: sharded from stage 1 on [Z].
+    """Give optimizer states of one rank, wherever they lie: sharded from stage 1 on [Z].
 
     Offloaded, they lie in the memory of the host, which holds those of all its ranks; gradients still count on the
     device.
@@ -189,14 +189,14 @@ def optimizer_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
 
 
 def zero_bytes(shape: ModelShape, layout: Layout) -> int:
-    """Gradients on their way to the rank that keeps them, and sharded weights that are whole for a while."""
+    """Give gradients on their way to the rank that keeps them, and sharded weights that are whole for a while."""
     bucket = min(BUCKET, shape.parameters) if layout.zero_stage >= 1 else 0
     gathered = min(GATHERED, shape.parameters) if layout.zero_stage >= 3 else 0
     return layout.weights * (bucket + gathered)
 
 
 def activation_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
-    """What a micro-batch keeps for its backward pass, in the body; checkpointed: each layer's input, and one layer."""
+    """Count what a micro-batch keeps for its backward pass; checkpointed: each layer's input, and one layer."""
     boundary = layer_input_bytes(shape, layout)
     final_norm = 8 * shape.hidden if layout.weights == 4 else 6 * shape.hidden
     layer = layer_bytes(shape, layout)
@@ -205,7 +205,7 @@ def activation_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float
 
 
 def layer_bytes(shape: ModelShape, layout: Layout) -> int:
-    """Bytes per token that one layer keeps; a count of tensors, as [A] makes one for GPT.
+    """Give bytes per token that one layer keeps; a count of tensors, as [A] makes one for GPT.
 
         float32      24 H + 8 Q + 8 K + 16 I      two norms (input and result), their products with the norm's weight,
         bfloat16     16 H + 4 Q + 4 K +  8 I      queries, keys, values, attention's result; gate, its SiLU, up and
@@ -226,12 +226,12 @@ def layer_bytes(shape: ModelShape, layout: Layout) -> int:
 
 
 def layer_input_bytes(shape: ModelShape, layout: Layout) -> int:
-    """Bytes per token between two layers: in the precision of the weights."""
+    """Give bytes per token between two layers: in the precision of the weights."""
     return shape.hidden * layout.weights
 
 
 def head_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
-    """What log-probabilities take beside the weights: the larger of their forward and their backward pass.
+    """Say what log-probabilities take beside the weights: the larger of their forward and their backward pass.
 
     All logits at once: LOGIT_BYTES of each, then two fp32 copies beside the head's gradient; a bf16 head is cast whole.
     In slices: logits and their exponential, then logits beside the gradient, which has the head's precision; two slices
@@ -247,14 +247,14 @@ def head_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
 
 
 def sampler_bytes(shape: ModelShape, layout: Layout) -> float:
-    """Weights for decoding alone: vLLM's, asleep while a GPU learns, or what autocast makes of fp32 ones."""
+    """Give weights for decoding alone: vLLM's, asleep while a GPU learns, or what autocast makes of fp32 ones."""
     if layout.sampler == "own":
         return shape.parameters * layout.decoder / layout.sampler_shards
     return 2 * (shape.body_matrices + shape.head) if layout.dtype == "bfloat16" else 0
 
 
 def cached_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
-    """Keys and values of all completions that are decoded at once; vLLM keeps a group's prompt once."""
+    """Give keys and values of all completions that are decoded at once; vLLM keeps a group's prompt once."""
     N, P, C = work.decoded_at_once, work.prompt_length, work.completion_length
     if layout.sampler == "own":
         return (N // work.num_generations * P + N * C) * cache_bytes(shape, layout)
@@ -262,7 +262,7 @@ def cached_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
 
 
 def cache_bytes(shape: ModelShape, layout: Layout) -> int:
-    """Keys and values of one token."""
+    """Give keys and values of one token."""
     return shape.layers * shape.key * layout.cached
 
 
@@ -281,7 +281,7 @@ class Flops:
 
 
 def flops(shape: ModelShape, work: Workload, layout: Layout, prompts: int) -> Flops:
-    """FLOPs for ``prompts`` groups: ``work.prompts`` for all devices, ``work.device_prompts`` for the busiest one.
+    """Give FLOPs for ``prompts`` groups: ``work.prompts`` for all devices, ``work.device_prompts`` for the busiest one.
 
     Prefill reads a prompt once for its whole group and ends in one row of logits; decoding then makes a pass for each
     token but the first, which reads everything before it.
@@ -300,7 +300,7 @@ def flops(shape: ModelShape, work: Workload, layout: Layout, prompts: int) -> Fl
 
 
 def body_flops(shape: ModelShape, first: int, last: int) -> int:
-    """Forward pass of the tokens at positions ``first`` to ``last`` (from 1) of a sequence, without the head [K].
+    """Give forward pass of the tokens at positions ``first`` to ``last`` (from 1) of a sequence, without the head [K].
 
     A token at position t attends to t keys: 2 Q FLOPs for each score and 2 Q for each value. Summed over 1 to T that is
     2 L Q T (T + 1), [K]'s 2 L T Q per token.
@@ -326,17 +326,17 @@ class Seconds:
 
     @property
     def rollout(self) -> float:
-        """Of one rollout batch."""
+        """Seconds of one rollout batch."""
         return self.prefill + self.decode
 
     @property
     def learning(self) -> float:
-        """Of one update."""
+        """Seconds of one update."""
         return self.body + self.head + self.recompute + self.optimizer
 
 
 def seconds(shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout) -> Seconds:
-    """Workload of the busiest device over its peaks, by part; each part takes the slower of computing and reading."""
+    """Divide the work of the busiest device by its peaks, by part; the slower of computing and reading counts."""
     done = flops(shape, work, layout, work.device_prompts)
     peak = hardware.peak(layout.dtype)
     rounds = ceil(work.device_completions / work.decoded_at_once)
@@ -355,7 +355,7 @@ def seconds(shape: ModelShape, hardware: Hardware, work: Workload, layout: Layou
 def least_seconds(
     shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout, samples: bool | None = None
 ) -> float:
-    """Seconds that one update takes at the least. Measured over least is how far a run is from the hardware's peak.
+    """Give the seconds that one update takes at the least; measured over least says how far a run is from the peak.
 
     For a measured update, give ``work`` its mean lengths and the share that learned. Attention grows faster than
     lengths do, so their mean can only make the least less.
@@ -369,12 +369,12 @@ def least_seconds(
 
 
 def decoder_bytes(shape: ModelShape, layout: Layout) -> float:
-    """Weights that a decoding step reads: all but the embedding, of which it reads a row for each completion."""
+    """Give weights that a decoding step reads: all but the embedding, of which it reads a row for each completion."""
     return (shape.body_matrices + shape.head) * layout.decoder / layout.sampler_shards
 
 
 def decode_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
-    """Bytes that decoding reads: in each step all weights once, and each completion's own keys and values."""
+    """Give bytes that decoding reads: in each step all weights once, and each completion's own keys and values."""
     P, steps = work.prompt_length, work.completion_length - 1
     rounds = ceil(work.device_completions / work.decoded_at_once)
     attended = steps * (2 * P + 1 + steps) // 2  # sum of P + 1 to P + steps
@@ -383,7 +383,7 @@ def decode_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
 
 
 def step_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
-    """Bytes of one optimizer step: gradients are read, weights and moments read and written, bf16 weights written.
+    """Give bytes of one optimizer step: gradients are read, weights and moments read and written, bf16 weights written.
 
     Offloaded, the step runs on the host, and is not counted.
     """

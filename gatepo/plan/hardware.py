@@ -16,7 +16,7 @@ class Hardware:
     bandwidth: float  # bytes/s from memory
 
     def peak(self, dtype: str) -> float:
-        """FLOP/s in ``float32`` or ``bfloat16``."""
+        """Give FLOP/s in ``float32`` or ``bfloat16``."""
         return self.bfloat16 if dtype == "bfloat16" else self.float32
 
 

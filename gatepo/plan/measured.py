@@ -16,7 +16,7 @@ BY_DEVICE_NAME = {"A100": "A100-80G", "H100": "H100-SXM", "H200": "H200"}  # wha
 
 
 def this_hardware() -> Hardware | None:
-    """The peaks of the device that this process trains on; None for a GPU that the table does not know."""
+    """Give the peaks of the device that this process trains on; None for a GPU that the table does not know."""
     known = {hardware.name: hardware for hardware in HARDWARE}
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()

@@ -13,7 +13,7 @@ from gatepo.text_table import Rows, of_figures
 
 
 def report(settings: TrainConfig) -> str:
-    """The whole plan as text."""
+    """Write the whole plan as text."""
     shape = model_shape(settings.model.path)
     work = resolve.workload(settings)
     layout = resolve.layout(settings, shape, work)
@@ -38,7 +38,7 @@ sync. Formulas and sources: gatepo/plan/cost.py, gatepo/plan/hardware.py."""
 
 
 def model_line(path: str, shape: ModelShape, settings: TrainConfig) -> str:
-    """The model and how it is kept."""
+    """Describe the model and how it is kept."""
     return (
         f"{path}: {shape.parameters:,} parameters, {shape.layers} layers of {shape.hidden:,}, "
         f"vocabulary {shape.vocabulary:,}\n{settings.model.dtype}, engine {settings.engine.label}, "
@@ -47,7 +47,7 @@ def model_line(path: str, shape: ModelShape, settings: TrainConfig) -> str:
 
 
 def arithmetic(work: Workload, epochs: dict[str, float | None]) -> Rows:
-    """What follows from the batch settings, for all devices and for one."""
+    """Say what follows from the batch settings, for all devices and for one."""
     G = work.num_generations
     one = f"{work.accumulation} micro-batches of {work.micro_batch}"
     return [
@@ -66,7 +66,7 @@ def arithmetic(work: Workload, epochs: dict[str, float | None]) -> Rows:
 
 
 def memory_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
-    """GiB of one device by part; what it needs is the larger sum."""
+    """Give GiB of one device by part; what it needs is the larger sum."""
     parts = [part for part in memory(shape, work, layout) if part.sampling or part.learning]
     sums = sum(part.sampling for part in parts) / GIB, sum(part.learning for part in parts) / GIB
     return [
@@ -78,22 +78,22 @@ def memory_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
 
 
 def gib(count: float) -> str:
-    """Bytes in GiB, nothing for none."""
+    """Write bytes in GiB, nothing for none."""
     return figure(count / GIB) if count else ""
 
 
 def figure(value: float) -> str:
-    """Three digits, and never an exponent on large ones."""
+    """Write three digits, and never an exponent on large ones."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def fits(share: float) -> str:
-    """A share of a device's memory."""
+    """Write a share of a device's memory."""
     return f"{share:.0%}" + (" does not fit" if share > 1 else "")
 
 
 def host_line(shape: ModelShape, work: Workload, layout: Layout) -> str:
-    """Where the optimizer states went."""
+    """Say where the optimizer states went."""
     each = optimizer_bytes(shape, work, layout)
     return (
         f"Optimizer states lie in the memory of the hosts: {gib(each)} GiB a rank, {gib(each * work.devices)} in all."
@@ -107,7 +107,7 @@ def sampler_note(shape: ModelShape, work: Workload, layout: Layout, rollout: Rol
 
 
 def flops_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
-    """Workload by part, of a rollout batch with its mu updates, and of the mean update."""
+    """Give workload by part, of a rollout batch with its mu updates, and of the mean update."""
     done, mu = flops(shape, work, layout, work.prompts), work.iterations
     batch = {
         "rollout: prefill": done.prefill,
@@ -125,7 +125,7 @@ def flops_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
 
 
 def seconds_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
-    """Least times by part, for each device that is known."""
+    """Give least times by part, for each device that is known."""
     found = [seconds(shape, h, work, layout) for h in HARDWARE]
     updates = [least_seconds(shape, h, work, layout) for h in HARDWARE]
     rows = {

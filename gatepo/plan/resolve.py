@@ -16,7 +16,7 @@ HUB_ROWS = {("openai/gsm8k", "main", "train"): 7_473, ("zwhe99/DeepMath-103K", N
 
 
 def workload(config: TrainConfig) -> Workload:
-    """What the config asks a run to do."""
+    """Say what the config asks a run to do."""
     return Workload(
         prompts=config.batch.prompts,
         num_generations=config.batch.num_generations,
@@ -31,7 +31,7 @@ def workload(config: TrainConfig) -> Workload:
 
 
 def layout(config: TrainConfig, shape: ModelShape, work: Workload) -> Layout:
-    """How the chosen engine and sampler keep the model."""
+    """Say how the chosen engine and sampler keep the model."""
     dtype = build.dtype(config.model)
     kept = config.engine.kept_bytes(dtype)
     # As build.algorithm has it: a sampler may decode with the trainer's module.

@@ -95,7 +95,7 @@ _FAMILIES: dict[str, Callable[[PreTrainedConfig], dict[str, bool]]] = {
 
 
 def model_shape(path: str) -> ModelShape:
-    """The shape of the model at ``path`` (a folder, a hub name, or ``tiny``); Qwen2.5's are known without the hub.
+    """Give the shape of the model at ``path`` (a folder, a hub name, or ``tiny``); Qwen2.5's are known without the hub.
 
     Raises:
       UserError: there is no such model, or it is of a family that the arithmetic does not know.
@@ -116,7 +116,7 @@ def model_shape(path: str) -> ModelShape:
 
 
 def from_config(path: str, config: PreTrainedConfig) -> ModelShape:
-    """The shape that a transformers configuration describes."""
+    """Give the shape that a transformers configuration describes."""
     c = config.get_text_config()
     if c.model_type not in _FAMILIES:
         raise UserError(

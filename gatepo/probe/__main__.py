@@ -56,7 +56,7 @@ def task(composed: DictConfig) -> None:
 
 
 def gate_objectives(settings: ProbeConfig, trained: TrainConfig) -> dict[str, Objective]:
-    """The run's own objective with each of the gates in its place."""
+    """Give the run's own objective with each of the gates in its place."""
     own = build.objective(trained)
     found = {}
     for name in settings.gates:
@@ -82,7 +82,7 @@ def gate_of(text: str) -> Gate:
 def read_stored(
     trained: TrainConfig, stored: Snapshot, objectives: dict[str, Objective]
 ) -> tuple[dict[str, Reading], torch.Tensor]:
-    """One batch under its checkpoint's weights: readings, and cosines between the gradients."""
+    """Give one batch under its checkpoint's weights: readings, and cosines between the gradients."""
     model = load_model(trained.model.path, build.device(), trained.model.attention)
     trained.engine.read_weights(model, stored.path / checkpoint.ENGINE)
     policy = Policy(model, trained.sampling.temperature, build.dtype(trained.model))

@@ -17,7 +17,7 @@ BINS = 60
 
 
 def draw(readings: dict[str, list[Reading]], cosine_KK: Tensor, path: Path) -> Path:
-    """``path`` as PNG.
+    """Draw the figure as PNG at ``path``.
 
     Args:
       readings: by gate, one for each rollout batch.

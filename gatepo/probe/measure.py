@@ -29,7 +29,7 @@ class Reading:
     spread: float  # mean over groups of |P g_p - g|^2, g_p being a group's share of the gradient g
 
     def figures(self) -> dict[str, float]:
-        """EUR (eq. 12; by sign of A), coefficient, size and noise of the gradient."""
+        """Give EUR (eq. 12; by sign of A), coefficient, size and noise of the gradient."""
         record, mask_NT = self.record, self.record.mask_NT
         coefficient_M = record.coefficient_NT[mask_NT]
         found = {"eur": effective_update_ratio(record.slope_NT, mask_NT, self.group_N).item()}
@@ -110,7 +110,7 @@ def measure(
 
 
 def dots(gradients: list[Tensor], part: int = 1 << 22) -> Tensor:
-    """Inner products of each pair, [K, K], summed in float64 over parts so that no gradient is copied whole."""
+    """Give inner products of each pair, [K, K], summed in float64 over parts so that no gradient is copied whole."""
     dot_KK = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
     for parts in zip(*(gradient.split(part) for gradient in gradients), strict=True):
         part_KD = torch.stack(parts).double()
@@ -119,6 +119,6 @@ def dots(gradients: list[Tensor], part: int = 1 << 22) -> Tensor:
 
 
 def cosines(dot_KK: Tensor) -> Tensor:
-    """Cosine between each pair of gradients, [K, K], from their inner products; NaN where one is zero."""
+    """Give cosine between each pair of gradients, [K, K], from their inner products; NaN where one is zero."""
     norm_K = dot_KK.diagonal().sqrt()
     return dot_KK / norm_K / norm_K[:, None]

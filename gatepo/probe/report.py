@@ -30,7 +30,7 @@ def report(
     cosine_KK: torch.Tensor,
     stored: list[Snapshot],
 ) -> str:
-    """Figures by gate, means over the batches, and the cosines between their gradients."""
+    """Give figures by gate, means over the batches, and the cosines between their gradients."""
     batches = ", ".join(f"update {s.update} (after {s.iteration} iterations)" for s in stored)
     rows: Rows = [("gate", "tau.pos", "tau.neg", "half-width", *COLUMNS.values())]
     for name, found in readings.items():
@@ -45,14 +45,14 @@ def report(
 
 
 def mean_figures(found: list[Reading]) -> dict[str, float]:
-    """Means over the batches, of the figures that every batch has."""
+    """Give means over the batches, of the figures that every batch has."""
     all_figures = [reading.figures() for reading in found]
     shared = [key for key in all_figures[0] if all(key in figures for figures in all_figures)]
     return {key: fmean(figures[key] for figures in all_figures) for key in shared}
 
 
 def as_json(readings: dict[str, list[Reading]], cosine_KK: torch.Tensor, stored: list[Snapshot]) -> dict[str, object]:
-    """Everything that was printed, batch by batch."""
+    """Give everything that was printed, batch by batch."""
     return {
         "batches": [{"update": s.update, "iteration": s.iteration} for s in stored],
         "gates": {name: [reading.figures() for reading in found] for name, found in readings.items()},

@@ -30,7 +30,7 @@ class Snapshot:
 
 
 def snapshots(run: Path) -> Iterator[Snapshot]:
-    """Every checkpoint of a run that holds a rollout batch, oldest first.
+    """Give every checkpoint of a run that holds a rollout batch, oldest first.
 
     Raises:
       UserError: the run has none.

@@ -17,7 +17,7 @@ REACH = 5  # points on each side that the running mean takes in
 
 
 def draw(runs: list[Run], folder: Path) -> list[Path]:
-    """``reward.png`` and ``entropy_eur.png`` of one run or several; returns their paths."""
+    """Draw ``reward.png`` and ``entropy_eur.png`` of one run or several; returns their paths."""
     paths = [folder / "reward.png", folder / "entropy_eur.png"]
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     _panel(axes, runs, "reward", "mean reward")

@@ -37,19 +37,19 @@ class Run:
         return next(key for key in keys if any(key in row for row in self.metrics))
 
     def series(self, key: str) -> tuple[list[int], list[float]]:
-        """(updates, values) of a metric, where it was logged."""
+        """Give (updates, values) of a metric, where it was logged."""
         rows = [row for row in self.metrics if key in row]
         return [int(row["update"]) for row in rows], [row[key] for row in rows]
 
     def first_and_last(self, key: str) -> dict[str, float]:
-        """The metric's first value, and its mean over the last 20 rollout batches."""
+        """Give the metric's first value, and its mean over the last 20 rollout batches."""
         _, values = self.series(key)
         per_batch = len(values) / (len(self.metrics) / self.iterations)
         return {"first": values[0], "last": fmean(values[-max(1, round(LAST_BATCHES * per_batch)) :])}
 
 
 def read_run(folder: Path) -> Run:
-    """The run in ``folder``.
+    """Read the run in ``folder``.
 
     Raises:
       UserError: the folder holds no run, or one without a single update.
@@ -72,7 +72,7 @@ def read_run(folder: Path) -> Run:
 
 
 def find_runs(root: Path) -> list[Run]:
-    """Every run in or below ``root``, by folder."""
+    """Read every run in or below ``root``, by folder."""
     return [read_run(file.parent) for file in sorted(root.rglob("metrics.jsonl")) if file.stat().st_size]
 
 

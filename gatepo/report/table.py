@@ -7,7 +7,7 @@ from gatepo.text_table import Rows, of_texts
 
 
 def table(runs: list[Run]) -> str:
-    """First and last figures of each run; ``last`` is the mean over the last 20 rollout batches."""
+    """Give first and last figures of each run; ``last`` is the mean over the last 20 rollout batches."""
     rows: Rows = [("run", "updates", "reward", "entropy", "EUR", "accuracy before -> after")]
     for run in runs:
         figures = [run.first_and_last(key) for key in ("reward", "entropy", run.eur_key)]

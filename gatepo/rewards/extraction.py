@@ -58,7 +58,7 @@ def boxed(text: str) -> str | None:
 
 
 def final_answer(text: str) -> str | None:
-    """The answer of a response without tags: its last box, else what it says at its end.
+    """Give the answer of a response without tags: its last box, else what it says at its end.
 
     A short response that holds no prose is its own answer. Else it is what follows "the answer is", "answer:" or
     "####"; else the last formula or number. None where there is nothing of the kind, or where a box or a formula was
@@ -76,12 +76,12 @@ def final_answer(text: str) -> str | None:
 
 
 def tagged_or_boxed(text: str) -> str | None:
-    """The answer between the tags, else in the last box."""
+    """Give the answer between the tags, else in the last box."""
     return answer_text(text) or boxed(text)
 
 
 def anywhere(text: str) -> str | None:
-    """The answer between the tags, else in the last box, else at the end."""
+    """Give the answer between the tags, else in the last box, else at the end."""
     return answer_text(text) or final_answer(text)
 
 

@@ -47,7 +47,7 @@ class Number:
 
 
 def number_of(text: str) -> Number | None:
-    """The number that ``text`` spells, or None where it is anything else.
+    """Give the number that ``text`` spells, or None where it is anything else.
 
     Integers (thousands set apart by commas or spaces), fractions, mixed numbers, decimals, recurring ones too, powers
     and scientific notation, each with a sign, a currency in front and a percent sign behind. Allowed around it: white
@@ -66,7 +66,7 @@ def number_of(text: str) -> Number | None:
 
 
 def exact(text: str) -> Fraction | None:
-    """The value of the number that ``text`` spells, a percent sign left aside; None where it is anything else."""
+    """Give the value of the number that ``text`` spells, a percent sign left aside; None where it is anything else."""
     number = number_of(text)
     return None if number is None else number.value
 

@@ -22,7 +22,7 @@ SILENCE_SECONDS = 30.0  # beyond the deadline, without a verdict: the supervisor
 
 
 def default_workers() -> int:
-    """One for every core that this rank may call its own, at most 4: few answers need one at all."""
+    """Give one for every core that this rank may call its own, at most 4: few answers need one at all."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(4, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
@@ -76,7 +76,7 @@ class Pool:
         self._supervisor: _Supervisor | None = None
 
     def ask(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
-        """The verdict on each (gold, prediction), in their order; never raises on account of what the texts say."""
+        """Give the verdict on each (gold, prediction), in order; never raise on account of what the texts say."""
         verdicts: dict[int, str] = {}
         with self._held():
             while len(verdicts) < len(pairs):

@@ -95,7 +95,7 @@ class Supervisor:
     unread: bytes = b""
 
     def run(self) -> None:
-        """Until the questions end or the parent is gone."""
+        """Serve until the questions end or the parent is gone."""
         try:
             while os.getppid() == self.parent and self._step():
                 pass

@@ -38,7 +38,7 @@ class Answer:
 
 
 def unreadable(text: str) -> str | None:
-    """Why an answer is not read at all, or None.
+    """Say why an answer is not read at all, or None.
 
     No answer is worth the time or the risk of these: too long, nested too deep, invisible characters (they hide what a
     reader would see), digits of another script (nobody asked for them, and libraries disagree on what they are), and
@@ -128,7 +128,7 @@ def answer_of(text: str) -> Answer | None:
 
 
 def spelling(text: str) -> str:
-    """One text for the many spellings of the same LaTeX."""
+    """Give one text for the many spellings of the same LaTeX."""
     text = _unwrap(text.translate(_TRANSLATION))
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)

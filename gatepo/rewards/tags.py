@@ -22,7 +22,7 @@ _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a symbol by their cate
 
 
 def format_reward(completion: str) -> float:
-    """How far a completion follows ``<think> text </think> <answer> text </answer>`` (eq. 10).
+    """Say how far a completion follows ``<think> text </think> <answer> text </answer>`` (eq. 10).
 
     1 when it is that and nothing else: each tag once, in order, white space around the blocks allowed, no block
     empty, no token of the chat template in it. 0.5 when it begins with ``<think>`` and ends with ``</answer>``, 0.25
@@ -36,12 +36,12 @@ def format_reward(completion: str) -> float:
 
 
 def strict_format_reward(completion: str) -> float:
-    """All or nothing: 1 where :func:`format_reward` is 1, else 0."""
+    """Give all or nothing: 1 where :func:`format_reward` is 1, else 0."""
     return float(format_reward(completion) == 1.0)
 
 
 def answer_text(completion: str) -> str | None:
-    """The text between ``<answer>`` and ``</answer>``, or None where there is no single answer (eq. 11).
+    """Give the text between ``<answer>`` and ``</answer>``, or None where there is no single answer (eq. 11).
 
     An answer counts when its two tags stand once each and in order, something stands between them, and the block is
     not part of the thinking. The paper does not say what two answers are worth; here they are worth none, so that

@@ -49,7 +49,7 @@ _CHANGING = frozenset(
 
 
 def split(text: str) -> tuple[str, str, int]:
-    """(quantity, words behind it, their power) of 15 cm^2; the words are empty where the text is all quantity."""
+    """Give (quantity, words behind it, their power) of 15 cm^2; the words are empty where the text is all quantity."""
     match = _BEHIND.search(text)
     if match is None:
         return text, "", 1
@@ -66,7 +66,7 @@ def keep_the_number(words: str) -> bool:
 
 
 def unit(words: str, power: int) -> Unit:
-    """The units of measurement among the words."""
+    """Give the units of measurement among the words."""
     found: list[tuple[str, int]] = []
     for word in re.findall(r"[a-z]+", words):
         power = _POWERS.get(word, power)
@@ -77,7 +77,7 @@ def unit(words: str, power: int) -> Unit:
 
 
 def currency(text: str) -> Unit:
-    """The currency whose sign stands in a text."""
+    """Give the currency whose sign stands in a text."""
     match = _CURRENCY.search(text)
     return () if match is None else ((_CURRENCIES[match[0][-1]], 1),)
 

@@ -51,7 +51,7 @@ class Verifier:
         return self.verify_many([(gold, prediction)])[0]
 
     def verify_many(self, pairs: Sequence[tuple[str, str | None]]) -> list[Verdict]:
-        """A verdict for each (gold, prediction), in their order; None is a response without an answer.
+        """Give a verdict for each (gold, prediction), in their order; None is a response without an answer.
 
         Never raises on account of what the texts say. Equal pairs are judged once.
         """

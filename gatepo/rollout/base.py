@@ -22,7 +22,7 @@ class RolloutEngine(Protocol):
     """Draws completions from one version of the policy."""
 
     def generate(self, prompts: list[Prompt], sampling: Sampling, seed: int) -> list[Group]:
-        """G completions of each prompt, in the prompts' order; a function of weights, prompts and seed alone."""
+        """Give G completions of each prompt, in the prompts' order; a function of weights, prompts and seed alone."""
         ...
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -95,7 +95,7 @@ class RolloutOption:
 
 
 def completion_seed(seed: int, prompt: int, member: int) -> int:
-    """The seed of one completion, 63 bits: a hash, so that no two runs, prompts or members share a stream.
+    """Give the seed of one completion, 63 bits: a hash, so that no two runs, prompts or members share a stream.
 
     Args:
       seed: of the run.

@@ -35,18 +35,18 @@ class GrowingLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each sequence ``repeats`` times."""
+        """Repeat each sequence ``repeats`` times."""
         super().batch_repeat_interleave(repeats)
         self._room_NKTD = None
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Only these sequences."""
+        """Keep only these sequences."""
         super().batch_select_indices(indices)
         self._room_NKTD = None
 
 
 def growing_cache(config: PreTrainedConfig) -> DynamicCache:
-    """An empty cache for this model; layers of other kinds (sliding window, ...) stay transformers' own."""
+    """Give an empty cache for this model; layers of other kinds (sliding window, ...) stay transformers' own."""
     cache = DynamicCache(config=config)
     cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

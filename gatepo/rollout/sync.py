@@ -27,7 +27,7 @@ class Sampler(RolloutEngine, Protocol):
     """A sampler with weights of its own."""
 
     def logprobs(self, sequences: list[list[int]]) -> list[list[float]]:
-        """log-probability of each token but the first, given those before it, at temperature 1, nats."""
+        """Give log-probability of each token but the first, given those before it, at temperature 1, nats."""
         ...
 
 
@@ -109,7 +109,7 @@ class WeightSync:
 
 
 def probe(vocabulary: int, device: torch.device) -> TokenBatch:
-    """A few sequences of arbitrary tokens, always the same; all but their first tokens count as completion."""
+    """Give a few sequences of arbitrary tokens, always the same; all but their first tokens count as completion."""
     ids_NT = torch.randint(vocabulary, (SEQUENCES, LENGTH), generator=torch.Generator().manual_seed(0)).to(device)
     all_NT = torch.ones_like(ids_NT, dtype=torch.bool)
     return TokenBatch(

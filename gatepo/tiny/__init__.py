@@ -9,7 +9,7 @@ PREFIX = "tiny:"
 
 
 def locate(path: str) -> str:
-    """``tiny`` is the embedded model's folder, ``tiny:NAME`` the embedded data set of that name; others stay."""
+    """Find ``tiny``, the embedded model's folder, and ``tiny:NAME``, an embedded data set; others stay."""
     if path == "tiny":
         return str(FOLDER / "model")
     if path.startswith(PREFIX):

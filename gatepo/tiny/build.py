@@ -39,14 +39,14 @@ EVALUATION_NAMES = {1: "easy", 2: "medium", 3: "hard"}
 
 
 def chat(question: str) -> str:
-    """The generation prompt for one user turn; equal to the chat template's output."""
+    """Give the generation prompt for one user turn; equal to the chat template's output."""
     return f"{START}user\n{question}{END}\n{START}assistant\n"
 
 
 def unique_problems(
     rng: random.Random, sources: list[str], levels: tuple[int, ...], count: int, taken: set[str]
 ) -> list[problems.Problem]:
-    """``count`` problems, cycling over sources and levels, whose questions are not in ``taken`` (which grows)."""
+    """Give ``count`` problems, cycling over sources and levels, whose questions are not in ``taken`` (which grows)."""
     found: list[problems.Problem] = []
     while len(found) < count:
         level = levels[len(found) % len(levels)]
@@ -78,7 +78,7 @@ def write_data(folder: Path) -> set[str]:
 
 
 def samples(rng: random.Random, habits: problems.Habits, held_out: set[str]) -> Iterator[tuple[str, str]]:
-    """Endless (prompt, completion) pairs for pretraining; never an evaluation question."""
+    """Give endless (prompt, completion) pairs for pretraining; never an evaluation question."""
     while True:
         source, level = rng.choice(list(problems.SOURCES)), rng.choice(problems.LEVELS)
         problem = problems.SOURCES[source](rng, level)
@@ -87,7 +87,7 @@ def samples(rng: random.Random, habits: problems.Habits, held_out: set[str]) -> 
 
 
 def build_tokenizer(held_out: set[str]) -> Qwen2Tokenizer:
-    """A byte-level BPE that splits every digit, so that any text can be encoded and numbers read digit by digit."""
+    """Build a byte-level BPE that splits every digit: any text can be encoded, and numbers read digit by digit."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -107,7 +107,7 @@ def build_tokenizer(held_out: set[str]) -> Qwen2Tokenizer:
 
 
 def as_qwen2(bpe: dict[str, Any]) -> Qwen2Tokenizer:
-    """The trained merges behind Qwen2's own splitting of text, which transformers puts before any Qwen2 model.
+    """Give the trained merges behind Qwen2's own splitting of text, which transformers puts before any Qwen2 model.
 
     ``unk_token`` is named only so that none is added: bytes are never unknown.
     """
@@ -128,7 +128,7 @@ def as_qwen2(bpe: dict[str, Any]) -> Qwen2Tokenizer:
 
 
 def new_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
-    """A Qwen2 of 0.9M parameters; head_dim 32 suits vLLM's CPU kernels, the untied head its weight reload."""
+    """Give a Qwen2 of 0.9M parameters; head_dim 32 suits vLLM's CPU kernels, the untied head its weight reload."""
     torch.manual_seed(0)
     return Qwen2ForCausalLM(
         Qwen2Config(
@@ -149,7 +149,7 @@ def new_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
 
 
 def batch_of(tokenizer: Qwen2Tokenizer, pairs: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and labels [N, T], padded on the right; only completion tokens have labels (others -100)."""
+    """Give token ids and labels [N, T], padded on the right; only completion tokens have labels (others -100)."""
     prompts = tokenizer([p for p, _ in pairs])["input_ids"]
     completions = tokenizer([c for _, c in pairs])["input_ids"]
     width = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
@@ -191,7 +191,7 @@ def pretrain(
     size: int,
     lr: float,
 ) -> None:
-    """Maximum likelihood on the worked solutions, slips and missing tags included."""
+    """Maximise the likelihood of the worked solutions, slips and missing tags included."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     pairs = samples(random.Random(f"pretrain {rank}"), habits, held_out)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
@@ -210,7 +210,7 @@ def pretrain(
 
 
 def save(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, folder: Path) -> None:
-    """In bf16, which halves the size; the loader brings it back to the precision that the run asks for."""
+    """Save in bf16, which halves the size; the loader brings it back to the precision that the run asks for."""
     if dist.get_rank() == 0:
         copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -52,7 +52,7 @@ class Problem:
 
 
 def words(rng: random.Random, level: int) -> Problem:
-    """A story with ``level`` events that change one quantity, never below zero."""
+    """Give a story with ``level`` events that change one quantity, never below zero."""
     name, other = rng.sample(NAMES, 2)
     item = rng.choice(ITEMS)
     start = value = rng.randint(2, LARGEST)
@@ -74,7 +74,7 @@ def words(rng: random.Random, level: int) -> Problem:
 
 
 def expressions(rng: random.Random, level: int) -> Problem:
-    """An expression with ``level`` operators, evaluated from the left; results may be negative."""
+    """Give an expression with ``level`` operators, evaluated from the left; results may be negative."""
     value = rng.randint(2, LARGEST)
     text, steps = str(value), list[Step]()
     for index in range(level):
@@ -164,12 +164,12 @@ START = Habits(slip_rate=0.20, shares=(0.20, 0.28, 0.18, 0.12, 0.12, 0.10))
 
 
 def slip(rng: random.Random, result: int) -> int:
-    """A wrong result of the kind people write: off by one, by a few, or by ten."""
+    """Give a wrong result of the kind people write: off by one, by a few, or by ten."""
     return result + rng.choice((-10, -2, -1, 1, 2, 10))
 
 
 def solution(rng: random.Random, problem: Problem, habits: Habits) -> str:
-    """A completion for pretraining: worked steps with deliberate slips, in a shape that may lack tags."""
+    """Give a completion for pretraining: worked steps with deliberate slips, in a shape that may lack tags."""
     parts, value = [], problem.steps[0].left
     for index, step in enumerate(problem.steps):
         step = Step(left=value, operator=step.operator, right=step.right)  # a slip is carried on, as it would be
