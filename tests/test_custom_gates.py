@@ -270,7 +270,7 @@ def test_sympy_is_imported_only_for_formulas() -> None:
         if any(line.startswith(("import sympy", "from sympy")) for line in file.read_text().splitlines())
     }
     # rewards/judge.py is what the processes that check answers import
-    assert {Path(name).parent.as_posix() for name in importers} == {"objective/symbolic", "rewards"}
+    assert {Path(name).parent.as_posix() for name in importers} == {"formulas", "rewards"}
     assert {name for name in importers if name.startswith("rewards")} <= {"rewards/judge.py", "rewards/spelling.py"}
 
 

@@ -213,9 +213,9 @@ def test_a_run_logs_eur_of_every_update_whatever_its_micro_batches(tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gate": "tanh"}, "gate must be one of sigmoid, erf, arctan, softsign, clip, .*, none or a Gate, got 'tanh'"),
-        ({"tau": (10, -1)}, "tau.neg must be a finite number > 0, got -1; the paper uses 12"),
-        ({"tau": 10}, r"tau must be a pair \(tau.pos, tau.neg\), got 10; the paper uses \(10, 12\)"),
+        ({"gate": "tanh"}, "gate must be one of sigmoid, erf, arctan, softsign, clip, none, .* or a Gate, got 'tanh'"),
+        ({"tau": (10, -1)}, "tau.neg must be in .1e-6, 1e6., what fp32 can hold the slope at, got -1; type tau=paper"),
+        ({"tau": 10}, r"tau must be a pair \(tau.pos, tau.neg\), got 10; the paper's is \(10, 12\)"),
         ({"loss_type": "sapo"}, "loss_type must be one of grpo, bnpo, dr_grpo, dapo, luspo, got 'sapo'; here it picks"),
         ({"epsilon_high": 0.28}, r"epsilon_high must be left out beside a gate, .* got 0.28; give .*eps_high"),
         ({"delta": 3.0}, "delta must be left out beside a gate"),

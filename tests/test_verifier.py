@@ -333,7 +333,7 @@ def test_nothing_that_an_answer_says_is_run(tmp_path: Path) -> None:
     assert canary.exists(), "sympy's parser runs what it reads: the canary is alive"
     canary.unlink()
     refused = run_python(
-        f"import sys; from gatepo.rewards import worker; sys.addaudithook(worker._refuse); {sympys}", code
+        f"import sys; from gatepo.rewards import sandbox; sys.addaudithook(sandbox._refuse); {sympys}", code
     )
     assert "PermissionError: an answer is mathematics; compile is not" in refused.stderr
     for code_that_acts, event in (
@@ -341,7 +341,7 @@ def test_nothing_that_an_answer_says_is_run(tmp_path: Path) -> None:
         ("__import__('os').system('true')", "os.system"),
     ):
         refused = run_python(
-            f"import sys; from gatepo.rewards import worker; sys.addaudithook(worker._refuse); {code_that_acts}"
+            f"import sys; from gatepo.rewards import sandbox; sys.addaudithook(sandbox._refuse); {code_that_acts}"
         )
         assert f"PermissionError: an answer is mathematics; {event} is not" in refused.stderr
     pool = Pool(1, Limits(memory_bytes=1 << 30, deadline=20.0))  # behind the verifier's own look at the text
@@ -398,30 +398,30 @@ def wait_until(condition: object, seconds: float = 20.0) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("victim", ["parent", "keeper"])
+@pytest.mark.parametrize("victim", ["parent", "supervisor"])
 def test_no_process_outlives_a_sigkill(victim: str) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(REPO)}, text=True
     )
     try:
         assert parent.stdout is not None
-        keeper = int(parent.stdout.readline())
-        assert wait_until(lambda: len(children(keeper)) == 2)
-        workers = children(keeper)
+        supervisor = int(parent.stdout.readline())
+        assert wait_until(lambda: len(children(supervisor)) == 2)
+        workers = children(supervisor)
         time.sleep(0.5)  # both are busy
-        os.kill(parent.pid if victim == "parent" else keeper, signal.SIGKILL)
-        assert wait_until(lambda: not any(map(is_running, [keeper, *workers])), 10.0)
+        os.kill(parent.pid if victim == "parent" else supervisor, signal.SIGKILL)
+        assert wait_until(lambda: not any(map(is_running, [supervisor, *workers])), 10.0)
     finally:
         parent.kill()
         parent.communicate()
 
 
-def test_a_dead_keeper_is_replaced() -> None:
+def test_a_dead_supervisor_is_replaced() -> None:
     pool = Pool(1, Limits(memory_bytes=1 << 30, deadline=20.0))
     try:
         assert pool.ask([EASY]) == ["equal"]
-        assert pool._keeper is not None
-        threading.Timer(0.5, pool._keeper.process.kill).start()
+        assert pool._supervisor is not None
+        threading.Timer(0.5, pool._supervisor.process.kill).start()
         assert pool.ask([("7", ENDLESS), EASY, ("x+1", "1+x")])[0] == KILLED
         assert pool.ask([EASY]) == ["equal"]
     finally:
@@ -459,18 +459,18 @@ import os, sys, threading, time
 from gatepo.rewards.verifier import Verifier
 verify = Verifier(deadline=3.0, workers=1)
 assert verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal
-keeper = verify._pool._supervisor.process.pid
+supervisor = verify._pool._supervisor.process.pid
 busy = threading.Thread(target=verify, args=("7", "\\\\sum_{n=1}^{10^9} \\\\frac{1}{n}"))
 busy.start()
 time.sleep(0.5)
 child = os.fork()
 if child == 0:
-    right = verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._supervisor.process.pid != keeper
+    right = verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._supervisor.process.pid != supervisor
     verify.close()
     os._exit(0 if right else 1)
 busy.join()
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._supervisor.process.pid == keeper
+assert verify("\\\\sqrt{8}", "2\\\\sqrt{2}").equal and verify._pool._supervisor.process.pid == supervisor
 verify.close()
 """
 
@@ -582,8 +582,8 @@ def test_fuzzed_answers_never_crash_hang_or_leak() -> None:
     counts: dict[str, int] = {}
     try:
         assert verifier(*EASY).equal
-        keeper = verifier._pool._supervisor.process.pid  # type: ignore[union-attr]
-        ours, keepers, biggest = resident("self"), resident(keeper), 0.0
+        supervisor = verifier._pool._supervisor.process.pid  # type: ignore[union-attr]
+        ours, theirs, biggest = resident("self"), resident(supervisor), 0.0
         for _ in range(0, FUZZED, 200):
             pairs = [*((rng.choice(golds), answer(rng)) for _ in range(199)), EASY]
             started = time.monotonic()
@@ -592,11 +592,13 @@ def test_fuzzed_answers_never_crash_hang_or_leak() -> None:
             assert verdicts[-1].equal is True
             for verdict in verdicts:
                 counts[verdict.reason.value] = counts.get(verdict.reason.value, 0) + 1
-            biggest = max([biggest, *map(resident, children(keeper))])
-        print(counts, f"grown by {resident('self') - ours:.1f} and {resident(keeper) - keepers:.1f} MiB; {biggest:.0f}")
-        assert verifier._pool._supervisor.process.pid == keeper  # type: ignore[union-attr]
+            biggest = max([biggest, *map(resident, children(supervisor))])
+        print(
+            counts, f"grown by {resident('self') - ours:.1f} and {resident(supervisor) - theirs:.1f} MiB; {biggest:.0f}"
+        )
+        assert verifier._pool._supervisor.process.pid == supervisor  # type: ignore[union-attr]
         assert resident("self") - ours < 64
-        assert resident(keeper) - keepers < 16
+        assert resident(supervisor) - theirs < 16
         assert biggest < 768
     finally:
         verifier.close()
@@ -633,16 +635,16 @@ def test_a_file_is_graded_line_by_line_with_a_confusion_table(tmp_path: Path) ->
         ('{"gold": "1", "prediction": "1"}\n{"gold": ', "{file}:2 must be JSON, got '{{\"gold\":'"),
         (
             '{"prediction": "1"}\n',
-            "{file}:1 must have gold and one of prediction or output, got prediction; mend the line",
+            "{file}:1 must have gold and one of prediction or output, got prediction; correct the line",
         ),
         ('{"gold": "1", "output": "1", "prediction": "1"}', "{file}:1 must have gold and one of prediction or output"),
-        ('\n{"gold": "1", "output": null}', "{file}:2 must have a text as its output, got null; mend the line"),
+        ('\n{"gold": "1", "output": null}', "{file}:2 must have a text as its output, got null; correct the line"),
         ('{"gold": "1", "output": "1", "correct": "yes"}', '{file}:1 must have true or false as its mark, got ["yes"]'),
         (
             '{"gold": "1", "output": "1", "correct": true, "expected": false}',
             "{file}:1 must have expected and correct agree, got [false, true]; take one out",
         ),
-        ("[1]", "{file}:1 must have gold and one of prediction or output, got list; mend the line"),
+        ("[1]", "{file}:1 must have gold and one of prediction or output, got list; correct the line"),
         (None, "cannot read {file} ("),
     ],
 )
