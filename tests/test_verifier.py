@@ -593,9 +593,8 @@ def test_fuzzed_answers_never_crash_hang_or_leak() -> None:
             for verdict in verdicts:
                 counts[verdict.reason.value] = counts.get(verdict.reason.value, 0) + 1
             biggest = max([biggest, *map(resident, children(supervisor))])
-        print(
-            counts, f"grown by {resident('self') - ours:.1f} and {resident(supervisor) - theirs:.1f} MiB; {biggest:.0f}"
-        )
+        grown = f"{resident('self') - ours:.1f} and {resident(supervisor) - theirs:.1f} MiB"
+        print(counts, f"grown by {grown}; {biggest:.0f}")
         assert verifier._pool._supervisor.process.pid == supervisor  # type: ignore[union-attr]
         assert resident("self") - ours < 64
         assert resident(supervisor) - theirs < 16

@@ -13,7 +13,7 @@ import torch
 
 from gatepo.objective import gates
 from gatepo.objective.aggregation import GeometricMean, SequenceMean, TokenMean, Totals
-from gatepo.objective.ratio import SequenceRatio, TokenRatio
+from gatepo.objective.ratio import SequenceTokenRatio, TokenRatio
 from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
 from gatepo.objective.tau import ConstantTau
 
@@ -136,7 +136,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], str, Objective, float]] = {
         Objective(
             gate=gates.get("clip", **GSPO),
             tau=ConstantTau(pos=10, neg=12),
-            ratio=SequenceRatio(pool="mean", own_gradient=True),
+            ratio=SequenceTokenRatio(),
             aggregation=SequenceMean(),
         ),
         1e-3,
@@ -242,7 +242,7 @@ def test_a_gate_of_ones_own_can_be_registered() -> None:
 
 
 def test_a_tau_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^tau.neg must be a finite number > 0, got 0.0; the paper uses 12"):
+    with pytest.raises(ValueError, match=r"^tau.neg must be in .1e-6, 1e6., what fp32 can hold the slope at, got 0.0; type tau=paper"):
         verls("gatepo_erf", actor(tau_neg=0.0))
 
 
