@@ -1,4 +1,4 @@
-"""Train: ``python -m gatepo.train gate=arctan tau.pos=10``.
+"""Train a model, or a grid of models with -m: ``python -m gatepo.train gate=arctan tau.pos=10``.
 
 A single run on one device trains in this process, and so does each process that torchrun or SLURM started. With
 ``devices=N`` this process starts N others. Each job of a multirun gets processes of its own, so that its memory is

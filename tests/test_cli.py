@@ -186,3 +186,14 @@ def test_out_of_memory_names_the_part_and_what_makes_it_smaller() -> None:
         assert "allocate" in line
         assert "\n" not in line
     assert cli.one_line(RuntimeError("something else")) is None
+
+
+def test_the_package_lists_its_commands_without_importing_what_they_need() -> None:
+    code = "import runpy, sys; runpy.run_module('gatepo', run_name='__main__'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=True)
+    *lines, torch_came = done.stdout.strip().splitlines()
+    assert torch_came == "False"
+    for command in ("train", "evaluate", "probe", "gates", "plan", "report", "verify"):
+        (line,) = [line for line in lines if line.startswith(f"python -m gatepo.{command} ")]
+        assert len(line.split(maxsplit=3)[3]) > 20
+        assert (REPO / "gatepo" / f"{command}.py").is_file() or (REPO / "gatepo" / command / "__main__.py").is_file()

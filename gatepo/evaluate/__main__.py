@@ -1,4 +1,6 @@
-"""``python -m gatepo.evaluate run=outputs/... 'data=[gsm8k_test,math500,aime24,aime25]' samples=4``.
+"""Accuracy on benchmarks, with its uncertainty: ``python -m gatepo.evaluate run=outputs/...``.
+
+    python -m gatepo.evaluate run=outputs/... 'data=[gsm8k_test,math500,aime24,aime25]' samples=4
 
 Samples and grades every problem that is not finished yet, then prints tables and writes evaluation.json. Started again
 after an interruption, with the same words, it goes on.

@@ -1,4 +1,6 @@
-"""``python -m gatepo.probe run=outputs/... 'gates=[clip,sigmoid,erf,arctan,softsign]' tau=paper``.
+"""What other gates would have done with a run's tokens: ``python -m gatepo.probe run=outputs/...``.
+
+    python -m gatepo.probe run=outputs/... 'gates=[clip,sigmoid,erf,arctan,softsign]' tau=paper
 
 Takes the rollout batches that a run stored in its checkpoints (checkpoint.every=N checkpoint.keep=null) and says what
 each gate would have done with the very same tokens under the very same weights.
