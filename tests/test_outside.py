@@ -275,7 +275,15 @@ def test_a_config_with_options_from_outside_is_read_back_the_same(importable: No
     assert build.objective(made).gate == made.gate
 
 
-def test_a_file_of_ones_own_may_name_a_class_too(importable: None) -> None:
+def test_a_preset_of_ones_own_may_name_a_class(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "myconf" / "gate").mkdir(parents=True)
+    (tmp_path / "myconf" / "gate" / "mine.yaml").write_text("_target_: brought.Lorentz\npower: 1.0\n")
+    words = ("--config-dir", "myconf", "gate=mine", "--cfg", "job")
+    done = gatepo("train", *words, cwd=tmp_path, PYTHONPATH=f"{folder}{os.pathsep}{Path(__file__).parents[1]}")
+    assert "_target_: brought.Lorentz" in done.stdout, done.stderr
+
+
+def test_a_config_may_name_a_class(importable: None) -> None:
     held = config.plain(typed()) | {"gate": {"_target_": "brought.Lorentz", "power": 1.0}}
     assert type(config.from_plain(type(typed()), held).gate).__name__ == "Lorentz"
 
