@@ -223,7 +223,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def importable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def importable(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where the module says what was called
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "brought", raising=False)
 
