@@ -30,7 +30,9 @@ class Divided:
 class Standardised(Divided):
     """A standard deviation divides."""
 
-    ddof: int = setting("Delta degrees of freedom of the standard deviation.", default=1, rule=one_of(0, 1))
+    ddof: int = setting(
+        "The standard deviation divides by the count less these delta degrees of freedom.", default=1, rule=one_of(0, 1)
+    )
 
 
 @option("advantage", "group_zscore")
