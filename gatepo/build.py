@@ -6,18 +6,16 @@ It is wiring alone: each function takes the settings that it reads, and options 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
 
-from gatepo import checkpoint
 from gatepo.controllers import Controller
 from gatepo.data.prompts import PromptStream, prompt_template
-from gatepo.engine.base import EngineOption, EngineParts, PolicyEngine, ReferencePolicy
+from gatepo.engine.base import EngineParts, PolicyEngine, ReferencePolicy
 from gatepo.engine.reference import FrozenPolicy
 from gatepo.loop import Algorithm
-from gatepo.model import check_lengths, checkpoint_activations, load_model, load_tokenizer
+from gatepo.model import check_lengths, checkpoint_activations, load_model
 from gatepo.objective.aggregation import GeometricMean
 from gatepo.objective.gates.usable import require_positive, require_usable
 from gatepo.objective.kl import INITIAL
@@ -123,17 +121,7 @@ def rollout(
     seed: int,
     world: World,
 ) -> RolloutEngine:
-    """Make the sampler.
-
-    Args:
-      option: which one.
-      model: the settings of the model.
-      module: the module to decode with; None lets a sampler that decodes with one have a copy of its own.
-      tokenizer: of the model.
-      context: longest prompt and completion together, tokens.
-      seed: of the run.
-      world: the run's processes.
-    """
+    """Make the sampler; without a ``module`` to decode with, one that decodes with a module has a copy of its own."""
     if module is None and option.DECODES_WITH_MODULE:
         module = load_model(model.path, device(), model.attention)
     parts = RolloutParts(
@@ -146,32 +134,6 @@ def rollout(
         world=world,
     )
     return option.make(parts)
-
-
-def sampler(
-    option: RolloutOption, model: Model, context: int, seed: int, engine: EngineOption | None, path: Path | None
-) -> RolloutEngine:
-    """Make a sampler on its own, in one process: of the model at ``model.path``, or with a checkpoint's weights.
-
-    Args:
-      option: which one.
-      model: the settings of the model.
-      context: longest prompt and completion together, tokens.
-      seed: decides every sample.
-      engine: what trained the run that wrote the checkpoint.
-      path: the checkpoint; None for the model as it is.
-    """
-    check_lengths(model.path, context)
-    module = None
-    if path is not None:
-        assert engine is not None
-        module = load_model(model.path, device(), model.attention)
-        engine.read_weights(module, path / checkpoint.ENGINE)
-    decoding = module if option.DECODES_WITH_MODULE else None
-    made = rollout(option, model, decoding, load_tokenizer(model.path), context, seed, World())
-    if module is not None:
-        made.load_weights(module.named_parameters(), version=0)
-    return made
 
 
 def device() -> torch.device:

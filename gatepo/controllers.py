@@ -65,11 +65,7 @@ class TauSchedule(_Moving):
     neg: float = setting("tau.neg at the start of the run.", default=1.05, rule=TEMPERATURE)
     end_pos: float = setting("tau.pos at the end of the run.", default=13.0, rule=TEMPERATURE)
     end_neg: float = setting("tau.neg at the end of the run.", default=15.0, rule=TEMPERATURE)
-    shape: str = setting(
-        "tau stays (constant), goes evenly (linear), or slowly, fast, slowly (cosine).",
-        default="linear",
-        rule=one_of("constant", "linear", "cosine"),
-    )
+    shape: str = setting("The way between the pairs.", default="linear", rule=one_of("constant", "linear", "cosine"))
 
     @property
     def temperatures(self) -> tuple[float, ...]:
@@ -107,11 +103,7 @@ class TargetEur(_Moving):
     pos: float = setting("tau.pos at the start of the run.", default=10.0, rule=TEMPERATURE)
     neg: float = setting("tau.neg at the start of the run.", default=12.0, rule=TEMPERATURE)
     target: float = setting("tau is moved towards this EUR of the last iteration.", default=0.9, rule=FRACTION)
-    gain: float = setting(
-        "log tau changes by this for a 1 - EUR that is off by a factor e; beyond 1 it would swing.",
-        default=0.5,
-        rule=FRACTION,
-    )
+    gain: float = setting("log tau moves by this for a 1 - EUR off by a factor e.", default=0.5, rule=FRACTION)
     low: float = setting("The smallest tau.pos.", default=0.1, rule=TEMPERATURE)
     high: float = setting("The largest tau.pos.", default=1000.0, rule=TEMPERATURE)
 
@@ -148,15 +140,9 @@ class AdaptiveKl(KlPenalty):
     KEY: ClassVar[str] = "kl/coefficient"
     LOOKS_AT_LAST_ITERATION: ClassVar[bool] = True
 
-    reference: str = setting(
-        "As with kl=fixed; PPO penalises the divergence from the policy that sampled.",
-        default=SAMPLING,
-        rule=one_of("initial", SAMPLING),
-    )
+    reference: str = setting("As with kl=fixed.", default=SAMPLING, rule=one_of("initial", SAMPLING))
     coefficient: float = setting("beta at the start of the run.", default=1.0, rule=POSITIVE)
-    target: float = setting(
-        "The coefficient is moved towards this KL of the last iteration, nats per token.", default=0.01, rule=POSITIVE
-    )
+    target: float = setting("The KL of the last iteration to reach, nats per token.", default=0.01, rule=POSITIVE)
     low: float = setting("The smallest coefficient.", default=1e-3, rule=POSITIVE)
     high: float = setting("The largest coefficient.", default=1e3, rule=POSITIVE)
 

@@ -12,6 +12,7 @@ from gatepo.settings import (
     COUNT_OR_NULL,
     PAPER,
     POSITIVE,
+    POSITIVE_OR_NULL,
     Rule,
     at_least,
     choice,
@@ -38,15 +39,8 @@ if TYPE_CHECKING:
 
 HOMES = (
     *("objective.gates", "formulas.gate", "objective.tau", "controllers", "objective.ratio", "objective.aggregation"),
-    *(
-        "objective.advantage",
-        "objective.correction",
-        "objective.kl",
-        "engine.optimizer",
-        "data.sources",
-        "data.settings",
-    ),
-    *("rewards.reward", "rollout.transformers", "rollout.vllm", "engine.torch", "engine.deepspeed"),
+    *("objective.advantage", "objective.correction", "objective.kl", "engine.optimizer", "engine.torch"),
+    *("engine.deepspeed", "rollout.transformers", "rollout.vllm", "rewards.reward", "data.sources", "data.settings"),
     *("tracking.base", "tracking.wandb"),
 )
 """Modules of this package whose options can be chosen."""
@@ -63,28 +57,16 @@ class Model:
     """A causal language model."""
 
     path: str = setting("The folder or hub name of a causal language model, or tiny.")
-    dtype: str = setting(
-        "The body computes in float32 or bfloat16; head and log-probabilities stay float32.",
-        default="float32",
-        rule=one_of("float32", "bfloat16"),
-        remedy="{default} is safe",
-    )
+    dtype: str = setting("What the body computes in; head fp32.", default="float32", rule=one_of("float32", "bfloat16"))
     attention: str | None = setting("transformers' attn_implementation; null lets it choose.", default=None)
-    activation_checkpointing: bool = setting(
-        "Activations are computed again in the backward pass: a third more work, far less memory.", default=False
-    )
+    activation_checkpointing: bool = setting("Activations are computed again: more work, less memory.", default=False)
 
 
 @section("batch")
 class BatchSettings:
     """How much is sampled and learned at once."""
 
-    prompts: int = setting(
-        "Prompts per update, over all devices.",
-        default=16,
-        rule=at_least(1),
-        remedy="the paper's 8 devices x 16 steps / 8 completions make {default}",
-    )
+    prompts: int = setting("Prompts per update, over all devices.", default=16, rule=at_least(1))
     num_generations: int = setting(
         "G, completions per prompt.",
         default=8,
@@ -92,33 +74,19 @@ class BatchSettings:
         remedy=PAPER,
     )
     iterations: int = setting("mu, passes over one rollout batch.", default=2, rule=at_least(1), remedy=PAPER)
-    micro: int | None = setting(
-        "One device runs this many completions at once; divides prompts * num_generations / devices; null runs all.",
-        default=None,
-    )
-    max_rounds: int = setting(
-        "Rounds of sampling until every group's rewards differ; 1 takes what comes.", default=1, rule=at_least(1)
-    )
-    max_deviation: float | None = setting(
-        "A rollout batch gets no further iteration beyond this mean |r - 1| (ESPO); null: no bound.",
-        default=None,
-        rule=Rule("must be null or > 0", lambda value: value is None or value > 0),
-        remedy="+method=espo has that of ESPO's implementations",
-    )
+    micro: int | None = setting("Completions that one device runs at once; null: all.", default=None)
+    max_rounds: int = setting("Rounds of sampling until rewards of groups differ.", default=1, rule=at_least(1))
+    max_deviation: float | None = setting("Mean |r - 1| that ends a batch.", default=None, rule=POSITIVE_OR_NULL)
 
 
 @section("sampling")
 class SamplingSettings:
     """How completions are drawn for training."""
 
-    temperature: float = setting(
-        "The sampler's temperature, which the paper does not state.", default=1.0, rule=POSITIVE
-    )
+    temperature: float = setting("The sampler's temperature; the paper states none.", default=1.0, rule=POSITIVE)
     max_prompt_length: int = setting("Longer prompts lose their beginning, tokens.", default=128, rule=at_least(1))
     max_completion_length: int = setting("Completions end here, tokens.", default=64, rule=at_least(1))
-    overlong: str = setting(
-        "Completions that hit the limit stay in the loss or not.", default="keep", rule=one_of("keep", "filter")
-    )
+    overlong: str = setting("Unfinished completions stay or not.", default="keep", rule=one_of("keep", "filter"))
 
 
 @section("evaluate")
@@ -135,9 +103,7 @@ class CheckpointSettings:
     """From what an interrupted run goes on."""
 
     every: int = setting("Updates between checkpoints (resume=FOLDER); 0: none.", default=0, rule=at_least(0))
-    keep: int | None = setting(
-        "Newest checkpoints that stay; null: all.", default=1, rule=COUNT_OR_NULL, remedy="null keeps all"
-    )
+    keep: int | None = setting("Newest checkpoints that stay.", default=1, rule=COUNT_OR_NULL, remedy="null keeps all")
 
 
 _SEED = Rule("must be in [0, 2^63)", lambda value: 0 <= value < 2**63)
@@ -147,27 +113,14 @@ _SEED = Rule("must be in [0, 2^63)", lambda value: 0 <= value < 2**63)
 class TrainConfig:
     """``python -m gatepo.train`` and ``python -m gatepo.plan``."""
 
-    resume: str | None = setting(
-        "The folder of an interrupted run: it goes on from its newest checkpoint, with its own settings.", default=None
-    )
+    resume: str | None = setting("The folder of an interrupted run, which goes on as it was.", default=None)
     seed: int = setting("The order of prompts and every sample follow from it.", default=0, rule=_SEED)
     devices: int = setting("Processes, one for each device.", default=1, rule=at_least(1))
-    threads: int | None = setting(
-        "CPU threads of a process; null: torch's choice. The same number gives the same metrics to the bit.",
-        default=None,
-        rule=COUNT_OR_NULL,
-    )
-    updates: int = setting(
-        "Optimizer steps; a multiple of batch.iterations uses every rollout batch fully.", default=200, rule=at_least(1)
-    )
+    threads: int | None = setting("CPU threads of a process; null: torch's choice.", default=None, rule=COUNT_OR_NULL)
+    updates: int = setting("Optimizer steps, best a multiple of batch.iterations.", default=200, rule=at_least(1))
     gate: Gate = choice("gate", "What damps the update when the policy drifts: f of eq. 3.")
     tau: TauRule = choice("tau", "The gate's temperatures, by the sign of A.")
-    anchor: str = setting(
-        "The ratio divides by the trainer's log-probabilities at sampling time (old) or the sampler's (rollout).",
-        default="old",
-        rule=one_of("old", "rollout"),
-        remedy="the paper divides by pi_old",
-    )
+    anchor: str = setting("The policy that the ratio divides by.", default="old", rule=one_of("old", "rollout"))
     correction: Correction = choice("correction", "Weights against the mismatch of sampler and trainer.")
     ratio: Ratio = choice("ratio", "What r is.")
     aggregation: Aggregation = choice("aggregation", "How the values of tokens become one number.")
@@ -206,42 +159,24 @@ class EvaluationSampling:
     """How completions are drawn for an evaluation."""
 
     temperature: float = setting("The sampler's temperature (section 5.1).", default=0.7, rule=POSITIVE, remedy=PAPER)
-    max_prompt_length: int | None = setting(
-        "Longer prompts lose their beginning, tokens; null: the run's, without a run the paper's 1536.",
-        default=None,
-        rule=COUNT_OR_NULL,
-    )
-    max_completion_length: int | None = setting(
-        "Completions end here, tokens; null: the run's, without a run the paper's 512.",
-        default=None,
-        rule=COUNT_OR_NULL,
-    )
+    max_prompt_length: int | None = setting("Tokens; null: the run's, else 1536.", default=None, rule=COUNT_OR_NULL)
+    max_completion_length: int | None = setting("Tokens; null: the run's, else 512.", default=None, rule=COUNT_OR_NULL)
 
 
 @section("")
 class EvaluationConfig:
     """``python -m gatepo.evaluate``."""
 
-    run: str | None = setting(
-        "The folder of a run or of one of its checkpoints, whose prompt, lengths and precision are taken; null: model.",
-        default=None,
-    )
+    run: str | None = setting("The folder of a run or of a checkpoint; null: model.", default=None)
     against: str | None = setting("A finished evaluation's folder to compare with, problem by problem.", default=None)
     beside: list[str] = setting("Finished evaluations' folders to show as benchmarks.", default_factory=list)
-    out: str | None = setting(
-        "The folder of the results; null: evaluation/ in the run, or outputs/evaluation/MODEL.", default=None
-    )
+    out: str | None = setting("The folder of the results; null: in the run, or outputs/evaluation/MODEL.", default=None)
     samples: int = setting("K, completions per problem.", default=1, rule=at_least(1))
     limit: int | None = setting("Problems of each set, from its start; null: all.", default=None, rule=COUNT_OR_NULL)
     seed: int = setting("Every sample follows from it.", default=0, rule=_SEED)
     threads: int | None = setting("CPU threads; null: torch's choice.", default=None, rule=COUNT_OR_NULL)
-    columns: dict[str, list[str]] = setting(
-        "Benchmarks that pool several sets: +columns.AIME=[aime24,aime25].", default_factory=dict
-    )
-    published: dict[str, dict[str, float]] = setting(
-        "Accuracies in per cent that others published, to show beside: +published.MODEL.BENCHMARK=80.3.",
-        default_factory=dict,
-    )
+    columns: dict[str, list[str]] = setting("Pooled sets: +columns.AIME=[aime24,aime25].", default_factory=dict)
+    published: dict[str, dict[str, float]] = setting("Others', in %: +published.MODEL.SET=80.3.", default_factory=dict)
     model: Model = choice("model", "The model, where there is no run.")
     data: Data = choice("data", "The evaluation sets.")
     reward: RewardOption = choice("reward", "How answers are read and checked.")
@@ -253,16 +188,9 @@ class EvaluationConfig:
 class GatesConfig:
     """``python -m gatepo.gates``."""
 
-    at: float = setting(
-        "Half-widths are shown and properties checked at this tau.",
-        default=10.0,
-        rule=POSITIVE,
-        remedy="the paper uses tau = {default}",
-    )
+    at: float = setting("Half-widths and properties are shown at this tau.", default=10.0, rule=POSITIVE)
     gate: Gate = choice("gate", "A gate with its settings, shown in the place of its family's row or below the others.")
-    gates: list[str] | None = setting(
-        "Families to show; null: all of them in the table, the paper's five in the figure.", default=None
-    )
+    gates: list[str] | None = setting("Families to show; null: all, in the figure the paper's five.", default=None)
     plot: bool = setting("Draw the paper's Figure 1.", default=False)
     out: str = setting("The figure's file.", default="gates.png")
 

@@ -44,6 +44,7 @@ def one_of(*values: object) -> Rule:
 
 ANYTHING = Rule("may be anything", lambda value: True)
 POSITIVE = Rule("must be a finite number > 0", lambda value: value > 0 and math.isfinite(value))
+POSITIVE_OR_NULL = Rule("must be null or > 0", lambda value: value is None or value > 0)
 ABOVE_ONE = Rule("must be a finite number > 1", lambda value: value > 1 and math.isfinite(value))
 FRACTION = Rule("must be in (0, 1)", lambda value: 0 < value < 1)
 DECAY = Rule("must be in [0, 1)", lambda value: 0 <= value < 1)

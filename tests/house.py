@@ -98,11 +98,12 @@ def configuration(sources: list[Source]) -> list[Count]:
     others = [(s, node) for s in sources if s.path not in WING for node in s.nodes(ast.ClassDef)]
     fields = {f"{s.path}:{field.lineno}": length(field) for s, node in others for field in settings(node)}
     inside, elsewhere = sum(files.values()), sum(fields.values())
-    offenders = [f"{place}: {lines} lines" for place, lines in files.items()]
+    offenders = [f"{place}: {lines} lines" for place, lines in (files | fields).items()]
     return [
         each("configuration files listed and absent", [f"{path}:1" for path in WING if f"{path}:1" not in files]),
-        Count("lines of the configuration files", inside, WING_LINES, offenders),
+        Count("lines of the configuration files", inside, None),
         Count("lines that declare settings elsewhere", elsewhere, None),
+        Count("lines of configuration, both", inside + elsewhere, WING_LINES, offenders),
     ]
 
 

@@ -18,15 +18,9 @@ log = logging.getLogger(__name__)
 class Data:
     """Sources by name, and where they are read from."""
 
-    path: str | None = setting(
-        "A JSONL file (one source), or a folder with every source's file; null takes the hub or the embedded files.",
-        default=None,
-    )
+    path: str | None = setting("A JSONL file, or a folder of them; null: hub or embedded files.", default=None)
     system: str | None = setting("The system prompt; ${prompt:NAME} is the text of conf/prompt/NAME.txt.", default=None)
-    decontaminate: bool = setting(
-        "Training rows that are problems of the evaluation sets are left out (gatepo/data/decontamination.py).",
-        default=True,
-    )
+    decontaminate: bool = setting("Training rows that evaluation sets hold are left out.", default=True)
     sources: dict[str, SourceOption] = setting("Training prompts, by name.", default_factory=dict, each="source")
     evaluation: dict[str, SourceOption] = setting("Evaluation sets, by name.", default_factory=dict, each="source")
 

@@ -48,17 +48,11 @@ class Records(Protocol):
 class SourceOption:
     """What rows say, whatever they come from. A source from outside extends this by ``rows``."""
 
-    weight: float = setting(
-        "The share of the mix, in proportion to the others'.", default=1.0, rule=POSITIVE, remedy="1 is an equal share"
-    )
+    weight: float = setting("The share of the mix.", default=1.0, rule=POSITIVE, remedy="1 is an equal share")
     question: str = setting("This field holds the question.", default="question")
     answer: str = setting("This field holds the gold answer.", default="answer")
-    answer_marker: str | None = setting(
-        "The gold answer is what follows the last occurrence of this text (GSM8K: ####).", default=None
-    )
-    solution: str | None = setting(
-        "The last \\boxed of this field is the gold answer of rows that lack the answer field.", default=None
-    )
+    answer_marker: str | None = setting("The gold answer follows the last of this text (e.g. ####).", default=None)
+    solution: str | None = setting("The last \\boxed of this field stands in for a missing answer.", default=None)
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """Give all rows, as a source from outside does."""
@@ -82,9 +76,7 @@ class SourceOption:
 class Source(SourceOption):
     """JSONL files, or a data set on the hub."""
 
-    path: str | None = setting(
-        "The JSONL file of this source; it wins over data.path, which wins over the hub.", default=None
-    )
+    path: str | None = setting("The JSONL file of this source; it wins over data.path and the hub.", default=None)
     file: str | None = setting("The pattern of its files below data.path, where that is a folder.", default=None)
     hub: str | None = setting("The data set on the hub, or tiny:NAME for an embedded one.", default=None)
     subset: str | None = setting("The name of its configuration on the hub.", default=None)

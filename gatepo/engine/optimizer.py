@@ -38,18 +38,9 @@ class OptimizerOption(Protocol):
 class Scheduled:
     """A peak learning rate, how it rises and falls over the run, and a bound on the gradient."""
 
-    lr: float = setting(
-        "The peak learning rate.", rule=POSITIVE, remedy="type optimizer=paper for the paper's (Table 2)"
-    )
-    schedule: str = setting(
-        "The learning rate falls to 0 (linear, cosine) or stays (constant).",
-        default="linear",
-        rule=one_of(*_SCHEDULES),
-        remedy=PAPER,
-    )
-    warmup: int = setting(
-        "The learning rate rises from 0 over this many updates.", default=0, rule=at_least(0), remedy=PAPER
-    )
+    lr: float = setting("The peak learning rate.", rule=POSITIVE, remedy="type optimizer=paper for the paper's")
+    schedule: str = setting("How the learning rate falls.", default="linear", rule=one_of(*_SCHEDULES), remedy=PAPER)
+    warmup: int = setting("The learning rate rises from 0 in these updates.", default=0, rule=at_least(0), remedy=PAPER)
     max_grad_norm: float = setting(
         "Gradients are scaled down to this norm. The paper does not state it.",
         default=1.0,
@@ -73,9 +64,7 @@ class AdamW(Scheduled):
     beta1: float = setting("The first moment decays by this.", default=0.9, rule=DECAY, remedy=PAPER)
     beta2: float = setting("The second moment decays by this.", default=0.999, rule=DECAY, remedy=PAPER)
     eps: float = setting("This is added to the denominator.", default=1e-8, rule=POSITIVE, remedy=PAPER)
-    weight_decay: float = setting(
-        "The decoupled weight decay. The paper does not state it.", default=0.0, rule=at_least(0)
-    )
+    weight_decay: float = setting("The decoupled weight decay; the paper states none.", default=0.0, rule=at_least(0))
 
     def make(self, parameters: Iterable[nn.Parameter], *, fused: bool) -> torch.optim.Optimizer:
         """See :class:`OptimizerOption`."""

@@ -9,15 +9,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from gatepo import build
+from gatepo import build, checkpoint
 from gatepo.data.prompts import evaluation_prompts, prompt_template
 from gatepo.evaluate.generations import FILE, Problem, check_same, finished_problems, problem_of, write
 from gatepo.evaluate.loop import sample_and_grade
 from gatepo.evaluate.subject import Subject
 from gatepo.json_lines import open_to_append
 from gatepo.memory import keep_freed_memory
-from gatepo.model import load_tokenizer
+from gatepo.model import check_lengths, load_model, load_tokenizer
+from gatepo.rollout.base import RolloutEngine
 from gatepo.types import Prompt
+from gatepo.world import World
 
 
 def grade_missing(subject: Subject, out: Path) -> tuple[dict[str, list[Problem]], dict[str, float]]:
@@ -52,8 +54,7 @@ def grade_missing(subject: Subject, out: Path) -> tuple[dict[str, list[Problem]]
 
 def _graded(subject: Subject, prompts: list[Prompt]) -> Iterator[tuple[Problem, float]]:
     """Problems as they are finished, each with the seconds since sampling began."""
-    context = subject.max_prompt_length + subject.sampling.max_completion_length
-    sampler = build.sampler(subject.rollout, subject.model, context, subject.seed, subject.engine, subject.checkpoint)
+    sampler = _sampler(subject)
     reward = subject.reward.make()
     batches = subject.rollout.BATCHES_AT_ONCE * subject.rollout.max_sequences
     at_once = max(1, batches // subject.sampling.num_generations)  # sampled again after an interruption, at the most
@@ -67,3 +68,19 @@ def _graded(subject: Subject, prompts: list[Prompt]) -> Iterator[tuple[Problem, 
     finally:
         reward.close()
         sampler.close()
+
+
+def _sampler(subject: Subject) -> RolloutEngine:
+    """The sampler of the model as it is, or with a checkpoint's weights; in one process."""
+    model, option, module = subject.model, subject.rollout, None
+    context = subject.max_prompt_length + subject.sampling.max_completion_length
+    check_lengths(model.path, context)
+    if subject.checkpoint is not None:
+        assert subject.engine is not None
+        module = load_model(model.path, build.device(), model.attention)
+        subject.engine.read_weights(module, subject.checkpoint / checkpoint.ENGINE)
+    decoding = module if option.DECODES_WITH_MODULE else None
+    made = build.rollout(option, model, decoding, load_tokenizer(model.path), context, subject.seed, World())
+    if module is not None:
+        made.load_weights(module.named_parameters(), version=0)
+    return made

@@ -44,11 +44,7 @@ class FormulaGate:
     tensor([1.0000, 0.5000])
     """
 
-    slope_text: str | None = setting(
-        "f'(x) as a formula in x (the ratio) and tau, 1 at x = 1; exactly one of slope and value.",
-        default=None,
-        key="slope",
-    )
+    slope_text: str | None = setting("f'(x) as a formula in x and tau, 1 at x = 1.", default=None, key="slope")
     value_text: str | None = setting("f(x) as such a formula; any constant may be added.", default=None, key="value")
 
     def refuse_conflicts(self) -> None:

@@ -30,9 +30,7 @@ class Divided:
 class Standardised(Divided):
     """A standard deviation divides."""
 
-    ddof: int = setting(
-        "The standard deviation divides by the count less these delta degrees of freedom.", default=1, rule=one_of(0, 1)
-    )
+    ddof: int = setting("Delta degrees of freedom of the standard deviation.", default=1, rule=one_of(0, 1))
 
 
 @option("advantage", "group_zscore")

@@ -76,18 +76,9 @@ class KlPenalty:
     tensor([[0.0000, 0.5000]])
     """
 
-    reference: str = setting(
-        "The other policy is the untrained model (initial) or the one that drew the completions (sampling).",
-        default=INITIAL,
-        rule=one_of(INITIAL, SAMPLING),
-    )
+    reference: str = setting("KL to the untrained or sampling policy.", default=INITIAL, rule=one_of(INITIAL, SAMPLING))
     estimator: str = setting("KL is estimated by k1, k2 or k3.", default="k3", rule=one_of("k1", "k2", "k3"))
-    coefficient: float = setting(
-        "beta, the weight of the penalty; where it is adaptive, at the start.",
-        default=0.04,
-        rule=POSITIVE,
-        remedy="kl=none has no penalty",
-    )
+    coefficient: float = setting("beta, its weight.", default=0.04, rule=POSITIVE, remedy="kl=none has no penalty")
 
     def __call__(self, logp_NT: Tensor, other_NT: Tensor, mask_NT: Tensor, clamp: float) -> Tensor:
         """Estimate KL per token, nats, 0 outside the mask.

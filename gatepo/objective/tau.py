@@ -80,12 +80,8 @@ class MatchedTau:
     ConstantTau(pos=10.000000000000002, neg=12.000000000000002)
     """
 
-    half_width: float = setting(
-        "The slope is 1/2 at this distance above r = 1, where A > 0.", default=0.1, rule=POSITIVE
-    )
-    neg_over_pos: float = setting(
-        "tau.neg is tau.pos times this, as in the paper's best pair, 12 / 10.", default=1.2, rule=POSITIVE
-    )
+    half_width: float = setting("The slope is 1/2 this far above r = 1, where A > 0.", default=0.1, rule=POSITIVE)
+    neg_over_pos: float = setting("tau.neg over tau.pos, as in the paper's 12 / 10.", default=1.2, rule=POSITIVE)
 
     @property
     def temperatures(self) -> tuple[float, ...]:

@@ -38,12 +38,8 @@ class Vllm(RolloutOption):
     BATCHES_AT_ONCE: ClassVar[int] = 4  # the slowest completions are waited for less often
     LOGIT_BYTES: ClassVar[int | None] = 16  # logits, log-probabilities, probabilities and exponential noise, in fp32
 
-    tensor_parallel_size: int = setting(
-        "So many devices share one copy of the model; divides devices.", default=1, rule=at_least(1)
-    )
-    memory: float = setting(
-        "This fraction of a GPU's memory is for weights and cache together.", default=0.35, rule=FRACTION
-    )
+    tensor_parallel_size: int = setting("Devices that share one copy of the model.", default=1, rule=at_least(1))
+    memory: float = setting("This part of a GPU is for weights and cache together.", default=0.35, rule=FRACTION)
     cache_gib: int = setting("On a CPU the key-value cache has this size, GiB.", default=1, rule=at_least(1))
 
     @property

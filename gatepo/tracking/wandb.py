@@ -14,9 +14,7 @@ class Wandb:
     """Weights and Biases, with the keys of metrics.jsonl."""
 
     project: str = setting("The W&B project.", default="gatepo")
-    mode: str = setting(
-        "W&B's mode; offline needs no account.", default="offline", rule=one_of("offline", "online", "disabled")
-    )
+    mode: str = setting("The W&B mode.", default="offline", rule=one_of("offline", "online", "disabled"))
 
     def start(self, folder: Path, config: dict[str, Any]) -> WandbTracker:
         """See :class:`~gatepo.tracking.base.TrackerOption`."""

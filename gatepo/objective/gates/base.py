@@ -52,9 +52,5 @@ class Formulated(Protocol):
 class Bounds:
     """Two bounds of the ratio are what PPO's clip and its relatives share (eq. 1)."""
 
-    eps_low: float = setting(
-        "Ratios below 1 - eps_low are clipped where A <= 0 (section 5.2).", default=0.2, rule=FRACTION, remedy=PAPER
-    )
-    eps_high: float = setting(
-        "Ratios above 1 + eps_high are clipped where A > 0 (section 5.2).", default=0.2, rule=FRACTION, remedy=PAPER
-    )
+    eps_low: float = setting("Where A <= 0, r < 1 - eps_low is clipped.", default=0.2, rule=FRACTION, remedy=PAPER)
+    eps_high: float = setting("Where A > 0, r > 1 + eps_high is clipped.", default=0.2, rule=FRACTION, remedy=PAPER)

@@ -97,16 +97,8 @@ class CeGppo(Bounds):
     tensor([1.0000, 0.6000])
     """
 
-    beta_low: float = setting(
-        "This share of the gradient at the bound is kept below 1 - eps_low where A <= 0; beta_1 of the authors' code.",
-        default=0.75,
-        rule=at_least(0),
-    )
-    beta_high: float = setting(
-        "This share of the gradient at the bound is kept above 1 + eps_high where A > 0; beta_2 of the authors' code.",
-        default=1.0,
-        rule=at_least(0),
-    )
+    beta_low: float = setting("The gradient's share below the bound; authors' beta_1.", default=0.75, rule=at_least(0))
+    beta_high: float = setting("The gradient's share above the bound; authors' beta_2.", default=1.0, rule=at_least(0))
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
         """See :class:`~gatepo.objective.gates.Gate`."""
