@@ -1,4 +1,4 @@
-"""The value of a gate of which only the slope is known: f(x) = 1 + the integral of f' from 1 to x, by tables."""
+"""Where only the slope of a gate is known, its value f(x) = 1 + the integral of f' from 1 to x is read from tables."""
 
 from __future__ import annotations
 
