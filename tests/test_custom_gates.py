@@ -249,9 +249,31 @@ def test_bad_formulas_are_refused_in_one_line_that_says_why(setting: str, messag
     assert "\n" not in str(caught.value)
 
 
+def test_many_temperatures_in_one_call_are_read_as_each_alone() -> None:
+    integrated = IntegratedValue(lower(parse("where(x <= 1.2, 1, 0)")))
+    around_the_jump = 1.2 + 2.2e-16 * torch.arange(-300, 301, dtype=torch.float64)
+    ratio = torch.cat([f64(0.0, 1e-9, 1.0, 20.0, 4.85e8, 1e38, math.inf), around_the_jump])
+    taus = f64(10.0, 1e-3, 1e6, 12.0, 1.0, 10.0)
+    together = integrated(ratio.expand(6, -1), taus[:, None])
+    for tau, found in zip(taus, together, strict=True):
+        torch.testing.assert_close(found, integrated(ratio, tau), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(found, ratio.clamp(max=1.2), rtol=1e-8, atol=1e-8)
+    assert integrated(f64(math.nan), f64(10.0)).isnan().all()
+
+
 def test_sympy_is_given_up_on_after_its_deadline() -> None:
     assert ask(("values", NO_CLOSED_FORM), ("half_widths", "1"), deadline=1e-4) == (None, None)
     assert ask(("values", BUILT_IN["arctan"])) == (["1 + atan(tau*(x - 1))/tau"],)
+
+
+def test_the_log_says_that_sympy_is_asked_before_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="gatepo.formulas.solver"):
+        ask(("numbers", "x + 0*tau"), ("half_widths", "x + 0*tau"), deadline=1e-4)
+        ask(("numbers", "x + 0*tau"), ("half_widths", "x**2"), deadline=1e-4)
+    assert caplog.messages == [
+        "sympy looks at x + 0*tau: 2 questions of at most 0.0001 s each",
+        "sympy looks at 2 formulas: 2 questions of at most 0.0001 s each",
+    ]
 
 
 def test_sympy_is_imported_only_for_formulas() -> None:

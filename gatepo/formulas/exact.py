@@ -1,4 +1,4 @@
-"""A slope in exact arithmetic (40 digits), with which its fp32 program is compared."""
+"""A slope is computed here to 40 digits, with which its fp32 program is compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The language in which a gate is written: text to a sympy tree and back.
+"""The language in which a gate is written becomes a sympy tree here, and such a tree becomes text again.
 
 A formula in x (the ratio, > 0) and tau (> 0), in Python's notation:
 
@@ -60,7 +60,7 @@ _NO_NUMBERS = {
 
 
 class ExpressionError(ValueError):
-    """A formula that is no gate; the message is the rule, what was received, and the remedy, without the key."""
+    """The formula is no gate; the message is the rule, what was received, and the remedy, without the key."""
 
 
 def parse(text: str) -> sympy.Expr:

@@ -1,4 +1,4 @@
-"""A gate that a user writes: one side as a formula, the other side and the half-width derived.
+"""A user writes one side of a gate as a formula; its other side and its half-width are derived.
 
     custom_gate(slope="1/(1+tau**2*(x-1)**2)")     is the arctan gate
     custom_gate(value="1 + tanh(tau*(x-1))/tau")
@@ -88,17 +88,17 @@ class FormulaGate:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was derived, and what had to be done numerically; one line each."""
+        """Say what was derived, and what is done numerically; one line each."""
         return self._derived.notes
 
     @property
     def given(self) -> str:
-        """Which side the text is: ``slope`` or ``value``."""
+        """Say which side the text is: ``slope`` or ``value``."""
         return "value" if self.slope_text is None else "slope"
 
     @property
     def text(self) -> str:
-        """The formula."""
+        """Give the formula as it was written."""
         return str(self.value_text if self.slope_text is None else self.slope_text)
 
     @property

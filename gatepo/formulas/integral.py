@@ -1,4 +1,4 @@
-"""The value of a gate of which only the slope is known: f(x) = 1 + the integral of f' from 1 to x, by tables."""
+"""Where only the slope of a gate is known, its value f(x) = 1 + the integral of f' from 1 to x is read from tables."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ POINTS = 10  # of a Gauss-Legendre rule
 
 
 class NoIntegral(ValueError):
-    """A slope whose integral no table holds to the stated error; the message says how far it went."""
+    """No table holds the integral of this slope to the stated error; the message says how far it went."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegratedValue:
-    """f(x) = 1 + int_1^x f'(u) du, dimensionless, without gradient.
+    """The value is f(x) = 1 + int_1^x f'(u) du, dimensionless and without gradient.
 
     In w = asinh(tau (x - 1)) the slope's peak and its tail are equally wide. Cells in w are halved until a
     Gauss-Legendre rule agrees with its two halves and a cubic through both ends' values and slopes with the integral,
@@ -37,31 +37,63 @@ class IntegratedValue:
     slope: Slope
 
     def __call__(self, ratio: Tensor, tau: Tensor) -> Tensor:
-        """In the shape and dtype of ``ratio``; ``tau`` broadcasts to it and should hold few distinct numbers."""
-        found = torch.empty_like(ratio)
-        for number in tau.unique().tolist():
-            whole = _table(self.slope, number)(ratio)
-            found = torch.where(tau == number, whole.to(ratio.dtype), found)
-        return found
+        """Read f from the tables, in the shape and dtype of ``ratio``.
+
+        ``tau`` broadcasts to ``ratio``. Each distinct number in it costs a table when it occurs first.
+
+        Raises:
+          NoIntegral: the slope oscillates so far out that no table of it ends.
+        """
+        distinct, which = tau.unique(return_inverse=True)
+        return _joined(self.slope, tuple(distinct.tolist()), ratio.device)(ratio, tau, which)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tables:
+    """The tables of Q temperatures, one behind the other, so that one search finds the cell of every token."""
+
+    lowest_Q: Tensor  # the range of each in w
+    highest_Q: Tensor
+    shift_Q: Tensor  # added to w, it puts each table behind the one before
+    shifted_K: Tensor  # the nodes of all, ascending
+    cubic_K5: Tensor  # the node in w, then the coefficients of the cubic in the distance from it, lowest order first
+
+    def __call__(self, ratio: Tensor, tau: Tensor, which: Tensor) -> Tensor:
+        w = (ratio.double() - 1).mul_(tau).asinh_()
+        w = torch.minimum(torch.maximum(w, self.lowest_Q[which]), self.highest_Q[which])
+        cell = torch.searchsorted(self.shifted_K, w + self.shift_Q[which], right=True) - 1
+        node, value, rate, second, third = self.cubic_K5[cell].unbind(-1)
+        beyond = w - node
+        found = torch.addcmul(value, beyond, torch.addcmul(rate, beyond, torch.addcmul(second, beyond, third)))
+        return found.to(ratio.dtype)
+
+
+@lru_cache(maxsize=64)
+def _joined(slope: Slope, taus: tuple[float, ...], device: torch.device) -> _Tables:
+    tables = [_table(slope, tau) for tau in taus]
+    lowest_Q, highest_Q = (torch.stack([table.node_K[end] for table in tables]) for end in (0, -1))
+    end_Q = (highest_Q - lowest_Q + 1).cumsum(0)  # 1 apart, so that rounding moves no token into another's table
+    shift_Q = end_Q - highest_Q
+    shifted_K = torch.cat([table.node_K + shift for table, shift in zip(tables, shift_Q, strict=True)])
+    cubic_K5 = torch.cat([table.cubic_K5() for table in tables])
+    return _Tables(*(part.to(device) for part in (lowest_Q, highest_Q, shift_Q, shifted_K, cubic_K5)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Table:
-    tau: float
     node_K: Tensor  # in w
     value_K: Tensor
     rate_K: Tensor  # df/dw
 
-    def __call__(self, ratio: Tensor) -> Tensor:
-        node_K, value_K, rate_K = (part.to(ratio.device) for part in (self.node_K, self.value_K, self.rate_K))
-        w = torch.asinh(self.tau * (ratio.double() - 1)).clamp(node_K[0], node_K[-1])
-        cell = (torch.searchsorted(node_K, w) - 1).clamp(0, len(node_K) - 2)
-        width = node_K[cell + 1] - node_K[cell]
-        t = (w - node_K[cell]) / width
-        rise = value_K[cell + 1] - value_K[cell]
-        start, end = rate_K[cell] * width, rate_K[cell + 1] * width
-        # The cubic in t with these two values and slopes (Hermite).
-        return value_K[cell] + t * (start + t * (3 * rise - 2 * start - end + t * (start + end - 2 * rise)))
+    def cubic_K5(self) -> Tensor:
+        """See :class:`_Tables`: the cubic with the values and slopes of both ends (Hermite); a constant at the last."""
+        width_C, rise_C = self.node_K.diff(), self.value_K.diff()
+        start_C, end_C = self.rate_K[:-1] * width_C, self.rate_K[1:] * width_C
+        second_C = (3 * rise_C - 2 * start_C - end_C) / width_C**2
+        third_C = (start_C + end_C - 2 * rise_C) / width_C**3
+        last = torch.zeros(1, dtype=torch.float64)
+        columns = (self.node_K, self.value_K, self.rate_K, torch.cat([second_C, last]), torch.cat([third_C, last]))
+        return torch.stack(columns, dim=1)
 
 
 @lru_cache(maxsize=64)
@@ -78,7 +110,7 @@ def _table(slope: Slope, tau: float) -> _Table:
             raise NoIntegral(f"more than {MOST_CELLS} cells up to the ratio e^{LARGEST_LOG_RATIO:g} at tau = {tau:g}")
     total_K = torch.cat([torch.zeros(1, dtype=torch.float64), _integrals(rate, node_K[:-1], node_K[1:]).cumsum(0)])
     at_one = total_K[torch.searchsorted(node_K, torch.zeros((), dtype=torch.float64))]
-    return _Table(tau=tau, node_K=node_K, value_K=1 + total_K - at_one, rate_K=rate(node_K))
+    return _Table(node_K=node_K, value_K=1 + total_K - at_one, rate_K=rate(node_K))
 
 
 def _first_nodes(tau: float) -> Tensor:

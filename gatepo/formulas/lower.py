@@ -1,6 +1,6 @@
-"""From a sympy tree to plain torch operations.
+"""A sympy tree becomes plain torch operations.
 
-A tree becomes a straight line of steps, one torch call each, in which equal subtrees are computed once. What depends
+It becomes a straight line of steps, one torch call each, in which equal subtrees are computed once. What depends
 on tau alone is computed on tau's own (small) tensor, numbers are folded beforehand, and squares, roots and quotients
 take the call that is made for them, so that a formula costs what the same formula written by hand costs.
 """
@@ -56,18 +56,18 @@ _RELATIONS: dict[type, Callable[..., Any]] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """Steps over registers; register 0 is the ratio, 1 is tau, and each step appends one."""
+    """A program is steps over registers; register 0 is the ratio, 1 is tau, and each step appends one."""
 
     steps: tuple[Step, ...]
     results: tuple[Operand, ...]  # one for each formula
 
     def __call__(self, ratio: Tensor, tau: Tensor) -> Tensor:
-        """The only formula on ``ratio``, in its dtype and shape; ``tau`` broadcasts to it."""
+        """Compute the only formula on ``ratio``, in its dtype and shape; ``tau`` broadcasts to it."""
         (found,) = self.all(ratio, tau)
         return found
 
     def all(self, ratio: Tensor, tau: Tensor) -> list[Tensor]:
-        """Give every formula."""
+        """Compute every formula on ``ratio``, in their order; see :meth:`__call__`."""
         registers: list[Any] = [ratio, tau]
         for function, operands in self.steps:
             registers.append(function(*[registers[o] if type(o) is int else o for o in operands]))

@@ -1,4 +1,4 @@
-"""The paper's properties of a slope, for every tau > 0 at once, as far as sympy can prove them."""
+"""sympy proves the paper's properties of a slope here, as far as it can, for every tau > 0 at once."""
 
 from __future__ import annotations
 

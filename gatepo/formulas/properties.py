@@ -1,4 +1,4 @@
-"""The properties that the paper asks of a gate (section 4), checked on any gate.
+"""The properties that the paper asks of a gate (section 4) are checked here on any gate.
 
     (i)   f is continuously differentiable
     (ii)  f' has its global maximum, which is 1, at r = 1
@@ -43,7 +43,7 @@ IN_TRAINING = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Whether one property holds."""
+    """A finding says whether one property holds, how that is known, and what is seen where it does not."""
 
     number: str  # i, ii, iii or iv
     holds: bool
@@ -58,14 +58,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """All four properties of a gate at one tau and sign, and how its slope decays."""
+    """An examination finds on all four properties of a gate at one tau and sign, and says how its slope decays."""
 
     findings: tuple[Finding, ...]
     decay: str  # exponential, Gaussian, polynomial of order n, compact, ..., none
 
     @property
     def broken(self) -> tuple[Finding, ...]:
-        """The properties that do not hold."""
+        """List the properties that do not hold."""
         return tuple(finding for finding in self.findings if not finding.holds)
 
 

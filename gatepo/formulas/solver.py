@@ -1,4 +1,4 @@
-"""sympy in a process of its own, with a deadline for each question and a limit on its memory.
+"""sympy runs in a process of its own, with a deadline for each question and a limit on its memory.
 
 An integral, a limit or a root may take sympy forever. Nothing that it fails to answer is wrong: a value is then
 integrated numerically and a property checked on a grid, and the caller says so.
@@ -7,6 +7,7 @@ integrated numerically and a property checked on a grid, and the caller says so.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -19,14 +20,21 @@ DEADLINE = 20.0  # seconds for one question
 START = 60.0  # seconds that importing sympy may take on a busy machine
 MEMORY = 4 << 30  # bytes of address space
 
+log = logging.getLogger(__name__)
 Question = tuple[str, str]  # ("numbers", "values", "half_widths", "simpler" or "properties"; the formula)
 
 
 @lru_cache(maxsize=256)
 def ask(*questions: Question, deadline: float = DEADLINE) -> tuple[Any, ...]:
-    """Answer the questions in order, by the functions of this folder; None for each that took over ``deadline`` s."""
+    """Answer the questions in order, by the functions of this folder; None for each that took over ``deadline`` s.
+
+    The log says so first, because a formula that sympy cannot solve takes all of its time.
+    """
     if not questions:
         return ()
+    formulas = list(dict.fromkeys(formula for _, formula in questions))
+    what = formulas[0] if len(formulas) == 1 else f"{len(formulas)} formulas"
+    log.info("sympy looks at %s: %d questions of at most %g s each", what, len(questions), deadline)
     command = [sys.executable, "-m", "gatepo.formulas.solver", str(deadline)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
