@@ -22,11 +22,12 @@ from omegaconf.errors import OmegaConfBaseException
 from gatepo.errors import UserError
 from gatepo.rules import check as check_rules
 from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
-from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of, settings
-from gatepo.targets import find, make, path_of, require_stated, settings_of
+from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of
+from gatepo.targets import find, made_outside, path_of, settings_of
 
 NAME, TARGET = "name", "_target_"  # keys that say which option of a group it is
-_SIMPLE = (int, float, str, bool, int | None, float | None, str | None, bool | None)
+_SIMPLE = {str(kind): kind for kind in (int | None, float | None, str | None, bool | None)}
+_SIMPLE |= {kind.__name__: kind for kind in (int, float, str, bool)}
 
 
 def register() -> None:
@@ -34,10 +35,10 @@ def register() -> None:
     load_options()
     store = ConfigStore.instance()
     for command, kind in COMMANDS.items():
-        store.store(group="schema", name=command, node=_node(kind), package="_global_")
+        store.store(group="schema", name=command, node=_mirror(kind), package="_global_")
     for group in groups():
         for name, kind in options(group).items():
-            store.store(group=group, name=name, node=_node(kind, **({NAME: name} if is_named(group) else {})))
+            store.store(group=group, name=name, node=_mirror(kind, **({NAME: name} if is_named(group) else {})))
 
 
 def register_outside(group: str, path: str, key: str) -> None:
@@ -47,10 +48,10 @@ def register_outside(group: str, path: str, key: str) -> None:
       UserError: it cannot be imported, or its settings cannot be known.
     """
     target = find(f"{key}.{TARGET}", path)
+    written = {f.name: getattr(f.type, "__name__", str(f.type)) for f in fields(target)} if is_dataclass(target) else {}
     found = [(TARGET, str, path)]
     for name, default in settings_of(key, target).items():
-        annotation = _annotation(target, name) if is_dataclass(target) and inspect.isclass(target) else Any
-        found.append(_field(name, annotation if annotation in _SIMPLE else Any, default))
+        found.append(_field(name, _SIMPLE.get(written.get(name, ""), Any), default))
     ConfigStore.instance().store(group=group, name=path, node=make_dataclass(path.replace(".", "_"), found))
 
 
@@ -60,9 +61,10 @@ def from_composed(kind: type[Config], composed: DictConfig) -> Config:
     Raises:
       UserError: a value breaks its rule, or a key is no setting.
     """
-    for name, setting in settings(kind).items():
-        if setting.group is not None and is_named(setting.group):
-            _require_chosen_as_a_group(name, composed[name])
+    for f in fields(kind):
+        group = about(f).group
+        if group is not None and is_named(group):
+            _require_chosen_as_a_group(group, composed[group])
     made = from_plain(kind, OmegaConf.to_container(composed, resolve=True))
     check_rules(made)
     return made
@@ -96,13 +98,10 @@ def _plain(group: str | None, each: str | None, value: Any) -> Any:
     if group is None:
         return dataclasses.asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     if type(value) not in options(group).values():
-        own = value.keywords if isinstance(value, partial) else {f: getattr(value, f) for f in _names(value)}
+        known = [f.name for f in fields(value) if f.init] if is_dataclass(value) else []
+        own = value.keywords if isinstance(value, partial) else {name: getattr(value, name) for name in known}
         return {TARGET: path_of(value), **own}
     return ({NAME: name_of(value)} if is_named(group) else {}) | plain(value)
-
-
-def _names(value: Any) -> list[str]:
-    return [f.name for f in fields(value) if f.init] if is_dataclass(value) else []
 
 
 def _made(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
@@ -146,26 +145,11 @@ def _option(group: str, values: Mapping[str, Any], key: str) -> Any:
     """The option that ``name`` or ``_target_`` says, with the settings beside it."""
     own = {name: value for name, value in values.items() if name not in (NAME, TARGET)}
     if TARGET in values:
-        return _brought(
-            group, values[TARGET], {name: one for name, one in own.items() if one != omegaconf.MISSING}, key
-        )
+        return made_outside(group, values[TARGET], {n: v for n, v in own.items() if v != omegaconf.MISSING}, key)
     name = values.get(NAME) if is_named(group) else "own"
     if name not in options(group):
         raise UserError(f"{key} must be one of {', '.join(options(group))}, got {name}; choose one of these")
     return _made(options(group)[name], own, f"{key}.")
-
-
-def _brought(group: str, path: str, own: dict[str, Any], key: str) -> Any:
-    """An option from outside the package."""
-    target = find(f"{key}.{TARGET}", path)
-    for name in own:
-        if name not in settings_of(key, target):
-            raise UserError(f"{key}.{name} must be a setting of {path}, got {own[name]} for one that it has not")
-    if is_dataclass(target):
-        check(target, own, key)  # type: ignore[arg-type]
-    made = make(key, target, own)
-    require_stated(group, made)
-    return made
 
 
 def type_words(annotation: object) -> str:
@@ -192,10 +176,6 @@ def _of_today(values: Any) -> Any:
     if values["tracker"].get(NAME) == "none":
         values["tracker"] = {NAME: "none"}
     return values
-
-
-def _node(kind: type, **head: str) -> DictConfig:
-    return OmegaConf.structured(_mirror(kind, **head))
 
 
 @cache

@@ -65,7 +65,9 @@ class TauSchedule(_Moving):
     neg: float = setting("tau.neg at the start of the run.", default=1.05, rule=TEMPERATURE)
     end_pos: float = setting("tau.pos at the end of the run.", default=13.0, rule=TEMPERATURE)
     end_neg: float = setting("tau.neg at the end of the run.", default=15.0, rule=TEMPERATURE)
-    shape: str = setting("The way between the pairs.", default="linear", rule=one_of("constant", "linear", "cosine"))
+    shape: str = setting(
+        "tau stays, goes evenly, or along a cosine.", default="linear", rule=one_of("constant", "linear", "cosine")
+    )
 
     @property
     def temperatures(self) -> tuple[float, ...]:
@@ -140,7 +142,7 @@ class AdaptiveKl(KlPenalty):
     KEY: ClassVar[str] = "kl/coefficient"
     LOOKS_AT_LAST_ITERATION: ClassVar[bool] = True
 
-    reference: str = setting("As with kl=fixed.", default=SAMPLING, rule=one_of("initial", SAMPLING))
+    reference: str = setting("As with kl=fixed; PPO has sampling.", default=SAMPLING, rule=one_of("initial", SAMPLING))
     coefficient: float = setting("beta at the start of the run.", default=1.0, rule=POSITIVE)
     target: float = setting("The KL of the last iteration to reach, nats per token.", default=0.01, rule=POSITIVE)
     low: float = setting("The smallest coefficient.", default=1e-3, rule=POSITIVE)

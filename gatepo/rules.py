@@ -90,7 +90,12 @@ def _require_axes_that_go_together(config: TrainConfig) -> None:
             again = Rule(f"must be >= 2 with {chosen}, which looks beyond the first", lambda value: value >= 2)
             require("batch.iterations", again, config.batch.iterations, f"choose another {key}")
             words = f"must be null with {chosen}, which looks at the last of batch.iterations"
-            require("batch.max_deviation", Rule(words, _is_none), config.batch.max_deviation, f"choose another {key}")
+            require(
+                "batch.max_deviation",
+                Rule(words, lambda value: value is None),
+                config.batch.max_deviation,
+                f"choose another {key}",
+            )
 
 
 def _require_evaluation(config: EvaluationConfig) -> None:
@@ -108,7 +113,3 @@ def _require_option(key: str, rule: Rule, option: object, remedy: str) -> None:
     """As :func:`gatepo.settings.require`, of an option, which a message calls by its name."""
     if not rule.holds(option):
         require(key, Rule(rule.words, lambda name: False), name_of(option), remedy)
-
-
-def _is_none(value: object) -> bool:
-    return value is None

@@ -57,9 +57,15 @@ class Model:
     """A causal language model."""
 
     path: str = setting("The folder or hub name of a causal language model, or tiny.")
-    dtype: str = setting("What the body computes in; head fp32.", default="float32", rule=one_of("float32", "bfloat16"))
+    dtype: str = setting(
+        "The body computes in this; the head stays float32.", default="float32", rule=one_of("float32", "bfloat16")
+    )
     attention: str | None = setting("transformers' attn_implementation; null lets it choose.", default=None)
     activation_checkpointing: bool = setting("Activations are computed again: more work, less memory.", default=False)
+
+
+_SEED = Rule("must be in [0, 2^63)", lambda value: 0 <= value < 2**63)
+_GROUP = Rule("must be >= 2, a group of one has no advantage", lambda value: value >= 2)
 
 
 @section("batch")
@@ -67,16 +73,13 @@ class BatchSettings:
     """How much is sampled and learned at once."""
 
     prompts: int = setting("Prompts per update, over all devices.", default=16, rule=at_least(1))
-    num_generations: int = setting(
-        "G, completions per prompt.",
-        default=8,
-        rule=Rule("must be >= 2, a group of one has no advantage", lambda value: value >= 2),
-        remedy=PAPER,
-    )
+    num_generations: int = setting("G, completions per prompt.", default=8, rule=_GROUP, remedy=PAPER)
     iterations: int = setting("mu, passes over one rollout batch.", default=2, rule=at_least(1), remedy=PAPER)
     micro: int | None = setting("Completions that one device runs at once; null: all.", default=None)
     max_rounds: int = setting("Rounds of sampling until rewards of groups differ.", default=1, rule=at_least(1))
-    max_deviation: float | None = setting("Mean |r - 1| that ends a batch.", default=None, rule=POSITIVE_OR_NULL)
+    max_deviation: float | None = setting(
+        "No further iteration beyond this mean |r - 1| (ESPO).", default=None, rule=POSITIVE_OR_NULL
+    )
 
 
 @section("sampling")
@@ -86,7 +89,9 @@ class SamplingSettings:
     temperature: float = setting("The sampler's temperature; the paper states none.", default=1.0, rule=POSITIVE)
     max_prompt_length: int = setting("Longer prompts lose their beginning, tokens.", default=128, rule=at_least(1))
     max_completion_length: int = setting("Completions end here, tokens.", default=64, rule=at_least(1))
-    overlong: str = setting("Unfinished completions stay or not.", default="keep", rule=one_of("keep", "filter"))
+    overlong: str = setting(
+        "Unfinished completions are kept in the loss, or filtered.", default="keep", rule=one_of("keep", "filter")
+    )
 
 
 @section("evaluate")
@@ -106,9 +111,6 @@ class CheckpointSettings:
     keep: int | None = setting("Newest checkpoints that stay.", default=1, rule=COUNT_OR_NULL, remedy="null keeps all")
 
 
-_SEED = Rule("must be in [0, 2^63)", lambda value: 0 <= value < 2**63)
-
-
 @section("")
 class TrainConfig:
     """``python -m gatepo.train`` and ``python -m gatepo.plan``."""
@@ -120,7 +122,9 @@ class TrainConfig:
     updates: int = setting("Optimizer steps, best a multiple of batch.iterations.", default=200, rule=at_least(1))
     gate: Gate = choice("gate", "What damps the update when the policy drifts: f of eq. 3.")
     tau: TauRule = choice("tau", "The gate's temperatures, by the sign of A.")
-    anchor: str = setting("The policy that the ratio divides by.", default="old", rule=one_of("old", "rollout"))
+    anchor: str = setting(
+        "The ratio divides by the trainer's or the sampler's policy.", default="old", rule=one_of("old", "rollout")
+    )
     correction: Correction = choice("correction", "Weights against the mismatch of sampler and trainer.")
     ratio: Ratio = choice("ratio", "What r is.")
     aggregation: Aggregation = choice("aggregation", "How the values of tokens become one number.")
@@ -176,7 +180,9 @@ class EvaluationConfig:
     seed: int = setting("Every sample follows from it.", default=0, rule=_SEED)
     threads: int | None = setting("CPU threads; null: torch's choice.", default=None, rule=COUNT_OR_NULL)
     columns: dict[str, list[str]] = setting("Pooled sets: +columns.AIME=[aime24,aime25].", default_factory=dict)
-    published: dict[str, dict[str, float]] = setting("Others', in %: +published.MODEL.SET=80.3.", default_factory=dict)
+    published: dict[str, dict[str, float]] = setting(
+        "Accuracies of others, per cent: +published.MODEL.BENCHMARK=80.3.", default_factory=dict
+    )
     model: Model = choice("model", "The model, where there is no run.")
     data: Data = choice("data", "The evaluation sets.")
     reward: RewardOption = choice("reward", "How answers are read and checked.")

@@ -170,11 +170,6 @@ def about(field: dataclasses.Field[Any]) -> Setting:
     return found
 
 
-def settings(kind: type) -> dict[str, Setting]:
-    """Say what is known of each field of a class of settings, by the field's name."""
-    return {f.name: about(f) for f in dataclasses.fields(kind)}
-
-
 def key_of(field: dataclasses.Field[Any]) -> str:
     """Give what is typed for a field."""
     return about(field).key or field.name
@@ -214,7 +209,7 @@ def require(key: str, rule: Rule, value: object, remedy: str) -> None:
 
 def _guard(prefix: str) -> Callable[[Any], None]:
     def __post_init__(self: Any) -> None:
-        check(type(self), {name: getattr(self, name) for name in settings(type(self))}, prefix)
+        check(type(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}, prefix)
         refuse_conflicts = getattr(self, "refuse_conflicts", None)
         if refuse_conflicts is not None:
             refuse_conflicts()

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from gatepo.errors import UserError
+from gatepo.settings import check
 
 REQUIRED: Any = dataclasses.MISSING
 STATED: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -73,17 +74,31 @@ def settings_of(key: str, target: Any) -> dict[str, Any]:
     return {}
 
 
-def make(key: str, target: Any, values: Mapping[str, Any]) -> Any:
-    """Make the option, or the function with its settings.
+def made_outside(group: str, path: str, values: Mapping[str, Any], key: str) -> Any:
+    """Make an option from outside the package, or the function with its settings.
 
+    Args:
+      group: what the option must be able to do is that of this group.
+      path: module.name of the class or function.
+      values: its settings.
+      key: where it goes, dotted.
     Raises:
-      UserError: a setting is missing or unknown, or the class refuses one.
+      UserError: a setting is missing, unknown or refused, or the option cannot do what its group asks.
     """
+    target = find(f"{key}._target_", path)
     known = settings_of(key, target)
+    for name in [name for name in values if name not in known]:
+        raise UserError(f"{key}.{name} must be a setting of {path}, got {values[name]} for none; leave it out")
     for name in [name for name, default in known.items() if default is REQUIRED and name not in values]:
         raise UserError(f"{key}.{name} must be given, got nothing; type {key}.{name}=VALUE")
-    if not inspect.isclass(target):
-        return partial(target, **values)
+    if dataclasses.is_dataclass(target):
+        check(target, values, key)  # type: ignore[arg-type]
+    made = _made(key, target, values) if inspect.isclass(target) else partial(target, **values)
+    require_stated(group, made)
+    return made
+
+
+def _made(key: str, target: type, values: Mapping[str, Any]) -> Any:
     try:
         return target(**values)
     except UserError:

@@ -47,6 +47,12 @@ class Lorentz:
         return 1 / tau
 
 
+@dataclass(frozen=True)
+class Labelled(Lorentz):
+    label: "Label" = "a type that is not there"
+    half: "float | None" = None
+
+
 class NoWidth:
     value = slope = Lorentz.value
 
@@ -282,6 +288,11 @@ def test_a_preset_of_ones_own_may_name_a_class(folder: Path, tmp_path: Path) -> 
     words = ("--config-dir", "myconf", "gate=mine", "--cfg", "job")
     done = gatepo("train", *words, cwd=tmp_path, PYTHONPATH=f"{folder}{os.pathsep}{Path(__file__).parents[1]}")
     assert "_target_: brought.Lorentz" in done.stdout, done.stderr
+
+
+def test_settings_may_have_types_that_hydra_does_not_know(importable: None) -> None:
+    made = typed(*overrides.prepared(["gate._target_=brought.Labelled", "gate.label=x", "gate.half=1"]))
+    assert (made.gate.label, made.gate.half) == ("x", 1.0)
 
 
 def test_a_config_may_name_a_class(importable: None) -> None:

@@ -44,7 +44,9 @@ class DeepSpeed(EngineOption):
         rule=one_of(0, 1, 2, 3),
     )
     offload_optimizer: bool = setting("Optimizer states are kept in host memory; needs zero_stage >= 1.", default=False)
-    persistence_threshold: int = setting("Smaller weights stay whole at stage 3.", default=100_000, rule=at_least(0))
+    persistence_threshold: int = setting(
+        "At zero_stage 3, smaller weights stay whole: less to gather.", default=100_000, rule=at_least(0)
+    )
 
     def refuse_conflicts(self) -> None:
         """See :func:`gatepo.settings.section`."""

@@ -94,7 +94,9 @@ class Constant(_Linear):
     tensor(0.5000)
     """
 
-    length: int = setting("The divisor, tokens.", rule=at_least(1), follows="sampling.max_completion_length")
+    length: int = setting(
+        "Each completion's sum is divided by this, tokens.", rule=at_least(1), follows="sampling.max_completion_length"
+    )
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         """See :class:`Aggregation`."""

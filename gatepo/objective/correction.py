@@ -43,7 +43,7 @@ class BoundedCorrection:
 
     BEYOND: ClassVar[float | None] = None  # the weight in place of one above the cap; None: the cap itself
 
-    level: str = setting("A weight for each token, or sequence.", default="token", rule=one_of("token", "sequence"))
+    level: str = setting("One weight per token, or per sequence.", default="token", rule=one_of("token", "sequence"))
     cap: float = setting("The largest weight, as in TRL.", default=3.0, rule=POSITIVE)
 
     def __call__(self, anchor_NT: Tensor, sampler_NT: Tensor, mask_NT: Tensor) -> Tensor:

@@ -76,9 +76,13 @@ class KlPenalty:
     tensor([[0.0000, 0.5000]])
     """
 
-    reference: str = setting("KL to the untrained or sampling policy.", default=INITIAL, rule=one_of(INITIAL, SAMPLING))
+    reference: str = setting(
+        "The other policy: untrained, or the one that sampled.", default=INITIAL, rule=one_of(INITIAL, SAMPLING)
+    )
     estimator: str = setting("KL is estimated by k1, k2 or k3.", default="k3", rule=one_of("k1", "k2", "k3"))
-    coefficient: float = setting("beta, its weight.", default=0.04, rule=POSITIVE, remedy="kl=none has no penalty")
+    coefficient: float = setting(
+        "beta, the penalty's weight in the loss.", default=0.04, rule=POSITIVE, remedy="kl=none has no penalty"
+    )
 
     def __call__(self, logp_NT: Tensor, other_NT: Tensor, mask_NT: Tensor, clamp: float) -> Tensor:
         """Estimate KL per token, nats, 0 outside the mask.

@@ -42,9 +42,13 @@ class AnswerAndFormat:
         remedy="the paper reads the tags",
     )
     deadline: float = setting("One answer may take these seconds to check.", default=2.0, rule=POSITIVE)
-    workers: int | None = setting("Processes on each rank; null: one a core.", default=None, rule=COUNT_OR_NULL)
+    workers: int | None = setting(
+        "Processes that check answers, per rank; null: one per core, at most 4.", default=None, rule=COUNT_OR_NULL
+    )
     memory_mib: int = setting("One of them may take this memory, MiB.", default=1024, rule=at_least(512))
-    extra: dict[str, dict[str, Any]] = setting("More parts by name: _target_, weight, keywords.", default_factory=dict)
+    extra: dict[str, dict[str, Any]] = setting(
+        "More parts, by name: _target_, weight, and own keywords.", default_factory=dict
+    )
 
     def refuse_conflicts(self) -> None:
         """See :func:`gatepo.settings.section`."""

@@ -69,7 +69,9 @@ class RolloutOption:
     """Bytes of one logit while it samples, where they are not those of a module of this process."""
 
     max_sequences: int = setting("So many completions are decoded at once; >= batch.num_generations.", default=256)
-    tolerance: float = setting("Sampler and trainer may differ so on probes, nats.", default=1e-3, rule=POSITIVE)
+    tolerance: float = setting(
+        "Sampler and trainer may differ by this on probes, nats, beside noise.", default=1e-3, rule=POSITIVE
+    )
 
     @property
     def devices_per_copy(self) -> int:

@@ -97,8 +97,12 @@ class CeGppo(Bounds):
     tensor([1.0000, 0.6000])
     """
 
-    beta_low: float = setting("The gradient's share below the bound; authors' beta_1.", default=0.75, rule=at_least(0))
-    beta_high: float = setting("The gradient's share above the bound; authors' beta_2.", default=1.0, rule=at_least(0))
+    beta_low: float = setting(
+        "Share of the bound's gradient kept below; authors' beta_1.", default=0.75, rule=at_least(0)
+    )
+    beta_high: float = setting(
+        "Share of the bound's gradient kept above; authors' beta_2.", default=1.0, rule=at_least(0)
+    )
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
         """See :class:`~gatepo.objective.gates.Gate`."""
