@@ -194,7 +194,7 @@ class EvaluationConfig:
 class GatesConfig:
     """``python -m gatepo.gates``."""
 
-    at: float = setting("Half-widths and properties are shown at this tau.", default=10.0, rule=POSITIVE)
+    at: float = setting("Half-widths and properties are shown at this tau.", default=10.0, rule=POSITIVE, remedy=PAPER)
     gate: Gate = choice("gate", "A gate with its settings, shown in the place of its family's row or below the others.")
     gates: list[str] | None = setting("Families to show; null: all, in the figure the paper's five.", default=None)
     plot: bool = setting("Draw the paper's Figure 1.", default=False)

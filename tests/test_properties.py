@@ -239,7 +239,7 @@ def test_the_command_prints_the_table_and_draws_figure_1(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["at=0"], "gatepo: at must be a finite number > 0, got 0.0; the paper uses tau = 10"),
+        (["at=0"], "gatepo: at must be a finite number > 0, got 0.0; the paper uses 10"),
         (["gate=custom"], "gatepo: gate=custom must have exactly one of gate.slope and gate.value, got neither"),
     ],
 )
