@@ -147,7 +147,7 @@ def dtype(model: Model) -> torch.dtype:
 
 
 def _reference(config: TrainConfig, micro: int) -> ReferencePolicy | None:
-    """The untrained model once more, where the KL penalty is on the divergence from it."""
+    """Load the untrained model once more, where the KL penalty is on the divergence from it."""
     if config.kl.reference != INITIAL:
         return None
     module = load_model(config.model.path, device(), config.model.attention)
@@ -162,7 +162,7 @@ def _sync_in_place(sampler: RolloutEngine) -> Callable[[int], None]:
 def _sync(
     config: TrainConfig, trainer: PolicyEngine, sampler: RolloutEngine, model: PreTrainedModel, world: World
 ) -> Callable[[int], None]:
-    """How the sampler gets the trainer's weights, attested."""
+    """Choose how the sampler gets the trainer's weights, attested."""
     vocabulary = model.config.get_text_config().vocab_size
     tolerance = config.rollout.tolerance
     noise_limit = tolerance if dtype(config.model) == torch.float32 else BF16_NOISE_LIMIT

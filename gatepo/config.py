@@ -105,7 +105,7 @@ def _plain(group: str | None, each: str | None, value: Any) -> Any:
 
 
 def _made(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
-    """An object of ``kind`` from nested dicts; ``prefix`` is its dotted key, with the dot."""
+    """Make an object of ``kind`` from nested dicts; ``prefix`` is its dotted key, with the dot."""
     known = {key_of(f) for f in fields(kind)}
     for name in values:
         if name not in known:
@@ -142,7 +142,7 @@ def _value(f: dataclasses.Field[Any], value: Any, key: str, typed: DictConfig) -
 
 
 def _option(group: str, values: Mapping[str, Any], key: str) -> Any:
-    """The option that ``name`` or ``_target_`` says, with the settings beside it."""
+    """Make the option that ``name`` or ``_target_`` says, with the settings beside it."""
     own = {name: value for name, value in values.items() if name not in (NAME, TARGET)}
     if TARGET in values:
         return made_outside(group, values[TARGET], {n: v for n, v in own.items() if v != omegaconf.MISSING}, key)
@@ -168,7 +168,7 @@ def _require_chosen_as_a_group(group: str, node: Any) -> None:
 
 
 def _of_today(values: Any) -> Any:
-    """A config of version 0.1.0: a gate from outside had its settings below ``arguments``, no tracker had two."""
+    """Renew a config of 0.1.0: a gate from outside had its settings below ``arguments``, no tracker had two."""
     gate = values["gate"]
     arguments = gate.pop("arguments", None) or {}
     if TARGET in gate and NAME in gate:
@@ -180,7 +180,7 @@ def _of_today(values: Any) -> Any:
 
 @cache
 def _mirror(kind: type, **head: str) -> type:
-    """A class of settings as OmegaConf wants it: neither frozen nor slotted, options open, what is missing so named."""
+    """Copy a class of settings as OmegaConf wants it: not frozen, no slots, options open, what is missing so named."""
     found: list[Any] = [(name, str, value) for name, value in head.items()]
     for f in fields(kind):
         group, key = about(f).group, key_of(f)
@@ -207,7 +207,7 @@ def _field(name: str, annotation: Any, default: Any) -> tuple[str, Any, Any]:
 
 
 def _annotation(kind: type, name: str) -> Any:
-    """The type of a field, whose text means what it means in its own module."""
+    """Return the type of a field, whose text means what it means in its own module."""
     owner = next(cls for cls in kind.__mro__ if name in inspect.get_annotations(cls))
     written = inspect.get_annotations(owner)[name]
     return eval(written, vars(sys.modules[owner.__module__])) if isinstance(written, str) else written

@@ -214,7 +214,7 @@ def _divided(value: Tensor, temperature: float) -> Tensor:
 
 
 def _product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
-    """out = left @ right, computed in their precision even where out has less."""
+    """Set out = left @ right, computed in their precision even where out has less."""
     if out.dtype == left.dtype:
         torch.mm(left, right, out=out)
     else:

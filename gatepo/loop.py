@@ -135,7 +135,7 @@ def sample_groups(
 
 
 def _one_round(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> list[Scored]:
-    """This device's share of the next prompts, answered and scored."""
+    """Answer and score this device's share of the next prompts."""
     with watch.part("rollout"):
         prompts = algorithm.take_prompts(state.position, algorithm.prompts)
         groups = algorithm.rollout.generate(algorithm.world.share(prompts), algorithm.sampling, state.seed)
@@ -147,7 +147,7 @@ def _one_round(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> list[
 def _rounds_until_rewards_differ(
     algorithm: Algorithm, state: RunState, watch: Stopwatch
 ) -> tuple[list[Scored], dict[str, float]]:
-    """The groups of a rollout batch, of all devices, on every device (DAPO's dynamic sampling).
+    """Collect the groups of a rollout batch, of all devices, on every device (DAPO's dynamic sampling).
 
     Groups whose rewards are all equal wait aside while others are drawn, and fill the batch only where the last round
     leaves it short. That is counted.

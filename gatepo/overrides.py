@@ -41,7 +41,7 @@ def quoted(word: str) -> str:
 
 
 def _outside(word: str) -> str:
-    """``GROUP._target_=PATH`` as ``GROUP=PATH``, of a class that is an option from now on."""
+    """Write ``GROUP._target_=PATH`` as ``GROUP=PATH``, of a class that is an option from now on."""
     match = _TARGET.fullmatch(word)
     if match is None:
         return word
@@ -102,7 +102,7 @@ def keys(kind: type) -> dict[str, Any]:
 
 
 def _unknown(key: str, given: dict[str, str], kind: type) -> str:
-    """A key that is no setting of what was chosen."""
+    """Explain a key that is no setting of what was chosen."""
     known = keys(kind)
     group, _, inner = key.partition(".")
     owners = [name for name, option in options(group).items() if inner and inner in keys(option)]
@@ -117,7 +117,7 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
 
 
 def _wrong_type(key: str, value: str, kind: type) -> str:
-    """A value of another type than the setting's."""
+    """Explain a value of another type than the setting's."""
     field = keys(kind).get(key)
     if field is None:
         return f"{key} must have a value of its type, got {value}; see --help for its default"
@@ -125,7 +125,7 @@ def _wrong_type(key: str, value: str, kind: type) -> str:
 
 
 def _no_option(group: str, name: str) -> str:
-    """A name that no option and no file of the group has; presets may lie in folders below it."""
+    """Explain a name that no option and no file of the group has; presets may lie in folders below it."""
     group, _, folder = group.partition("/")
     name = f"{folder}/{name}" if folder else name
     known = sorted(names(group))
@@ -135,7 +135,7 @@ def _no_option(group: str, name: str) -> str:
 
 
 def _number_for_an_option(given: dict[str, str], kind: type) -> str:
-    """``tau=5``: a number in the place of an option's name."""
+    """Explain ``tau=5``, a number in the place of an option's name."""
     groups = [key_of(f) for f in fields(kind) if about(f).group]
     key = next((key for key in groups if key in given and not given[key].isidentifier()), groups[0])
     first = next((inner for option in options(key).values() for inner in keys(option)), None)

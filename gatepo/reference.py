@@ -68,7 +68,7 @@ def markdown() -> str:
 
 
 def _settings(kind: type, composed: DictConfig, prefix: str) -> Iterator[tuple[str, Any, Field[Any] | None]]:
-    """(key, value, field) of all that a composed config holds, options and parts after their own line."""
+    """Yield (key, value, field) of all that a composed config holds, options and parts after their own line."""
     for f in fields(kind):
         key, group = key_of(f), about(f).group
         if OmegaConf.is_missing(composed, key):

@@ -52,7 +52,7 @@ def _require_sources(config: TrainConfig) -> None:
 
 
 def _require_shares(config: TrainConfig) -> None:
-    """What is shared out over devices and micro-batches comes out even."""
+    """Require that what is shared out over devices and micro-batches comes out even."""
     batch, devices = config.batch, config.devices
     multiple = Rule(f"must be a multiple of devices = {devices}", lambda value: value % devices == 0)
     nearest = max(1, batch.prompts // devices) * devices

@@ -127,7 +127,7 @@ def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracke
 
 
 def _least_time(config: TrainConfig) -> list[Hook]:
-    """Measured over least seconds, where hardware and model are such that the least is known."""
+    """Relate measured to least seconds, where hardware and model are such that the least is known."""
     hardware = this_hardware()
     try:
         shape = model_shape(config.model.path)
@@ -146,7 +146,7 @@ def _forward(tracker: Tracker) -> Hook:
 
 
 def _sample_writer(file: UpdateLog) -> Hook:
-    """One group of each rollout batch, to be read by a person."""
+    """Write one group of each rollout batch, to be read by a person."""
 
     def write(state: RunState, metrics: dict[str, float]) -> None:
         if state.rollout_batch is not None and state.rollout_batch.iteration == 1:
@@ -157,7 +157,7 @@ def _sample_writer(file: UpdateLog) -> Hook:
 
 
 def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
-    """Adds ``evaluation/NAME`` to the metrics of every ``every``-th update."""
+    """Add ``evaluation/NAME`` to the metrics of every ``every``-th update."""
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
         if state.update % every == 0:
@@ -172,7 +172,7 @@ def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
 
 
 def _checkpointer(config: TrainConfig, folder: Path, algorithm: Algorithm) -> Hook:
-    """A checkpoint at every ``checkpoint.every``-th update."""
+    """Write a checkpoint at every ``checkpoint.every``-th update."""
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
         if state.update % config.checkpoint.every == 0:
@@ -186,7 +186,7 @@ def _clock(state: RunState, metrics: dict[str, float]) -> None:
 
 
 def _go_on(folder: Path, algorithm: Algorithm) -> RunState:
-    """The state of the newest checkpoint, with the engine put where it was."""
+    """Return the state of the newest checkpoint, with the engine put where it was."""
     state = checkpoint.load(checkpoint.found(folder)[-1], algorithm.engine, algorithm.world)
     if state.rollout_batch is not None:
         state.rollout_batch = state.rollout_batch.to(algorithm.device)
@@ -195,7 +195,7 @@ def _go_on(folder: Path, algorithm: Algorithm) -> RunState:
 
 
 def _make_deterministic(config: TrainConfig) -> None:
-    """The same seed gives the same metrics to the bit, on the same machine and thread count."""
+    """Make the same seed give the same metrics to the bit, on the same machine and thread count."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -223,7 +223,7 @@ def _claim(folder: Path, config: TrainConfig) -> None:
 
 
 def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World) -> None:
-    """Model and tokenizer in transformers' format, under their name only once they are whole."""
+    """Export model and tokenizer in transformers' format, under their name only once they are whole."""
     partial = path.with_name(path.name + ".partial")
     if world.first:
         shutil.rmtree(partial, ignore_errors=True)

@@ -50,7 +50,7 @@ def task(composed: DictConfig) -> None:
 
 
 def _settings_of(run: Path, overrides: list[str]) -> TrainConfig:
-    """What an interrupted run was started with; nothing of it can be changed on the way."""
+    """Read what an interrupted run was started with; nothing of it can be changed on the way."""
     others = [text for text in overrides if not text.startswith("resume=")]
     if others:
         raise UserError(f"resume must stand alone, got {' '.join(others)} beside it; the run's own settings go on")

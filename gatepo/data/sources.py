@@ -100,7 +100,7 @@ class Source(SourceOption):
         return self._paths(paths) is None
 
     def _paths(self, paths: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        """The files to read, or None for the hub."""
+        """List the files to read; None stands for the hub."""
         if self.path is not None:
             return (self.path,)
         embedded = paths is None and str(self.hub).startswith(tiny.PREFIX)
@@ -264,7 +264,7 @@ class HubRecords:
 
 
 def _row(name: str, source: SourceOption, where: str, record: Any) -> Row | None:
-    """None where the gold answer is null."""
+    """Read one row; the result is None where the gold answer is null."""
     if not isinstance(record, Mapping) or source.question not in record:
         raise _without(name, source.question, where, record)
     if record[source.question] is None:
@@ -305,7 +305,7 @@ _DECODER = json.JSONDecoder()
 
 
 def _first_fields(head: bytes, wanted: frozenset[str]) -> dict[str, Any] | None:
-    """The wanted fields of the object that ``head`` is the beginning of; None where it does not show them all."""
+    """Read the wanted fields of the object that begins with ``head``; None where it does not show them all."""
     found: dict[str, Any] = {}
     try:
         text = head.decode("utf-8")

@@ -29,7 +29,7 @@ class PromptTemplate:
     _warned: bool = False
 
     def __call__(self, index: int, source: str, row: Row) -> Prompt:
-        """The prompt at position ``index`` of the run."""
+        """Make the prompt at position ``index`` of the run."""
         ids = self._encode(row.question)
         truncated = len(ids) > self.max_length
         if truncated and not self._warned:

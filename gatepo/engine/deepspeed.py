@@ -195,7 +195,7 @@ class DeepSpeedEngine:
         stop_unless_finite(self._updates_done + 1, 0.0, self._grad_norm)
 
     def _stop_if_skipped(self, grad_norm: float) -> None:
-        """DeepSpeed leaves a step out where a gradient overflows, and its schedule goes on: no silent gap here."""
+        """Stop where DeepSpeed leaves a step out, as it does where a gradient overflows, while its schedule goes on."""
         stop_unless_finite(self._updates_done + 1, 0.0, grad_norm)
         if not self._engine.was_step_applied():
             raise TrainingStopped(

@@ -132,7 +132,7 @@ def accumulate(
 
 
 def _in_batch_order(batch: TokenBatch, rows: list[Tensor], found: list[Tensor]) -> Tensor:
-    """The rows of all micro-batches in their places, [N, T - 1], 0 beyond a micro-batch's width."""
+    """Put the rows of all micro-batches in their places, [N, T - 1], with 0 beyond a micro-batch's width."""
     whole_NT = found[0].new_zeros(batch.completion_NT[:, 1:].shape)
     for rows_N, part_NT in zip(rows, found, strict=True):
         whole_NT[rows_N, : part_NT.shape[1]] = part_NT

@@ -53,7 +53,7 @@ def grade_missing(subject: Subject, out: Path) -> tuple[dict[str, list[Problem]]
 
 
 def _graded(subject: Subject, prompts: list[Prompt]) -> Iterator[tuple[Problem, float]]:
-    """Problems as they are finished, each with the seconds since sampling began."""
+    """Yield problems as they are finished, each with the seconds since sampling began."""
     sampler = _sampler(subject)
     reward = subject.reward.make()
     batches = subject.rollout.BATCHES_AT_ONCE * subject.rollout.max_sequences
@@ -71,7 +71,7 @@ def _graded(subject: Subject, prompts: list[Prompt]) -> Iterator[tuple[Problem, 
 
 
 def _sampler(subject: Subject) -> RolloutEngine:
-    """The sampler of the model as it is, or with a checkpoint's weights; in one process."""
+    """Make the sampler of the model as it is, or with a checkpoint's weights; it runs in one process."""
     model, option, module = subject.model, subject.rollout, None
     context = subject.max_prompt_length + subject.sampling.max_completion_length
     check_lengths(model.path, context)

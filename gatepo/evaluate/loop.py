@@ -37,7 +37,7 @@ class Evaluator:
     world: World
 
     def __call__(self, progress: Callable[[str], None] = lambda name: None) -> dict[str, float]:
-        """The fraction of right answers (eq. 11) of each set under the sampler's current weights."""
+        """Measure the fraction of right answers (eq. 11) of each set under the sampler's current weights."""
         accuracy = {}
         for name, prompts in self.sets.items():
             progress(name)

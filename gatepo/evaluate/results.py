@@ -109,7 +109,7 @@ def compare(ours: Sequence[Problem], theirs: Sequence[Problem]) -> Comparison:
 
 
 def _right(problem: Problem, K: int) -> int:
-    """Right answers among the first K."""
+    """Count the right answers among the first K."""
     return sum(sample.right for sample in problem.samples[:K])
 
 

@@ -84,7 +84,7 @@ def subject(asked: EvaluationConfig) -> Subject:
 
 
 def _of_run(asked: EvaluationConfig, folder: Path) -> Subject:
-    """A finished run's model, or a checkpoint's, with the prompt, the lengths and the precision of its run."""
+    """Take a finished run's model, or a checkpoint's, with the prompt, the lengths and the precision of its run."""
     of_checkpoint = folder.parent.name == checkpoint.FOLDER
     run = folder.parent.parent if of_checkpoint else folder
     if not (run / "config.yaml").is_file():

@@ -44,7 +44,7 @@ def simpler(formula: str) -> str | None:
 
 
 def _antiderivatives(tree: sympy.Expr, variable: sympy.Symbol) -> Iterator[sympy.Expr]:
-    """Forms of one antiderivative."""
+    """Yield forms of one antiderivative."""
     for form in dict.fromkeys((tree, tree.rewrite(sympy.exp)) if tree.has(HyperbolicFunction) else (tree,)):
         found = sympy.integrate(form, variable)
         if not found.has(sympy.Integral):
@@ -55,12 +55,12 @@ def _antiderivatives(tree: sympy.Expr, variable: sympy.Symbol) -> Iterator[sympy
 
 
 def _with_sigmoid(tree: sympy.Expr) -> sympy.Expr:
-    """torch's sigmoid is six times as fast as its tanh, and a value needs no digits near 0."""
+    """Write tanh as a sigmoid: torch's is six times as fast as its tanh, and a value needs no digits near 0."""
     return tree.replace(sympy.tanh, lambda z: 2 / (1 + sympy.exp(-2 * z)) - 1)
 
 
 def _readable(trees: object) -> Iterator[str]:
-    """Those that the language of gates can say, as text."""
+    """Keep those that the language of gates can say, as text."""
     for tree in trees:  # type: ignore[attr-defined]
         try:
             text = text_of(tree)

@@ -140,7 +140,7 @@ def _tree(node: ast.expr) -> Any:
 
 
 def _refusal(node: ast.expr) -> str:
-    """Why a node is on no list, in words."""
+    """Say in words why a node is on no list."""
     words = ast.unparse(node)
     match node:
         case ast.Call(func=ast.Name(id=name)) if name in FUNCTIONS:

@@ -123,7 +123,7 @@ def custom_gate(*, slope: str | None = None, value: str | None = None, taus: Seq
 
 
 def _check(gate: FormulaGate, taus: Sequence[float]) -> None:
-    """See the errors of :func:`custom_gate`."""
+    """Refuse what :func:`custom_gate` lists among its errors."""
     from gatepo.formulas.expression import ExpressionError, parse
 
     tree = parse(gate.text)
@@ -203,7 +203,7 @@ def _slope_tree(given: str, tree: Any) -> Any:
 
 
 def _precise(text: str, exact: dict[tuple[float, float], float]) -> tuple[Any, bool]:
-    """A tree of the slope that keeps its digits in fp32 from ratio 1e-9 to e^20, and whether it must be guarded.
+    """Find a tree of the slope that keeps its digits in fp32 from ratio 1e-9 to e^20, and whether it needs a guard.
 
     Raises:
       ExpressionError: neither the formula as it is written nor sympy's simplification of it does.
@@ -226,7 +226,7 @@ def _precise(text: str, exact: dict[tuple[float, float], float]) -> tuple[Any, b
 
 
 def _forms(text: str, simpler: Callable[[], str | None]) -> Iterable[str]:
-    """The formula as it is written, and only if that will not do, another form of it."""
+    """Yield the formula as it is written, and only if that will not do, another form of it."""
     yield text
     other = simpler()
     if other is not None:
@@ -245,7 +245,7 @@ def _points() -> Tensor:
 
 
 def _exact(numbers: list[float | None] | None) -> dict[tuple[float, float], float]:
-    """f' by (ratio, tau), from what the worker computed with 40 digits."""
+    """Tabulate f' by (ratio, tau), from what the worker computed with 40 digits."""
     from gatepo.formulas.exact import POINTS
     from gatepo.formulas.expression import ExpressionError
 
@@ -263,7 +263,7 @@ def _exact(numbers: list[float | None] | None) -> dict[tuple[float, float], floa
 
 
 def _fp32_error(program: Program, exact: dict[tuple[float, float], float]) -> str:
-    """The worst that fp32 makes of the slope, in words; empty where it is within bounds."""
+    """Say the worst that fp32 makes of the slope; the text is empty where that is within bounds."""
     for tau in TAUS:
         got = program(_points(), torch.tensor(tau)).tolist()
         for ratio, number in zip(_points().tolist(), got, strict=True):
@@ -276,7 +276,7 @@ def _fp32_error(program: Program, exact: dict[tuple[float, float], float]) -> st
 
 
 def _closed_form(slope: Program, texts: list[str], given: str) -> tuple[str | None, str]:
-    """The first of ``texts`` that is the slope's integral, in fp32 too, or None where f must be integrated; a note."""
+    """Return the first of ``texts`` that is the slope's integral in fp32 too, None where there is none; and a note."""
     from gatepo.formulas.expression import parse
     from gatepo.formulas.lower import lower
 
@@ -293,7 +293,7 @@ def _closed_form(slope: Program, texts: list[str], given: str) -> tuple[str | No
 
 
 def _difference(closed: Program, integrated: IntegratedValue, bound: float) -> str:
-    """Where a closed form, less its f(1), is not the integral, in float64 or in fp32; empty where it is."""
+    """Say where a closed form, less its f(1), is not the integral, in float64 or in fp32; empty where it is."""
     for dtype, error in ((torch.float64, bound), (torch.float32, 1e-4)):
         ratio = torch.cat([_points(), torch.linspace(0.05, 20, 400)]).to(dtype)
         one = torch.ones(1, dtype=dtype)
@@ -310,7 +310,7 @@ def _difference(closed: Program, integrated: IntegratedValue, bound: float) -> s
 
 
 def _half_width(slope: Program, texts: list[str]) -> tuple[Callable[[float], float], str]:
-    """The function and a note: the first closed form that is the numerical root, else that root itself."""
+    """Return the function and a note: the first closed form that is the numerical root, else that root itself."""
     from gatepo.formulas.expression import TAU, parse
 
     def numerical(tau: float) -> float:
@@ -344,7 +344,7 @@ def first_half(slope: Callable[[Tensor, Tensor], Tensor], tau: float) -> float:
 
 
 def _require_finite(tree: Any, what: str, taus: Sequence[float]) -> None:
-    """Finite and real on [0, 20]: looked at in float64 on 20,001 points, and where that fails, exactly."""
+    """Require finite reals on [0, 20]: looked at in float64 on 20,001 points, and where that fails, exactly."""
     from gatepo.formulas.exact import exactly, is_finite_real, words_of
     from gatepo.formulas.expression import ExpressionError
     from gatepo.formulas.lower import lower
@@ -374,7 +374,7 @@ def _require_one_at_one(slope: Any, given: str, taus: Sequence[float]) -> None:
 
 
 def _require_no_jump(gate: FormulaGate, taus: Sequence[float]) -> None:
-    """A jump of f has no slope, so that the integral of f' misses it."""
+    """Refuse a jump of f, which has no slope, so that the integral of f' misses it."""
     from gatepo.formulas.expression import ExpressionError, parse
     from gatepo.formulas.lower import lower
 

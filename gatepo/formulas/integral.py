@@ -114,7 +114,7 @@ def _table(slope: Slope, tau: float) -> _Table:
 
 
 def _first_nodes(tau: float) -> Tensor:
-    """From x = 0 to the largest ratio; x = 1, where w = 0, is one of them."""
+    """Place nodes from x = 0 to the largest ratio; x = 1, where w = 0, is one of them."""
     lowest, highest = math.asinh(-tau), math.asinh(tau * math.exp(LARGEST_LOG_RATIO))
     below = torch.linspace(lowest, 0, 2 + int(-lowest / FIRST_WIDTH), dtype=torch.float64)
     above = torch.linspace(0, highest, 2 + int(highest / FIRST_WIDTH), dtype=torch.float64)
@@ -122,7 +122,7 @@ def _first_nodes(tau: float) -> Tensor:
 
 
 def _rate(slope: Slope, tau: float) -> Callable[[Tensor], Tensor]:
-    """df/dw = f'(x) dx/dw at x = 1 + sinh(w) / tau."""
+    """Compute df/dw = f'(x) dx/dw at x = 1 + sinh(w) / tau."""
     tau_1 = torch.tensor(tau, dtype=torch.float64)
 
     def rate(w: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def _rate(slope: Slope, tau: float) -> Callable[[Tensor], Tensor]:
 
 
 def _integrals(rate: Callable[[Tensor], Tensor], left_C: Tensor, right_C: Tensor) -> Tensor:
-    """Of each cell, by a Gauss-Legendre rule; exact for polynomials of degree 19."""
+    """Integrate each cell by a Gauss-Legendre rule, which is exact for polynomials of degree 19."""
     point_Q, weight_Q = _gauss_legendre()
     half_C = (right_C - left_C) / 2
     w_CQ = (left_C + half_C)[:, None] + half_C[:, None] * point_Q
@@ -140,7 +140,7 @@ def _integrals(rate: Callable[[Tensor], Tensor], left_C: Tensor, right_C: Tensor
 
 
 def _wrong(rate: Callable[[Tensor], Tensor], node_K: Tensor) -> Tensor:
-    """Which cells are too wide for the rule or for the cubic."""
+    """Flag the cells that are too wide for the rule or for the cubic."""
     left_C, right_C = node_K[:-1], node_K[1:]
     width_C, middle_C = right_C - left_C, (left_C + right_C) / 2
     whole_C = _integrals(rate, left_C, right_C)
@@ -153,7 +153,7 @@ def _wrong(rate: Callable[[Tensor], Tensor], node_K: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _gauss_legendre() -> tuple[Tensor, Tensor]:
-    """Points and weights on [-1, 1], from the eigenvalues of the Jacobi matrix (Golub and Welsch 1969)."""
+    """Compute points and weights on [-1, 1] from the eigenvalues of the Jacobi matrix (Golub and Welsch 1969)."""
     k = torch.arange(1, POINTS, dtype=torch.float64)
     beside = k / torch.sqrt(4 * k**2 - 1)
     point_Q, vector_QQ = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))

@@ -119,7 +119,7 @@ def lower(formula: sympy.Expr, *others: sympy.Expr, guarded: bool = False) -> Pr
 
 
 def _like(found: Tensor | float, ratio: Tensor) -> Tensor:
-    """In the ratio's shape and dtype."""
+    """Bring a result into the ratio's shape and dtype."""
     if isinstance(found, float):
         return torch.full_like(ratio, found)
     return found if found.shape == ratio.shape else found.expand_as(ratio)
@@ -188,7 +188,7 @@ class _Line:
         return start
 
     def _added(self, start: Operand, coefficient: float, term: Operand) -> Operand:
-        """start + coefficient * term, in one step where torch has one."""
+        """Add coefficient * term to start, in one step where torch has one."""
         if start == 0.0 and type(start) is float:
             return term if coefficient == 1 else self.step(operator.mul, term, coefficient)
         if coefficient == 1:
@@ -249,21 +249,21 @@ class _Line:
         return found
 
     def _by_size(self, parts: Any) -> tuple[list[Any], list[Any]]:
-        """Those of tau alone, and those of the ratio."""
+        """Part the subtrees into those of tau alone and those of the ratio."""
         of_ratio = [bool(part.free_symbols & self._of_ratio) for part in parts]
         pairs = list(zip(parts, of_ratio, strict=True))
         return [part for part, big in pairs if not big], [part for part, big in pairs if big]
 
 
 def _where(condition: Tensor, then: Tensor | float, otherwise: Tensor | float, ratio: Tensor) -> Tensor:
-    """torch.where, with two numbers in the ratio's dtype."""
+    """Call torch.where with two numbers in the ratio's dtype."""
     if isinstance(then, float) and isinstance(otherwise, float):
         return condition.to(ratio.dtype) * (then - otherwise) + otherwise
     return torch.where(condition, then, otherwise)
 
 
 def _is_reciprocal(factor: Any) -> bool:
-    """Whether dividing by the inverse takes fewer steps, or no more, than multiplying."""
+    """Say whether dividing by the inverse takes fewer steps, or no more, than multiplying."""
     return factor.is_Pow and factor.exp in (-1, -2) and _sigmoid_argument(factor) is None
 
 
@@ -272,7 +272,7 @@ def _is_square(factor: Any) -> bool:
 
 
 def _sigmoid_argument(tree: Any) -> Any:
-    """z if the tree is 1 / (1 + exp(-z)), which torch computes without overflow; else None."""
+    """Return z if the tree is 1 / (1 + exp(-z)), which torch computes without overflow; else None."""
     if tree.is_Pow and tree.exp == -1 and tree.base.is_Add and len(tree.base.args) == 2:
         one, power = tree.base.args
         if one == 1 and isinstance(power, sympy.exp):
@@ -281,6 +281,6 @@ def _sigmoid_argument(tree: Any) -> Any:
 
 
 def _sech(z: Tensor) -> Tensor:
-    """1 / cosh z = 2 e / (1 + e^2) with e = exp(-abs z), which cannot overflow; torch.cosh is also ten times slower."""
+    """Compute 1 / cosh z as 2 e / (1 + e^2), e = exp(-abs z): it cannot overflow and is ten times as fast as cosh."""
     e = z.abs().neg_().exp_()
     return 2 * e / e.square().add_(1)

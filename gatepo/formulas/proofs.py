@@ -39,7 +39,7 @@ def properties(slope: str) -> dict[str, Any]:
 
 
 def _continuous(tree: sympy.Basic) -> bool:
-    """By composition: continuous functions of continuous functions, on domains that assumptions guarantee."""
+    """Prove it by composition: continuous functions of continuous functions, on domains that assumptions guarantee."""
     if tree.is_number or tree in (X, TAU):
         return True
     if isinstance(tree, sympy.Pow):
@@ -52,7 +52,7 @@ def _continuous(tree: sympy.Basic) -> bool:
 
 
 def _decreases_away_from_one(tree: sympy.Expr) -> bool:
-    """By the sign of the derivative: x = 1 + u above, and x = 1 - u or x = 1 / (1 + u) below, with u > 0."""
+    """Prove it by the sign of the derivative: x = 1 + u above, x = 1 - u or x = 1 / (1 + u) below, with u > 0."""
     if not _continuous(tree):
         return False
     above, *below = (sympy.diff(tree.subs(X, x), _U) for x in (1 + _U, 1 - _U, 1 / (1 + _U)))
@@ -72,7 +72,7 @@ _FORMS: tuple[Callable[[Any], Any], ...] = (lambda tree: tree, sympy.factor, sym
 
 @cache
 def _far(tree: sympy.Basic) -> sympy.Basic | None:
-    """The tree as it is for all large x: of each case distinction the branch that holds there; None if unknown."""
+    """Take of each case distinction the branch that holds for all large x; None if one is unknown."""
     if not tree.has(sympy.Piecewise, sympy.Max, sympy.Min, sympy.Abs):
         return tree
     if isinstance(tree, sympy.Piecewise):
@@ -87,7 +87,7 @@ def _far(tree: sympy.Basic) -> sympy.Basic | None:
 
 
 def _holds_far(condition: Any) -> bool | None:
-    """Whether a comparison holds for all large x; None if unknown."""
+    """Say whether a comparison holds for all large x; None if unknown."""
     if condition in (sympy.true, sympy.false):
         return bool(condition)
     left, right = (_far(side) for side in condition.args)
@@ -101,7 +101,7 @@ def _holds_far(condition: Any) -> bool | None:
 
 
 def _decay(far: sympy.Expr) -> Any:
-    """By the limits of the tail's logarithmic derivative."""
+    """Classify the tail by the limits of its logarithmic derivative."""
     if far == 0:
         return "compact"
     falling = sympy.simplify(-sympy.diff(far, X) / far)

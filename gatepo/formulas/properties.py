@@ -109,7 +109,7 @@ def broken_properties(gate: Gate, pos: float, neg: float) -> list[str]:
 
 
 def _with_proof(finding: Finding, proof: Mapping[str, Any]) -> Finding:
-    """The finding, as proven where sympy has proven the same."""
+    """Mark the finding as proven where sympy has proven the same."""
     said = proof.get(finding.number)
     if said is None or said != finding.holds:
         return finding
@@ -119,7 +119,7 @@ def _with_proof(finding: Finding, proof: Mapping[str, Any]) -> Finding:
 
 
 def _ratios() -> Tensor:
-    """The grid of the module's docstring, ascending, 1 among them."""
+    """Lay out the grid of the module's docstring, ascending, 1 among them."""
     near = torch.logspace(-9, -0.01, 500, dtype=torch.float64)
     steps = torch.arange(1, 30_001, dtype=torch.float64) / 10_000
     low = torch.logspace(-9, -4, 100, dtype=torch.float64)
@@ -128,7 +128,7 @@ def _ratios() -> Tensor:
 
 
 def _continuous(slope: _Curve) -> Finding:
-    """(i), by bisection of every large step of f'."""
+    """Examine property (i) by bisection of every large step of f'."""
     ratio = _ratios()
     found = slope(ratio)
     if not torch.isfinite(found).all():
@@ -150,7 +150,7 @@ def _continuous(slope: _Curve) -> Finding:
 
 
 def _peaks(slope: _Curve, width: float) -> Finding:
-    """(ii)."""
+    """Examine property (ii)."""
     ratio = _ratios()
     found, at_one = slope(ratio), slope(torch.ones(1, dtype=torch.float64)).item()
     if abs(at_one - 1) > PEAK:
@@ -163,7 +163,7 @@ def _peaks(slope: _Curve, width: float) -> Finding:
 
 
 def _falls(slope: _Curve, width: float) -> Finding:
-    """(iii), and whether strictly."""
+    """Examine property (iii), and whether it holds strictly."""
     ratio = _ratios()
     found = slope(ratio)
     away = torch.where(ratio[1:] > 1, found.diff(), -found.diff())  # what f' gains in a step away from 1
@@ -180,14 +180,14 @@ def _falls(slope: _Curve, width: float) -> Finding:
 
 
 def _longest(flag: Tensor, length: Tensor) -> float:
-    """Length of the longest unbroken run of flags."""
+    """Return the length of the longest unbroken run of flags."""
     run = torch.cumsum(~flag, 0)
     sums = torch.zeros(int(run[-1]) + 1, dtype=torch.float64).index_add(0, run, length * flag)
     return sums.max().item()
 
 
 def _outruns(slope: _Curve) -> Finding:
-    """(iv), by the order of the tail."""
+    """Examine property (iv) by the order of the tail."""
     if _order(slope, 1e9) > ORDER:
         return Finding(number="iv", holds=True)
     coefficient = 1e12 * slope(torch.tensor([1e12], dtype=torch.float64)).item()
@@ -195,7 +195,7 @@ def _outruns(slope: _Curve) -> Finding:
 
 
 def _order(slope: _Curve, start: float) -> float:
-    """n of a tail like r^-n, between ``start`` and 1,000 times it; infinite where f' is 0."""
+    """Return n of a tail like r^-n, between ``start`` and 1,000 times it; infinite where f' is 0."""
     near, far = slope(torch.tensor([start, 1000 * start], dtype=torch.float64)).abs().tolist()
     if 0 in (near, far):
         return math.inf if far == 0 else -math.inf
@@ -203,7 +203,7 @@ def _order(slope: _Curve, start: float) -> float:
 
 
 def _decay(slope: _Curve) -> str:
-    """The class of the tail, from numbers."""
+    """Classify the tail from numbers."""
     order = _order(slope, 1e9)
     if order < 0.01:
         return "none"
@@ -225,7 +225,7 @@ def _decay(slope: _Curve) -> str:
 
 
 def _decay_words(decay: Any) -> str:
-    """What the paper calls it."""
+    """Call the tail what the paper calls it."""
     if isinstance(decay, str):
         return decay
     kind, order = decay

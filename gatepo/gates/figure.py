@@ -42,7 +42,7 @@ def draw(shown: dict[str, Gate], path: Path) -> Path:
 
 
 def _lines(above: Axes, below: Axes, gate: Gate, tau: float, name: str, color: str) -> None:
-    """One gate: where A > 0 as a line, and where A <= 0 broken, if that is another curve."""
+    """Draw one gate: where A > 0 as a line, and where A <= 0 broken, if that is another curve."""
     positive, negative = (_curves(gate, tau, sign) for sign in (True, False))
     by_sign = not torch.equal(positive[1], negative[1])
     for panel, curve in zip((above, below), positive, strict=True):

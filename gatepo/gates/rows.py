@@ -77,7 +77,7 @@ def _formula(gate: Gate, positive: bool) -> Formula | None:
 
 
 def _proofs(formulas: Sequence[Formula | None]) -> list[dict[str, Any] | None]:
-    """sympy's answers, each formula asked once; None for a gate without one, or where sympy gave up."""
+    """Collect sympy's answers, each formula asked once; None for a gate without one, or where sympy gave up."""
     from gatepo.formulas.solver import ask
 
     slopes = list(dict.fromkeys(formula.slope for formula in formulas if formula is not None))
@@ -86,7 +86,7 @@ def _proofs(formulas: Sequence[Formula | None]) -> list[dict[str, Any] | None]:
 
 
 def _signs(gate: Gate, tau: float) -> tuple[bool | None, ...]:
-    """(None,) where the slope does not depend on the sign of A, else both signs."""
+    """Return (None,) where the slope does not depend on the sign of A, else both signs."""
     ratio = torch.linspace(0, 20, 2001, dtype=torch.float64)
     tau_1 = torch.tensor(tau, dtype=torch.float64)
     positive, negative = (gate.slope(ratio, tau_1, torch.tensor(sign)) for sign in (True, False))
@@ -94,7 +94,7 @@ def _signs(gate: Gate, tau: float) -> tuple[bool | None, ...]:
 
 
 def _by_tau(values: dict[float, float]) -> str:
-    """Numbers at several tau as a formula: a constant, or c / tau."""
+    """Write numbers at several tau as a formula: a constant, or c / tau."""
     scaled = [value * tau for tau, value in values.items()]
     for numbers, words in ((list(values.values()), "{:.4g}"), (scaled, "{:.4g}/tau")):
         if all(number == numbers[0] or abs(number / numbers[0] - 1) < 1e-6 for number in numbers):

@@ -94,14 +94,14 @@ class GateTrainer(GRPOTrainer):
         return loss
 
     def _get_per_token_logps_and_entropies(self, *arguments: Any, **options: Any) -> Any:
-        """TRL's; inside of a loss this is where the log-probabilities of the policy become known."""
+        """Call TRL's; inside of a loss this is where the log-probabilities of the policy become known."""
         found = super()._get_per_token_logps_and_entropies(*arguments, **options)
         if self._held is not None:
             self._gate_advantages(self._held, found[0])
         return found
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """TRL's, and which prompt each completion answers: groups lie together here, over all devices."""
+        """Call TRL's and keep which prompt each completion answers: groups lie together here, over all devices."""
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         rows, world = len(output["advantages"]), self.accelerator.num_processes
         size = self.num_generations if self.model.training else self.num_generations_eval
@@ -126,14 +126,14 @@ class GateTrainer(GRPOTrainer):
         self._keep_tokens(found.slope_NT, advantage_NT, mask_NT, held["group"])
 
     def _keep_tokens(self, slope_NT: Tensor, advantage_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -> None:
-        """This micro-batch's tokens [M, 5]: slope, sign of A, group, iteration, and a 1 that no padding has."""
+        """Keep this micro-batch's tokens [M, 5]: slope, sign of A, group, iteration, and a 1 that no padding has."""
         iteration = self._step // self.args.steps_per_generation % self.num_iterations + 1
         columns = (slope_NT, advantage_NT.sign(), group_N[:, None], torch.full_like(group_N, iteration)[:, None])
         kept = [column.expand_as(mask_NT)[mask_NT].double() for column in (*columns, torch.ones_like(mask_NT))]
         self._tokens[self._mode].append(torch.stack(kept, dim=1))
 
     def _log_update(self) -> None:
-        """EUR into TRL's metrics, once an update's last micro-batch is through; its idle clip out of them."""
+        """Put EUR into TRL's metrics once an update's last micro-batch is through, and take its idle clip out."""
         metrics = self._metrics[self._mode]
         for key in [key for key in metrics if key.startswith("clip_ratio/")]:
             del metrics[key]

@@ -76,7 +76,7 @@ def register(name: str, gate: str | Gate) -> None:
 
 
 def _bounded(gate: Gate, config: Any) -> Gate:
-    """The gate, its bounds, if it has any, taken from the config; ``clip_ratio`` stands in for None, as in verl."""
+    """Make the gate, with bounds, if it has any, from the config; ``clip_ratio`` stands in for None, as in verl."""
     ratios = {"eps_low": config.clip_ratio_low, "eps_high": config.clip_ratio_high}
     bounds = {name: config.clip_ratio if ratio is None else ratio for name, ratio in ratios.items()}
     given = {name: bound for name, bound in (bounds | {"c": config.clip_ratio_c}).items() if hasattr(gate, name)}

@@ -61,7 +61,7 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
 
 
 def _said(rank: int, failure: ProcessFailure) -> str:
-    """The line of a rank that left one, else its traceback."""
+    """Return the line of a rank that left one, else its traceback."""
     message = failure.error_file_data.get("message", failure.message)
     if failure.exitcode == USER_ERROR and isinstance(message, dict):
         return str(message["message"]).removeprefix(f"{UserError.__name__}: ")
@@ -71,7 +71,7 @@ def _said(rank: int, failure: ProcessFailure) -> str:
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Processes started within have these variables; the next job of a multirun does not."""
+    """Give these variables to the processes started within, and not to the next job of a multirun."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:

@@ -49,7 +49,7 @@ def train_here(settings: TrainConfig, folder: Path) -> None:
 
 
 def _on(settings: TrainConfig, world: World) -> TrainConfig:
-    """The settings with the number of processes that were really started."""
+    """Return the settings with the number of processes that were really started."""
     if settings.devices == world.size:
         return settings
     if world.first and settings.devices != 1:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 
 def _hosts(nodes: str) -> list[str]:
-    """``node[1-3]`` written out, by SLURM's own tool."""
+    """Write out ``node[1-3]`` by SLURM's own tool."""
     shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     return shown.stdout.split()
 

@@ -129,11 +129,11 @@ class MaxRl(Divided):
 
 
 def _centred(reward_PG: Tensor) -> Tensor:
-    """R - mean(R) within a group; exactly 0 where all rewards are equal, which rounding in the mean may miss."""
+    """Compute R - mean(R) within a group; exactly 0 where all are equal, which rounding in the mean may miss."""
     equal_P1 = reward_PG.amax(dim=1, keepdim=True) == reward_PG.amin(dim=1, keepdim=True)
     return (reward_PG - reward_PG.mean(dim=1, keepdim=True)).masked_fill(equal_P1, 0.0)
 
 
 def _divided(centred_PG: Tensor, by_P1: Tensor) -> Tensor:
-    """The quotient, and 0 where the dividend is: with eps = 0 a group of equal rewards would give 0 / 0."""
+    """Divide, with 0 where the dividend is 0: with eps = 0 a group of equal rewards would give 0 / 0."""
     return (centred_PG / by_P1).masked_fill(centred_PG == 0, 0.0)

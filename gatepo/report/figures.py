@@ -31,7 +31,7 @@ def draw(runs: list[Run], folder: Path) -> list[Path]:
 
 
 def _panel(axes: Axes, runs: list[Run], key: str | None, title: str) -> None:
-    """One metric of all runs: the running mean, over the faint single values where there is only one run."""
+    """Draw one metric of all runs: the running mean, over the faint single values where there is only one run."""
     for run in runs:
         updates, values = run.series(key or run.eur_key)
         (line,) = axes.plot(updates, _running_mean(values), label=label(run, runs))
@@ -49,6 +49,6 @@ def _save(figure: plt.Figure, axes: Axes, runs: list[Run], path: Path) -> None:
 
 
 def _running_mean(values: list[float]) -> list[float]:
-    """Centred, so that it does not lag; the window shrinks towards both ends."""
+    """Compute the centred running mean, which does not lag; the window shrinks towards both ends."""
     reach = [min(REACH, i, len(values) - 1 - i) for i in range(len(values))]
     return [fmean(values[i - r : i + r + 1]) for i, r in enumerate(reach)]

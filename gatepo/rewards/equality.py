@@ -51,7 +51,7 @@ def compare(gold: Answer, prediction: Answer, judge: Judge) -> bool | None:
 
 
 def _names_agree(gold: str, prediction: str) -> bool:
-    """x = 5 is 5, but not y = 5; x + y = 5 is an equation, which 5 is not, while a + b = 5 says that a sum is 5."""
+    """Decide about names: x = 5 is 5, but not y = 5; 5 is not the equation x + y = 5; a + b = 5 says a sum is 5."""
     if not gold or not prediction or "=" in (gold, prediction):
         return "+" not in gold
     return gold == prediction or {gold[0], prediction[0]} == {"y", "f"}
@@ -63,7 +63,7 @@ _LITERAL = re.compile(r":|\d{4}-\d\d?-\d|\d_(?:\d|\{\d+\}$)|\d'|(?<![A-Za-z])[fg
 
 
 def _compare_items(gold: Answer, prediction: Answer, judge: Judge) -> bool | None:
-    """Lists of one kind. Brackets give order: a bare list is a set unless the gold list names its items or has them."""
+    """Compare lists of one kind. Brackets give order; a bare list is a set unless the gold has names or brackets."""
     if not _kinds_agree(gold, prediction) or len(gold.items) != len(prediction.items):
         return False
     names = {item.name for item in gold.items if item.name}
@@ -76,7 +76,7 @@ def _compare_items(gold: Answer, prediction: Answer, judge: Judge) -> bool | Non
 
 
 def _named_alike(gold: Answer, prediction: Answer) -> tuple[Sequence[Answer], Sequence[Answer]]:
-    """The items of both in one order: of y = 4, x = 3 that of (x, y) = (3, 4), or of the alphabet."""
+    """Put the items of both in one order: of y = 4, x = 3 that of (x, y) = (3, 4), or of the alphabet."""
     names = {item.name for item in prediction.items if item.name}
     if len(names) < len(prediction.items):
         return gold.items, prediction.items
@@ -88,7 +88,7 @@ def _named_alike(gold: Answer, prediction: Answer) -> tuple[Sequence[Answer], Se
 
 
 def _repeats_a_name(answer: Answer) -> bool:
-    """Whether it is two values of one unknown, x = 1, x = 2, and so no pair."""
+    """Say whether it is two values of one unknown, x = 1, x = 2, and so no pair."""
     names = [item.name for item in answer.items if item.name]
     return len(set(names)) < len(names)
 
@@ -98,13 +98,13 @@ def _letters(item: Answer) -> str:
 
 
 def _kinds_agree(gold: Answer, prediction: Answer) -> bool:
-    """The same brackets; or one is bare, and the other neither an interval nor, on the gold side alone, a pair."""
+    """Accept the same brackets; or one bare, and the other no interval nor, on the gold side alone, a pair."""
     kinds = (gold.opening + gold.closing, prediction.opening + prediction.closing)
     return kinds[0] == kinds[1] or kinds in (("{}", ""), ("", "{}"), ("()", ""))
 
 
 def _match(gold: Sequence[Answer], prediction: Sequence[Answer], judge: Judge) -> bool | None:
-    """Whether two lists hold the same items in any order."""
+    """Say whether two lists hold the same items in any order."""
     left = list(gold)
     unknown = False
     for item in prediction:
@@ -128,12 +128,12 @@ def _all(verdicts: Iterable[bool | None]) -> bool | None:
 
 
 def _is_open(answer: Answer) -> bool:
-    """Whether it stands for more items than it spells."""
+    """Say whether it stands for more items than it spells."""
     return "\\pm" in answer.text or "\\mp" in answer.text or "\\dots" in answer.text or "\\ldots" in answer.text
 
 
 def _differ_in_kind(gold: Answer, prediction: Answer) -> bool:
-    """A number is neither a word nor a list of several."""
+    """Return whether one is a number and the other a word or a list of several."""
     for one, other in ((gold, prediction), (prediction, gold)):
         if one.number is not None and (len(other.items) > 1 or _is_word(other.text) or re.search(r"[,:]", other.text)):
             return not _is_open(other) or one is gold
@@ -157,6 +157,6 @@ def _compare_texts(gold: Answer, prediction: Answer, judge: Judge) -> bool | Non
 
 
 def _choice(text: str) -> str:
-    """A word or the letter of a choice, however it is set. Two letters may be variables: their case counts."""
+    """Read a word or the letter of a choice, however it is set. Two letters may be variables: their case counts."""
     plain = re.sub(r"[\s.]+|(?<=[A-Za-z]{2})-(?=[A-Za-z]{2})", " ", text.strip("() ")).strip()
     return plain.casefold() if len(plain) > 2 or plain.casefold() == "no" else plain

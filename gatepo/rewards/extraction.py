@@ -94,7 +94,7 @@ EXTRACTIONS: dict[str, Callable[[str], str | None]] = {
 
 
 def _closing(text: str, start: int) -> int | None:
-    """Where the brace that was opened before ``start`` is closed."""
+    """Find where the brace that was opened before ``start`` is closed."""
     depth = 1
     for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
         depth += {"{": 1, "}": -1}.get(match[0], 0)
@@ -108,12 +108,12 @@ def _joined(gap: str) -> bool:
 
 
 def _is_cut_off(text: str) -> bool:
-    """Whether the text ends inside a formula."""
+    """Say whether the text ends inside a formula."""
     return any(text.rfind(opening) > text.rfind(closing) for opening, closing in (("\\(", "\\)"), ("\\[", "\\]")))
 
 
 def _is_bare(text: str) -> bool:
-    """Whether a text is an answer and nothing else: short, and no words but those of a unit, a name or a list."""
+    """Say whether a text is only an answer: short, and no words but those of a unit, a name or a list."""
     if len(text) > _SHORT or "\n\n" in text or _LABEL.search(text) is not None:
         return False
     words = [word.lower() for word in _PROSE.findall(_TEXT.sub("", text))]
@@ -121,7 +121,7 @@ def _is_bare(text: str) -> bool:
 
 
 def _said(text: str) -> str | None:
-    """What the response calls its answer, the last time it does."""
+    """Find what the response calls its answer, the last time it does."""
     phrases = deque(_PHRASE.finditer(text), maxlen=1)
     if not phrases:
         return None
@@ -133,7 +133,7 @@ def _said(text: str) -> str | None:
 
 
 def _last(text: str) -> str | None:
-    """The last formula or number, whichever ends later; a formula without a digit only where there is no number."""
+    """Find the last formula or number, whichever ends later; a formula without a digit only where no number is."""
     formulas = [match for match in _MATH.finditer(text) if _is_bare(_content(match))]
     numbers = deque(_NUMBER.finditer(_blank(text, formulas)), maxlen=1)
     with_digits = [match for match in formulas if re.search(r"\d", _content(match))]
@@ -143,7 +143,7 @@ def _last(text: str) -> str | None:
 
 
 def _blank(text: str, matches: list[re.Match[str]]) -> str:
-    """The text with spaces in place of the matches."""
+    """Put spaces in place of the matches."""
     pieces, position = [], 0
     for match in matches:
         pieces += [text[position : match.start()], " " * (match.end() - match.start())]

@@ -115,7 +115,7 @@ def _equal_expressions(gold: str, prediction: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _parse(text: str) -> Any:
-    """The expression that the whole text spells, or None where it spells none, or one too large to work with."""
+    """Parse the expression that the whole text spells; None where it spells none, or one too large to work with."""
     try:
         expression = _Parser(is_real=not should_treat_as_complex(text), config=_CONFIG).parse(text)
     except (MemoryError, RecursionError):
@@ -132,13 +132,13 @@ def _is_undefined(expression: Any) -> bool:
 
 
 def _is_too_large(expression: Any) -> bool:
-    """Whether working it out could take more time or memory than an answer is worth."""
+    """Say whether working it out could take more time or memory than an answer is worth."""
     nodes = list(islice(preorder_traversal(expression), MOST_NODES + 1))
     return len(nodes) > MOST_NODES or any(_bits(node) > MOST_BITS for node in nodes)
 
 
 def _bits(expression: Any) -> float:
-    """A bound on the bits of an expression's value: log2 of its size, with every variable as large as 2."""
+    """Bound the bits of an expression's value: log2 of its size, with every variable as large as 2."""
     if isinstance(expression, Rational | Float):
         return math.log2(abs(expression.p) * expression.q + 1) if isinstance(expression, Rational) else 1.0
     sizes = [_bits(part) for part in getattr(expression, "args", ())] or [1.0]
@@ -158,7 +158,7 @@ def _is_constant(expression: Any) -> bool:
 
 
 def _equal_number(text: str, constant: Basic) -> bool:
-    """Whether a plain number and a constant expression are equal under the rules for plain numbers."""
+    """Say whether a plain number and a constant expression are equal under the rules for plain numbers."""
     number = number_of(text)
     worked_out = constant.doit()
     value = None if constant.has(oo) else _evaluate(worked_out)
@@ -174,7 +174,7 @@ def _equal_number(text: str, constant: Basic) -> bool:
 
 
 def _differ_in_numbers(left: Any, right: Any) -> bool:
-    """Whether a number in them shows that they are not equal, whatever is said of them."""
+    """Say whether a number in them shows that they are not equal, whatever is said of them."""
     if isinstance(left, MatrixBase) and isinstance(right, MatrixBase):
         return left.shape == right.shape and any(map(_differ_in_numbers, left.flat(), right.flat()))
     if isinstance(left, Relational) and isinstance(right, Relational):
@@ -188,13 +188,13 @@ def _differ_in_numbers(left: Any, right: Any) -> bool:
 
 
 def _differ_as_relations(left: Relational, right: Relational) -> bool:
-    """Whether the quotient of their sides' differences is not the same at two points."""
+    """Say whether the quotient of their sides' differences is not the same at two points."""
     quotient = (left.lhs - left.rhs) / (right.lhs - right.rhs)
     return _differ_at_a_point(quotient, quotient.subs({symbol: 2 * symbol + 1 for symbol in quotient.free_symbols}))
 
 
 def _bounds(expression: Any) -> list[Any] | None:
-    """The elements and finite ends of a set, or of what x < 2 says; None where they are not spelled out."""
+    """List the elements and finite ends of a set, or of what x < 2 says; None where they are not spelled out."""
     if isinstance(expression, Expr):
         return [expression]
     if isinstance(expression, Relational):
@@ -211,7 +211,7 @@ def _bounds(expression: Any) -> list[Any] | None:
 
 
 def _differ_at_a_point(left: Expr, right: Expr) -> bool:
-    """Whether both have values at the same point, and these differ."""
+    """Say whether both have values at the same point, and these differ."""
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)
     values = {symbol: POINT + index * STEP for index, symbol in enumerate(symbols)}
     one, other = (side.subs(values).doit() for side in (left, right))
@@ -219,7 +219,7 @@ def _differ_at_a_point(left: Expr, right: Expr) -> bool:
 
 
 def _are_apart(one: Expr, other: Expr) -> bool:
-    """Whether two constants differ in DIGITS - 8 digits, or by less but surely: 1 + e^{-100} is not 1."""
+    """Say whether two constants differ in DIGITS - 8 digits, or by less but surely: 1 + e^{-100} is not 1."""
     if isinstance(one, Rational) and isinstance(other, Rational):
         return bool(one != other)
     difference, size = (one - other).evalf(DIGITS, maxn=MOST_DIGITS), max(abs(one.evalf()), abs(other.evalf()))
@@ -229,11 +229,11 @@ def _are_apart(one: Expr, other: Expr) -> bool:
 
 
 def _digits(number: Expr) -> float:
-    """How many digits of a number are known: hardly one where cancelling left only rounding errors."""
+    """Count the digits of a number that are known: hardly one where cancelling left only rounding errors."""
     return number._prec * math.log10(2) if isinstance(number, Float) else 0.0
 
 
 def _evaluate(worked_out: Basic) -> Any:
-    """A constant, exactly where it is rational, else to DIGITS digits; None where it has no finite value."""
+    """Evaluate a constant, exactly where it is rational, else to DIGITS digits; None where no value is finite."""
     value = worked_out if isinstance(worked_out, Rational) else worked_out.evalf(DIGITS)
     return value if isinstance(value, Expr) and value.is_number and value.is_finite else None

@@ -99,7 +99,7 @@ def settle(gold: str, prediction: str) -> bool | None:
 
 
 def _settle_decimal_comma(gold: str, left: Number | None, prediction: str, right: Number | None) -> bool | None:
-    """Where one side is a decimal with a point and the other may be one with a comma, 1000,99: whether they agree."""
+    """Say whether a decimal with a point agrees with what may be one with a comma, 1000,99."""
     if left is not None and left.places:
         other = _comma_as_point(prediction)
         return same(left, other) if other is not None and (right is None or prediction.strip()[0] == "0") else None
@@ -126,7 +126,7 @@ def _close(gold: Fraction, prediction: Fraction, places: int | None) -> bool:
 
 
 def _places(gold: Number, prediction: Number) -> int | None:
-    """Decimals of the coarser side that was written with a point."""
+    """Count the decimals of the coarser side that was written with a point."""
     return min((n.places for n in (gold, prediction) if n.places is not None), default=None)
 
 
@@ -150,7 +150,7 @@ def _number(parts: dict[str, str]) -> Number | None:
 
 
 def _magnitude(parts: dict[str, str]) -> Fraction | None:
-    """The value without its sign; None where a denominator is 0 or a power is too large."""
+    """Compute the value without its sign; None where a denominator is 0 or a power is too large."""
     if "whole" in parts:
         return _mixed(parts["whole"], parts["mixed_top"], parts["mixed_bottom"]) if "mixed_sign" not in parts else None
     if "mixed" in parts:
@@ -183,7 +183,7 @@ def _quotient(top: str, bottom: str) -> Fraction | None:
 
 
 def _recurring(start: str, period: str) -> Fraction:
-    """0.1\\overline{6} is 1/10 + (6/9)/10."""
+    """Read 0.1\\overline{6} as 1/10 + (6/9)/10."""
     places = len(start.partition(".")[2])
     return Fraction(start) + Fraction(int(period), (10 ** len(period) - 1) * 10**places)
 

@@ -21,6 +21,6 @@ class OverlongPenalty:
     share: float = 0.2
 
     def __call__(self, prompt: Prompt, completion: Completion) -> float:
-        """In [-1, 0]."""
+        """Score one completion, in [-1, 0]."""
         cache = self.share * self.limit
         return -min(max((len(completion.token_ids) - (self.limit - cache)) / cache, 0.0), 1.0)

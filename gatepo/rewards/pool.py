@@ -91,7 +91,7 @@ class Pool:
             self._supervisor = None
 
     def _held(self) -> threading.Lock:
-        """The lock; a fork gets its own, for the thread that holds its parent's will never let go of it there."""
+        """Return the lock; a fork gets its own, for the thread that holds its parent's never lets go of it there."""
         if self._owner != os.getpid():
             self._lock, self._owner = threading.Lock(), os.getpid()
         return self._lock

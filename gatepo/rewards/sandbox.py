@@ -181,7 +181,7 @@ class Supervisor:
 
 
 def _serve(connection: socket.socket, limits: Limits, supervisor: int) -> NoReturn:
-    """A worker's whole life: answer until the connection ends or a limit is broken."""
+    """Live a worker's whole life: answer until the connection ends or a limit is broken."""
     from gatepo.rewards.judge import equal
 
     try:
@@ -222,7 +222,7 @@ _refusals: list[str] = []  # what the answer in hand tried
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """Audit hook of a worker."""
+    """Refuse forbidden events, as the audit hook of a worker."""
     compiles_text = event == "compile" and str(arguments[1]).startswith("<") and _caller() not in TEMPLATES
     writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
     if compiles_text or writes or event.startswith(FORBIDDEN):
@@ -231,7 +231,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _caller() -> str:
-    """The module that asked for what the audit hook looks at."""
+    """Name the module that asked for what the audit hook looks at."""
     return str(sys._getframe(2).f_globals.get("__name__"))
 
 

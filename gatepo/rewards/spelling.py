@@ -171,7 +171,7 @@ def _list(opening: str, closing: str, parts: list[str], text: str) -> Answer | N
 
 
 def _group(text: str) -> str:
-    """One of several answers set apart by semicolons: p=5, q=2 is the pair (5, 2)."""
+    """Read one of several answers set apart by semicolons: p=5, q=2 is the pair (5, 2)."""
     parts = _split(text, ",")
     return f"({text})" if len(parts) > 1 else text
 
@@ -186,7 +186,7 @@ def _single(text: str) -> Answer:
 
 
 def _assignment(text: str) -> tuple[str, str | None]:
-    """(name, value) of x = 5 or of 2 + 3 = 5, whose name is empty; ("", text) of an equation; value None if absurd."""
+    """Return (name, value) of x = 5 or of 2 + 3 = 5, without name; ("", text) of an equation; value None if absurd."""
     sides = _sides(text)
     if len(sides) == 1 or not all(sides) or len(_split(text, ",")) > 1:
         return "", text
@@ -201,12 +201,12 @@ def _assignment(text: str) -> tuple[str, str | None]:
 
 
 def _arithmetic(text: str) -> tuple[Answer, ...]:
-    """The sides of a chain, but for the last, that hold nothing but numbers: what they come to can be worked out."""
+    """List the sides of a chain, but for the last, that hold only numbers: what they come to can be worked out."""
     return tuple(_single(side) for side in _sides(text)[:-1] if _ARITHMETIC.fullmatch(side) is not None)
 
 
 def _sides(text: str) -> list[str]:
-    """What stands between the equals signs that no bracket holds."""
+    """Return what stands between the equals signs that no bracket holds."""
     cuts, depth = [], 0
     for match in _TOKEN.finditer(text):
         depth += (match[0] in _CLOSES) - (match[0] in _CLOSES.values())
@@ -216,7 +216,7 @@ def _sides(text: str) -> list[str]:
 
 
 def _without_unit(text: str) -> tuple[str, units.Unit]:
-    """A quantity without its unit: 15 cm^2. A word that scales is worked out, and others that are no units stay."""
+    """Take the unit off a quantity: 15 cm^2. A word that scales is worked out; others that are no units stay."""
     core, words, power = units.split(text)
     first = words.split()[0] if words else ""
     if not words or (len(first) < 3 and number_of(core) is None and not core.endswith("}")):
@@ -236,7 +236,7 @@ def _spelled(number: Number, scale: int) -> str:
 
 
 def _without_approximation(text: str) -> str:
-    """x = 1/3 \\approx 0.33 is x = 1/3; x \\approx 11 is x = 11."""
+    """Make x = 1/3 of x = 1/3 \\approx 0.33, and x = 11 of x \\approx 11."""
     exact, found, rounded = text.partition("\\approx")
     if not found:
         return text
@@ -246,13 +246,13 @@ def _without_approximation(text: str) -> str:
 
 
 def _contradict(exact: str, rounded: str) -> bool:
-    """Whether two plain numbers are further apart than rounding the second takes them: 3 and 4."""
+    """Say whether two plain numbers are further apart than rounding the second takes them: 3 and 4."""
     one, other = number_of(exact), number_of(rounded)
     return one is not None and other is not None and abs(one.value - other.value) * 10 ** (other.places or 0) >= 1
 
 
 def _unwrap(text: str) -> str:
-    """Without the delimiters, full stops and emphasis around the whole of it."""
+    """Take off the delimiters, full stops and emphasis around the whole of it."""
     before = None
     while text != before:
         before = text
@@ -269,14 +269,14 @@ def _unwrap(text: str) -> str:
 
 
 def _without_group(text: str) -> str:
-    """A LaTeX group {...} around the whole of a text means nothing."""
+    """Take off a LaTeX group {...} around the whole of a text, which means nothing."""
     while text.startswith("{") and _closes_at_the_end(text, 0):
         text = text[1:-1].strip()
     return text
 
 
 def _closes_at_the_end(text: str, start: int) -> bool:
-    """Whether the brace at ``start`` is closed by the last character."""
+    """Say whether the brace at ``start`` is closed by the last character."""
     depth = 0
     for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
         depth += {"{": 1, "}": -1}.get(match[0], 0)
@@ -286,7 +286,7 @@ def _closes_at_the_end(text: str, start: int) -> bool:
 
 
 def _brackets(text: str) -> tuple[str, str, str]:
-    """(opening, body, closing) where one pair of brackets holds the whole text, ("", text, "") elsewhere."""
+    """Return (opening, body, closing) where one pair of brackets holds the whole text, else ("", text, "")."""
     opening = r"\{" if text.startswith(r"\{") else text[:1]
     closing = r"\}" if text.endswith(r"\}") else text[-1:]
     pairs = (closing == _CLOSES.get(opening)) or (opening in ("(", "[") and closing in (")", "]"))
@@ -302,7 +302,7 @@ def _brackets(text: str) -> tuple[str, str, str]:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The parts of a text between separators that no bracket holds; thousands keep their commas."""
+    """Split a text at separators that no bracket holds; thousands keep their commas."""
     if separator not in text:
         return [text]
     parts, depth, start = [], 0, 0
@@ -316,13 +316,13 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def _in_thousands(text: str, comma: int) -> bool:
-    """Whether this comma sets thousands apart: 1,234 but not 1, 234 nor 12,34."""
+    """Say whether this comma sets thousands apart: 1,234 but not 1, 234 nor 12,34."""
     before = re.search(r"(?<![\d.])[1-9]\d{0,2}(?:,\d{3})*\Z", text[max(0, comma - 20) : comma])
     return before is not None and re.match(r",\d{3}(?!\d)", text[comma : comma + 5]) is not None
 
 
 def _squeeze(text: str) -> str:
-    """Without spaces that mean nothing (1 5 is not 15); every sign of multiplication as ``*``."""
+    """Take out spaces that mean nothing (1 5 is not 15); write every sign of multiplication as ``*``."""
     text = re.sub(r"\\(?:cdot|times)(?![A-Za-z])", "*", text.strip())
     if WORDS.fullmatch(text):
         return re.sub(r"\s+", " ", text)

@@ -56,7 +56,7 @@ def answer_text(completion: str) -> str | None:
 
 
 def _blocks_are_whole(text: str) -> bool:
-    """``text`` begins with <think> and ends with </answer>: are the blocks complete, in order, and filled?"""
+    """Say whether a text from <think> to </answer> has its blocks complete, in order, and filled."""
     if any(text.count(tag) != 1 for tag in TAGS):
         return False
     thought_end, answer = text.index(THINK_END), text.index(ANSWER)
@@ -69,5 +69,5 @@ def _blocks_are_whole(text: str) -> bool:
 
 
 def _filled(block: str) -> bool:
-    """Whether a reader sees anything: zero-width characters, marks on nothing and every kind of blank fill no block."""
+    """Say whether a reader sees anything: zero-width characters, marks on nothing and blanks fill no block."""
     return any(unicodedata.category(character)[0] not in "CMZ" and character not in _BLANKS for character in block)

@@ -47,7 +47,7 @@ class Verifier:
         self._pool = Pool(workers or default_workers(), limits)
 
     def __call__(self, gold: str, prediction: str | None) -> Verdict:
-        """One verdict."""
+        """Give one verdict."""
         return self.verify_many([(gold, prediction)])[0]
 
     def verify_many(self, pairs: Sequence[tuple[str, str | None]]) -> list[Verdict]:
@@ -68,7 +68,7 @@ class Verifier:
 
 
 def _settled(gold: str, prediction: str | None) -> Verdict | None:
-    """The verdict that needs no worker, or None."""
+    """Give the verdict that needs no worker, or None."""
     if prediction is None or not prediction.strip():
         return Verdict(equal=False, reason=Reason.NO_ANSWER)
     if gold.strip() != prediction.strip() and unreadable(prediction) is not None:

@@ -53,7 +53,7 @@ def growing_cache(config: PreTrainedConfig) -> DynamicCache:
 
 
 def _with_room(old_NKTD: Tensor, new_NKTD: Tensor, length: int) -> Tensor:
-    """The old content in a tensor that ``length`` tokens fill to four fifths at the most."""
+    """Copy the old content to a tensor that ``length`` tokens fill to four fifths at the most."""
     N, K, _, D = new_NKTD.shape
     room_NKTD = new_NKTD.new_empty(N, K, length + max(16, length // 4), D)
     if old_NKTD.numel():

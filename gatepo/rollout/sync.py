@@ -86,13 +86,13 @@ class WeightSync:
             )
 
     def _difference(self) -> float:
-        """Largest difference of the probe's log-probabilities over all ranks, nats."""
+        """Find the largest difference of the probe's log-probabilities over all ranks, nats."""
         ours_NT = self._engine.logprobs(self._probe, temperature=1.0).cpu()
         theirs_NT = torch.tensor(self._sampler.logprobs(self._probe.ids_NT.tolist()))
         return self._world.maximum((ours_NT - theirs_NT).abs().nan_to_num(nan=torch.inf).max().item())[0]
 
     def _blame(self, sent: dict[str, Fingerprint]) -> str:
-        """What went wrong, as far as the numbers that were sent show."""
+        """Say what went wrong, as far as the numbers that were sent show."""
         worst, name = 0.0, ""
         for own, tensor in self._engine.weights():
             if own not in sent:
@@ -134,6 +134,6 @@ def _fingerprint(tensor: Tensor) -> Fingerprint:
 
 
 def _distance(one: Fingerprint, other: Fingerprint) -> float:
-    """How far two fingerprints are apart, in relation to the norm."""
+    """Measure how far two fingerprints are apart, in relation to the norm."""
     difference = (one[0] - other[0]).abs() + (one[1] - other[1]).abs()
     return (difference / one[1].clamp(min=1e-30)).item()

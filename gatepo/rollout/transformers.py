@@ -110,7 +110,7 @@ class TransformersRollout:
         return groups
 
     def _decode(self, prompts: list[tuple[int, ...]], uniform_NT: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-        """Sampled ids [N, T], padded with -1 behind the end token, and their log-probabilities."""
+        """Sample ids [N, T], padded with -1 behind the end token, and their log-probabilities."""
         device = self._model.device
         G = sampling.num_generations
         cache, attention_NT, logits_NV = self._prefill(prompts, G)
@@ -174,7 +174,7 @@ class TransformersRollout:
         return cache, attention_NT, logits_P1V[:, -1].repeat_interleave(G, dim=0)
 
     def _logits(self, last: bool = False, **inputs: Any) -> Tensor:
-        """[N, T, V], of the ``last`` position alone if asked; the head is in fp32 even where the body is in bf16."""
+        """Compute the logits [N, T, V], or [N, 1, V] of the ``last`` position; the head is in fp32 even under bf16."""
         body, head = body_and_head(self._model)
         hidden_NTH = body(**inputs).last_hidden_state
         with torch.autocast(hidden_NTH.device.type, enabled=False):
@@ -212,7 +212,7 @@ def sample(logits_NV: Tensor, uniform_N: Tensor, temperature: float) -> tuple[Te
 
 
 def _uniforms(prompts: list[Prompt], sampling: Sampling, seed: int) -> Tensor:
-    """One stream of ``max_completion_length`` uniform numbers per completion, [N, T] float64."""
+    """Draw one stream of ``max_completion_length`` uniform numbers per completion, [N, T] float64."""
     generator = torch.Generator()
     rows = []
     for prompt in prompts:
@@ -223,7 +223,7 @@ def _uniforms(prompts: list[Prompt], sampling: Sampling, seed: int) -> Tensor:
 
 
 def _cut_behind_end(token_NT: Tensor, ends: Tensor) -> Tensor:
-    """Rows go on being decoded until they are dropped: put -1 behind each row's first end token."""
+    """Put -1 behind each row's first end token: rows go on being decoded until they are dropped."""
     ended_NT = torch.isin(token_NT, ends).cumsum(dim=1)
     behind_NT = (ended_NT - torch.isin(token_NT, ends).long()) > 0
     return token_NT.masked_fill(behind_NT, -1)

@@ -183,7 +183,7 @@ class VllmRollout:
             ) from error
 
     def _team_gather(self, prompts: list[Prompt]) -> list[list[Prompt]]:
-        """The prompts of all ranks that share this copy of the model: each of them must run the same requests."""
+        """Gather the prompts of all ranks that share this copy of the model: each must run the same requests."""
         size = self._team
         if size == 1:
             return [prompts]
