@@ -30,8 +30,6 @@ from gatepo.world import World
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BF16_NOISE_LIMIT = 1.0  # nats on single, arbitrary tokens; other weights differ by more
-
 
 def objective(config: TrainConfig) -> Objective:
     """Put one choice on each axis together, as it is at the start of the run.
@@ -165,5 +163,4 @@ def _sync(
     """Choose how the sampler gets the trainer's weights, attested."""
     vocabulary = model.config.get_text_config().vocab_size
     tolerance = config.rollout.tolerance
-    noise_limit = tolerance if dtype(config.model) == torch.float32 else BF16_NOISE_LIMIT
-    return WeightSync(trainer, cast(Sampler, sampler), vocabulary, tolerance, noise_limit, device(), world)
+    return WeightSync(trainer, cast(Sampler, sampler), vocabulary, tolerance, dtype(config.model), device(), world)

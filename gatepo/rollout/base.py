@@ -70,7 +70,7 @@ class RolloutOption:
 
     max_sequences: int = setting("So many completions are decoded at once; >= batch.num_generations.", default=256)
     tolerance: float = setting(
-        "Sampler and trainer may differ by this on probes, nats, beside noise.", default=1e-3, rule=POSITIVE
+        "Sampler and trainer may differ by this on probe tokens, nats (root mean square).", default=1e-3, rule=POSITIVE
     )
 
     @property

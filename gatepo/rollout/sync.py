@@ -1,12 +1,18 @@
 """Bringing the trainer's weights to the sampler, and proof that they arrived.
 
-A sampler that keeps some old weights goes on sampling without a word, and the run learns from the wrong policy. So
-after every sync both sides give the log-probabilities of the same probe tokens, and the run stops where they differ.
+A sampler that keeps some old weights goes on sampling without a word, and the run learns from the wrong policy. After
+every sync two things are compared, and the run stops where they differ:
+
+- the weights, to the bit: fingerprints of what the sampler computes with against those of what the trainer has. At the
+  paper's learning rate in bf16 an update moves log-probabilities by less than rounding does; it moves bits.
+- log-probabilities of the same probe tokens: whether both compute the same function of these weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -15,36 +21,55 @@ from torch import Tensor
 from gatepo.engine.base import PolicyEngine
 from gatepo.errors import TrainingStopped
 from gatepo.rollout.base import RolloutEngine
+from gatepo.rollout.fingerprint import Fingerprint, Held, fingerprint
 from gatepo.types import TokenBatch
 from gatepo.world import World
 
-SEQUENCES, LENGTH = 4, 32  # of the probe
-NOISE = 4.0  # times the difference that equal weights gave: the largest that may be noise
-Fingerprint = tuple[Tensor, Tensor]  # sum and norm
+SEQUENCES, LENGTH = 8, 64  # of the probe
+SPREAD_SHARE = {torch.float32: 0.0, torch.bfloat16: 0.1}
+"""Difference that rounding may make on the probe, in relation to the spread of its log-probabilities, by the precision
+that both compute in. Another model differs by the spread itself."""
+log = logging.getLogger(__name__)
 
 
 class Sampler(RolloutEngine, Protocol):
     """A sampler with weights of its own."""
 
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """What it keeps its weights in."""
+        ...
+
     def logprobs(self, sequences: list[list[int]]) -> list[list[float]]:
         """Give log-probability of each token but the first, given those before it, at temperature 1, nats."""
         ...
+
+    def held(self) -> list[Held]:
+        """Give fingerprints of all weights that it computes with, as they are there and not as they came."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far sampler and trainer are apart on the probe, nats."""
+
+    rms: float  # root mean square over tokens, the largest of all ranks
+    spread: float  # standard deviation of the trainer's log-probabilities over tokens
 
 
 class WeightSync:
     """Sends the weights and attests them.
 
     Args:
-      engine: the trainer, its weights still those that the sampler was loaded with: their difference is the noise of
-        two implementations, measured here.
+      engine: the trainer, its weights still those that the sampler was loaded with.
       sampler: takes the weights over.
       vocabulary: token ids lie below it.
-      tolerance: largest difference of log-probabilities, nats, that is accepted without regard to the noise.
-      noise_limit: largest noise, nats, that two right implementations may have at the precision they compute in.
+      tolerance: root mean square of the differences of log-probabilities on the probe, nats, that is always accepted.
+      dtype: what both compute in; see :data:`SPREAD_SHARE`.
       device: of the trainer.
       world: the run's processes; all sync together.
     Raises:
-      TrainingStopped: sampler and trainer already disagree beyond any noise.
+      TrainingStopped: sampler and trainer already disagree.
     """
 
     def __init__(
@@ -53,59 +78,97 @@ class WeightSync:
         sampler: Sampler,
         vocabulary: int,
         tolerance: float,
-        noise_limit: float,
+        dtype: torch.dtype,
         device: torch.device,
         world: World,
     ) -> None:
         self._engine = engine
         self._sampler = sampler
         self._world = world
+        self._tolerance = tolerance
+        self._share = SPREAD_SHARE[dtype]
         self._probe = probe(vocabulary, device)
-        self.noise = self._difference()
-        self.tolerance = max(tolerance, NOISE * self.noise)
-        if not self.noise <= noise_limit:
-            raise TrainingStopped(
-                f"sampler and trainer give the same tokens log-probabilities that differ by up to {self.noise:.3g} "
-                f"nats before any update, more than {noise_limit:.3g}; they do not compute the same model: check "
-                "model.path and model.dtype"
-            )
+        self._names = set(self._own())
+        held = sampler.held()
+        if world.first:
+            self._remark(held)
+        self._stop_where("before any update", self._refusal({}))
 
     def __call__(self, version: int) -> None:
         """Send the weights of this version.
 
         Raises:
-          TrainingStopped: the sampler's log-probabilities are not those of the trainer; names what is stale.
+          TrainingStopped: the sampler does not have what the trainer has; names what is stale.
         """
         sent: dict[str, Fingerprint] = {}
-        self._sampler.load_weights(_recorded(self._engine.weights(), sent), version)
-        difference = self._difference()
-        if not difference <= self.tolerance:
-            raise TrainingStopped(
-                f"weight sync {version}: sampler and trainer differ by {difference:.3g} nats on probe tokens, more "
-                f"than {self.tolerance:.3g} (noise {self.noise:.3g}); {self._blame(sent)}. Nothing was sampled from it"
-            )
+        self._sampler.load_weights(self._recorded(sent), version)
+        self._stop_where(f"weight sync {version}", self._refusal(sent))
 
-    def _difference(self) -> float:
-        """Find the largest difference of the probe's log-probabilities over all ranks, nats."""
+    def difference(self) -> Difference:
+        """Compare the log-probabilities of the probe on all ranks."""
         ours_NT = self._engine.logprobs(self._probe, temperature=1.0).cpu()
         theirs_NT = torch.tensor(self._sampler.logprobs(self._probe.ids_NT.tolist()))
-        return self._world.maximum((ours_NT - theirs_NT).abs().nan_to_num(nan=torch.inf).max().item())[0]
+        rms = (ours_NT - theirs_NT).square().mean().sqrt().nan_to_num(nan=torch.inf)
+        return Difference(*self._world.maximum(rms.item(), ours_NT.std().item()))
 
-    def _blame(self, sent: dict[str, Fingerprint]) -> str:
-        """Say what went wrong, as far as the numbers that were sent show."""
-        worst, name = 0.0, ""
-        for own, tensor in self._engine.weights():
-            if own not in sent:
-                return f"the parameter {own} was not sent"
-            change = _distance(_fingerprint(tensor), sent[own])
-            if change > worst:
-                worst, name = change, own
-        if name:
-            return f"the parameter {name} was sent with other values than it has, the worst of all"
+    def _refusal(self, sent: dict[str, Fingerprint]) -> str | None:
+        """Say what is wrong with the weights that this rank's sampler holds, or with what it computes from them."""
+        own = self._own()  # anew: what was sent may not be what the trainer has
+        known = [held for held in self._sampler.held() if self._names.issuperset(held.parts)]
+        stale = [held for held in known if not held.is_made_of(own)]
+        found = self._world.gather(self._blame(stale, own, sent) if stale else None)
+        wrong = next((words for words in found if words is not None), None)
+        return wrong or self._misfit()
+
+    def _misfit(self) -> str | None:
+        """Say whether the log-probabilities differ by more than rounding can make of equal weights."""
+        difference = self.difference()
+        allowed = max(self._tolerance, self._share * difference.spread)
+        if difference.rms <= allowed:
+            return None
         return (
-            "every parameter was sent as it is, so the sampler did not take one over: the head is the first to suspect "
-            "where it is tied to the embedding"
+            f"they hold equal weights and give the same tokens log-probabilities that differ by {difference.rms:.3g} "
+            f"nats (root mean square), more than {allowed:.3g}; they do not compute the same model: check model.path "
+            "and model.dtype"
         )
+
+    def _blame(self, stale: list[Held], own: dict[str, Fingerprint], sent: dict[str, Fingerprint]) -> str:
+        """Say what went wrong with weights that the sampler holds, as far as what was sent shows."""
+        names = [name for held in stale for name in held.parts]
+        which = " + ".join(stale[0].parts) + (f" and {len(stale) - 1} more" if len(stale) > 1 else "")
+        if not sent:
+            return f"the sampler was loaded with another {which} than the trainer has: check model.path"
+        for name in names:
+            if name not in sent:
+                return f"the parameter {name} was not sent"
+            if sent[name] != own[name]:
+                return f"the parameter {name} was sent with other values than it has"
+        return f"every parameter was sent as it is, and the sampler did not take over {which}"
+
+    def _stop_where(self, when: str, refusal: str | None) -> None:
+        if refusal is not None:
+            raise TrainingStopped(f"{when}, sampler and trainer do not agree: {refusal}. Nothing was sampled from it")
+
+    def _own(self) -> dict[str, Fingerprint]:
+        """Take the fingerprints of the trainer's weights, as the sampler would keep them."""
+        dtype = self._sampler.weights_dtype
+        return {name: fingerprint(tensor, dtype) for name, tensor in self._engine.weights()}
+
+    def _recorded(self, sent: dict[str, Fingerprint]) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self._engine.weights():
+            sent[name] = fingerprint(tensor, self._sampler.weights_dtype)
+            yield name, tensor
+
+    def _remark(self, held: list[Held]) -> None:
+        """Name what fingerprints cannot attest, because one side calls it by a name that the other has not."""
+        missing = sorted(self._names.symmetric_difference(name for one in held for name in one.parts))
+        if missing:
+            log.warning(
+                "weight sync: sampler and trainer have different names for %s (%d parameters), which only the "
+                "log-probabilities of probe tokens attest; an update too small for them may go stale unseen",
+                missing[0],
+                len(missing),
+            )
 
 
 def probe(vocabulary: int, device: torch.device) -> TokenBatch:
@@ -120,20 +183,3 @@ def probe(vocabulary: int, device: torch.device) -> TokenBatch:
         group_N=torch.arange(SEQUENCES, device=device),
         sampler_logp_NT=torch.zeros(ids_NT.shape, device=device),
     )
-
-
-def _recorded(weights: Iterable[tuple[str, Tensor]], sent: dict[str, Fingerprint]) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in weights:
-        sent[name] = _fingerprint(tensor)
-        yield name, tensor
-
-
-def _fingerprint(tensor: Tensor) -> Fingerprint:
-    detached = tensor.detach()
-    return detached.sum(dtype=torch.float64), torch.linalg.vector_norm(detached, dtype=torch.float64)
-
-
-def _distance(one: Fingerprint, other: Fingerprint) -> float:
-    """Measure how far two fingerprints are apart, in relation to the norm."""
-    difference = (one[0] - other[0]).abs() + (one[1] - other[1]).abs()
-    return (difference / one[1].clamp(min=1e-30)).item()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gatepo.model import autocast, body_and_head, for_generation
 from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts, completion_seed
+from gatepo.rollout.fingerprint import Held, fingerprint
 from gatepo.settings import option
 from gatepo.types import Completion, Group, Prompt, Sampling
 
@@ -76,6 +77,16 @@ class TransformersRollout:
             logits_NTV = self._logits(input_ids=ids_NT, use_cache=False)[:, :-1]
         logp_NTV = torch.log_softmax(logits_NTV, dim=-1)
         return logp_NTV.gather(2, ids_NT[:, 1:, None]).squeeze(2).tolist()
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """See :class:`~gatepo.rollout.sync.Sampler`."""
+        return next(self._model.parameters()).dtype
+
+    def held(self) -> list[Held]:
+        """See :class:`~gatepo.rollout.sync.Sampler`."""
+        dtype = self.weights_dtype
+        return [Held(parts=(name,), found=fingerprint(own, dtype)) for name, own in self._model.named_parameters()]
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Copy every tensor that is not the model's own already."""

@@ -2,8 +2,6 @@
 
 Completions are requests of their own, each with its own seed, so that a sample does not depend on what else is in the
 batch; the prefix cache reads a group's prompt once.
-
-Axes: T tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +20,12 @@ from gatepo import tiny
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.memory import is_out_of_memory
 from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts, completion_seed
+from gatepo.rollout.fingerprint import Fingerprint, Held, fingerprint
 from gatepo.settings import FRACTION, at_least, option, setting
 from gatepo.types import Completion, Group, Prompt, Sampling
 from gatepo.world import World
 
+Item = TypeVar("Item")
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -107,7 +107,7 @@ class VllmRollout:
 
     def generate(self, prompts: list[Prompt], sampling: Sampling, seed: int) -> list[Group]:
         """See :class:`~gatepo.rollout.base.RolloutEngine`."""
-        everyone = self._team_gather(prompts)
+        everyone = self._team_gather(prompts)  # each rank of the team must run the same requests
         wanted = [prompt for share in everyone for prompt in share]
         requests, params = [], []
         for prompt in wanted:
@@ -141,6 +141,22 @@ class VllmRollout:
         return [
             [position[token].logprob for token, position in zip(ids[1:], output.prompt_logprobs[1:], strict=True)]
             for ids, output in zip(sequences, outputs, strict=True)
+        ]
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """See :class:`~gatepo.rollout.sync.Sampler`."""
+        return self._dtype
+
+    def held(self) -> list[Held]:
+        """See :class:`~gatepo.rollout.sync.Sampler`."""
+        dtype = self._dtype
+        [own] = self._llm.apply_model(lambda model: list(_held(model, dtype, self._tied)))
+        parts, found = [parts for parts, _ in own], [one for _, one in own]
+        shares = self._team_gather(found)
+        return [
+            Held(parts=names, found=sum((share[i] for share in shares), Fingerprint()), devices=self._team)
+            for i, names in enumerate(parts)
         ]
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -182,13 +198,13 @@ class VllmRollout:
                 f"{' '.join(str(error).split())[:300]}; nothing of this rollout batch was used"
             ) from error
 
-    def _team_gather(self, prompts: list[Prompt]) -> list[list[Prompt]]:
-        """Gather the prompts of all ranks that share this copy of the model: each must run the same requests."""
+    def _team_gather(self, value: Item) -> list[Item]:
+        """Gather a value of each of the ranks that share this copy of the model."""
         size = self._team
         if size == 1:
-            return [prompts]
+            return [value]
         first = self._world.rank // size * size
-        return self._world.gather(prompts)[first : first + size]
+        return self._world.gather(value)[first : first + size]
 
     def _completion(self, output: Any) -> Completion:
         ids = tuple(output.token_ids)
@@ -240,6 +256,45 @@ def _pack_tied_head(model: nn.Module) -> None:
     """Rebuild the packed copy of a tied head, which vLLM's reload leaves at the old weights on a CPU."""
     head: Any = model.lm_head
     head.quant_method.process_weights_after_loading(head)
+
+
+def _held(model: nn.Module, dtype: torch.dtype, tied: bool) -> Iterator[tuple[tuple[str, ...], Fingerprint]]:
+    """Give the fingerprint of every weight that the model computes with, under the trainer's names for it.
+
+    On a CPU linear layers multiply with a packed copy that cannot be read: the layer's products with the rows of the
+    identity matrix are its numbers, exactly. The head is such a layer; of other embeddings the packed copy is not used.
+    """
+    head: Any = getattr(model, "lm_head", None)
+    embedding = next(prefix for prefix, module in model.named_modules() if hasattr(module, "num_embeddings"))
+    for prefix, module in model.named_modules():
+        packed = hasattr(module, "cpu_linear")
+        linear = packed and (module is head or not hasattr(module, "num_embeddings"))
+        place = embedding if module is head and tied else prefix
+        for name, parameter in module.named_parameters(recurse=False):
+            names = _sources(f"{place}.{name}", getattr(model, "packed_modules_mapping", {}))
+            if name != "weight" or not linear:
+                yield names, fingerprint(parameter, dtype)
+                continue
+            if parameter.numel():  # a tied head: rows are looked up here and multiplied with there
+                yield names, fingerprint(parameter, dtype)
+            yield names, _of_products(module, dtype)
+
+
+def _sources(name: str, fused: dict[str, list[str]]) -> tuple[str, ...]:
+    """Give the trainer's names of the parameters that vLLM keeps as ``name``."""
+    for whole, parts in fused.items():
+        if f".{whole}." in name:
+            return tuple(name.replace(f".{whole}.", f".{part}.") for part in parts)
+    return (name,)
+
+
+def _of_products(layer: Any, dtype: torch.dtype, at_once: int = 512) -> Fingerprint:
+    """Take the fingerprint of a linear layer's weight from its products with the identity matrix."""
+    width = getattr(layer, "input_size_per_partition", None) or layer.embedding_dim
+    found = Fingerprint()
+    for rows in torch.eye(width, dtype=dtype).split(at_once):
+        found += fingerprint(layer.quant_method.apply(layer, rows, None), dtype)
+    return found
 
 
 def _import_vllm() -> Any:

@@ -13,42 +13,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from gatepo import tiny
 from gatepo.data.sources import Row
 from gatepo.data.template import PromptTemplate
 from gatepo.engine.torch import TorchEngine
 from gatepo.errors import TrainingStopped
-from gatepo.model import load_model, load_tokenizer
+from gatepo.model import load_tokenizer
 from gatepo.rewards.reward import AnswerAndFormat
-from gatepo.rollout.base import RolloutParts
 from gatepo.rollout.sync import WeightSync
 from gatepo.rollout.transformers import TransformersRollout
-from gatepo.rollout.vllm import Vllm, VllmRollout
+from gatepo.rollout.vllm import VllmRollout
 from gatepo.types import Completion, Prompt, Sampling
 from gatepo.world import World
+from tests.stack.attestation import VOCABULARY, make_model, vllm
 from tests.stack.engines import parts
 
-VOCABULARY = 300  # of the probe
-PACKED = "vLLM's packed copy of a tied head"
-STALE = "model.layers.1.mlp.down_proj.weight"
 SAMPLING = Sampling(temperature=0.8, max_completion_length=48, num_generations=8)
-
-
-def make_model(folder: Path, kind: str) -> PreTrainedModel:
-    """The embedded model, its head tied to the embedding or not, in ``folder/model``."""
-    model = load_model("tiny", torch.device("cpu"), None)
-    if kind == "tied":
-        config = model.config
-        config.tie_word_embeddings = True
-        tied = AutoModelForCausalLM.from_config(config)
-        tied.load_state_dict({k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}, strict=False)
-        tied.tie_weights()
-        model = tied.eval()
-    model.save_pretrained(folder / "model")
-    load_tokenizer("tiny").save_pretrained(folder / "model")
-    return load_model(str(folder / "model"), torch.device("cpu"), None)
 
 
 def shake(model: PreTrainedModel) -> None:
@@ -56,37 +38,6 @@ def shake(model: PreTrainedModel) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
-
-
-class Stale:
-    """A trainer that at first leaves one parameter out of its weights, or sends an old copy of it."""
-
-    def __init__(self, engine: TorchEngine, name: str, old: torch.Tensor | None) -> None:
-        self._engine, self._name, self._old, self._sent = engine, name, old, False
-        self.logprobs = engine.logprobs
-
-    def weights(self):
-        first, self._sent = not self._sent, True
-        for name, tensor in self._engine.weights():
-            if not (first and name == self._name):
-                yield name, tensor
-            elif self._old is not None:
-                yield name, self._old
-
-
-def refusal(engine: TorchEngine, sampler: VllmRollout, name: str, keep: bool) -> str | None:
-    """What attestation says when one parameter is left out, or sent as it was before the last change."""
-    sampler.load_weights(engine.weights(), 6)
-    old = dict(engine.weights())[name].detach().clone() if keep else None  # before the change
-    sync = WeightSync(Stale(engine, name, old), sampler, VOCABULARY, 1e-3, 1e-3, torch.device("cpu"), World())
-    if name == PACKED:
-        sampler._tied = False  # as if the packed copy were not rebuilt
-    shake(engine._model)
-    try:
-        sync(7)
-    except TrainingStopped as error:
-        return str(error)
-    return None
 
 
 def last_words(sampler: VllmRollout, prompts: list[Prompt]) -> str | None:
@@ -113,24 +64,14 @@ def main() -> None:
     model, tokenizer = make_model(folder, kind), load_tokenizer("tiny")
     engine = TorchEngine(replace(parts(model, 8, World()), temperature=SAMPLING.temperature))
     plain = TransformersRollout(model, tokenizer, 256, torch.float32)
-    sampler = Vllm(max_sequences=128, memory=0.3).make(
-        RolloutParts(
-            model_path=str(folder / "model"),
-            module=None,
-            tokenizer=tokenizer,
-            dtype=torch.float32,
-            context=192,
-            seed=0,
-            world=World(),
-        )
-    )
+    sampler = vllm(folder, torch.float32)
     template = PromptTemplate(tokenizer=tokenizer, system=None, max_length=128)
     rows = [json.loads(line) for line in Path(tiny.locate("tiny:words")).read_text().splitlines()[:64]]
     prompts = [template(i, "words", Row(question=row["question"], answer=row["answer"])) for i, row in enumerate(rows)]
     found: dict[str, object] = {"tied": model.config.tie_word_embeddings}
 
-    sync = WeightSync(engine, sampler, VOCABULARY, 1e-3, 1e-3, torch.device("cpu"), World())
-    found["noise"] = sync.noise
+    sync = WeightSync(engine, sampler, VOCABULARY, 1e-3, torch.float32, torch.device("cpu"), World())
+    found["noise"] = sync.difference().rms
     groups = sampler.generate(prompts, SAMPLING, 0)
     found["sampling_difference"] = max(worst(model, g.prompt, c) for g in groups[:8] for c in g.completions)
     alone = sampler.generate(prompts[3:4], SAMPLING, 0)[0]
@@ -147,16 +88,11 @@ def main() -> None:
     reward.close()
 
     shake(model)
-    found["difference_before"] = sync._difference()
+    found["difference_before"] = sync.difference().rms
     sync(3)
-    found["difference_after"] = sync._difference()
+    found["difference_after"] = sync.difference().rms
     found["version"] = sampler.generate(prompts[:1], SAMPLING, 0)[0].completions[0].policy_version
 
-    head = "model.embed_tokens.weight" if kind == "tied" else "lm_head.weight"
-    found["stale_left_out"] = refusal(engine, sampler, STALE, keep=False)
-    found["stale_value"] = refusal(engine, sampler, STALE, keep=True)
-    found["stale_head"] = refusal(engine, sampler, head, keep=True)
-    found["packed_head"] = refusal(engine, sampler, PACKED, keep=False)
     found["death"] = last_words(sampler, prompts[:2])
     (folder / f"{kind}.json").write_text(json.dumps(found))
     sampler.close()
