@@ -94,6 +94,16 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
+def cast_parameters(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Keep the parameters in ``dtype``, in place, and the buffers as they are.
+
+    ``model.to(dtype)`` would cast the frequencies of rotary position embeddings too, whose rounding turns positions: in
+    bf16 the KL divergence of identical weights is then 0.7 nats per token at 2,000 tokens.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
 def checkpoint_activations(model: PreTrainedModel) -> None:
     """Compute each layer's activations again in the backward pass.
 

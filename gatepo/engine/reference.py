@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gatepo.engine import passes
 from gatepo.engine.policy import Policy
+from gatepo.model import cast_parameters
 from gatepo.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class FrozenPolicy:
     """
 
     def __init__(self, model: PreTrainedModel, micro: int, temperature: float, dtype: torch.dtype) -> None:
-        self._policy = Policy(model.requires_grad_(False).to(dtype), temperature, dtype)
+        cast_parameters(model.requires_grad_(False), dtype)
+        self._policy = Policy(model, temperature, dtype)
         self._micro = micro
 
     def logprobs(self, batch: TokenBatch) -> Tensor:
