@@ -15,6 +15,8 @@ from gatepo.errors import UserError
 from gatepo.objective.gates import Gate
 from gatepo.settings import POSITIVE, TEMPERATURE, option, section, setting
 
+PAPERS = (10.0, 12.0)
+"""tau.pos and tau.neg of the paper's best pair (section 5.2); conf/tau/paper.yaml shows it to the command line."""
 _PAPERS = "type tau=paper for the paper's pair"
 
 

@@ -69,7 +69,7 @@ def _require_derivative(gate: Gate, tau: float, positive: bool) -> None:
     slope = gate.slope(ratio.detach(), tau_1, sign)
     if value.shape != ratio.shape or slope.shape != ratio.shape:
         raise UserError(
-            f"gate._target_ must give value and slope in the ratio's shape {tuple(ratio.shape)}, got "
+            f"gate must give value and slope in the ratio's shape {tuple(ratio.shape)}, got "
             f"{tuple(value.shape)} and {tuple(slope.shape)} from {name_of(gate)}; tau and positive broadcast to it"
         )
     (gradient,) = torch.autograd.grad(value.sum(), ratio)
@@ -77,7 +77,7 @@ def _require_derivative(gate: Gate, tau: float, positive: bool) -> None:
     if wrong.any():
         at = int(wrong.nonzero()[0])
         raise UserError(
-            f"gate._target_ must have a slope that is the derivative of its value, got {slope[at].item():.6g} and "
+            f"gate must have a slope that is the derivative of its value, got {slope[at].item():.6g} and "
             f"{gradient[at].item():.6g} at r = {ratio[at].item():.6g}, tau = {tau:g} from {name_of(gate)}; correct one "
             "of them"
         )
