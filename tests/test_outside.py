@@ -111,6 +111,11 @@ class Scaled:
 
 
 @dataclass(frozen=True)
+class Product(Scaled):
+    NEEDS_VALUES_ABOVE_ZERO = True
+
+
+@dataclass(frozen=True)
 class Signs:
     size: float = 1.0
 
@@ -321,6 +326,10 @@ def test_a_config_may_name_a_class(importable: None) -> None:
         (
             ["gate._target_=brought.Lorentz", "gate.power=2"],
             "gate must have a slope that is the derivative of its value, got",
+        ),
+        (
+            ["aggregation._target_=brought.Product", "gate=aspo"],
+            "gate must have f(r) - f(1) + 1 > 0 with aggregation=brought.Product, got gate=aspo with ",
         ),
         (["gate._target_=brought.Scalar"], "gate must give value and slope in the ratio's shape (1999,), got"),
     ],

@@ -45,5 +45,6 @@ def as_tau(tau: Tau | Sequence[float]) -> Tau:
 def _side(tau: Any, sign: str) -> float:
     value = getattr(tau, sign, None)
     if value is None:
-        raise UserError(f"tau must be a pair (tau.pos, tau.neg), got {tau!r}; the paper's is {PAPERS}")
+        paper = ", ".join(f"{one:g}" for one in PAPERS)
+        raise UserError(f"tau must be a pair (tau.pos, tau.neg), got {tau!r}; the paper's is ({paper})")
     return cast(float, value)
