@@ -25,12 +25,12 @@ class Tau(Protocol):
 
     @property
     def pos(self) -> float:
-        """The temperature where A > 0."""
+        """Give the temperature where A > 0."""
         ...
 
     @property
     def neg(self) -> float:
-        """The temperature where A <= 0."""
+        """Give the temperature where A <= 0."""
         ...
 
 
