@@ -16,7 +16,6 @@ from gatepo.engine.base import EngineParts, PolicyEngine, ReferencePolicy
 from gatepo.engine.reference import FrozenPolicy
 from gatepo.loop import Algorithm
 from gatepo.model import check_lengths, checkpoint_activations, load_model
-from gatepo.objective.aggregation import GeometricMean
 from gatepo.objective.gates.usable import require_positive, require_usable
 from gatepo.objective.kl import INITIAL
 from gatepo.objective.surrogate import Objective
@@ -39,8 +38,8 @@ def objective(config: TrainConfig) -> Objective:
     """
     require_usable(config.gate, config.tau.temperatures)
     start = config.tau.at_start(config.gate)
-    if isinstance(config.aggregation, GeometricMean):
-        require_positive(config.gate, start.pos, start.neg, config.ratio.clamp)
+    if getattr(config.aggregation, "NEEDS_VALUES_ABOVE_ZERO", False):
+        require_positive(config.gate, start.pos, start.neg, config.ratio.clamp, config.aggregation)
     return Objective(
         gate=config.gate,
         tau=start,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import omegaconf
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +27,7 @@ from gatepo.settings import about, check, groups, is_named, key_of, name_of, opt
 from gatepo.targets import find, made_outside, path_of, settings_of
 
 NAME, TARGET = "name", "_target_"  # keys that say which option of a group it is
+MIRRORED = "MIRRORED"  # the class of settings that a copy for Hydra was made of
 _SIMPLE = {str(kind): kind for kind in (int | None, float | None, str | None, bool | None)}
 _SIMPLE |= {kind.__name__: kind for kind in (int, float, str, bool)}
 
@@ -79,7 +81,11 @@ def from_plain(kind: type[Config], values: Any) -> Config:
 
 def load(path: Path) -> TrainConfig:
     """Read the config of a run's folder, of this version or the one before, and hold it to every rule."""
-    made = from_plain(TrainConfig, _of_today(omegaconf.OmegaConf.to_container(OmegaConf.load(path))))
+    try:
+        held = OmegaConf.to_container(OmegaConf.load(path))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} must be the YAML of a run's settings, got {str(error).splitlines()[0]}") from error
+    made = from_plain(TrainConfig, _of_today(held))
     check_rules(made)
     return made
 
@@ -107,7 +113,7 @@ def _plain(group: str | None, each: str | None, value: Any) -> Any:
 def _made(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     """Make an object of ``kind`` from nested dicts; ``prefix`` is its dotted key, with the dot."""
     known = {key_of(f) for f in fields(kind)}
-    for name in values:
+    for name in _by_name(values, prefix.removesuffix(".")):
         if name not in known:
             raise UserError(
                 f"{prefix}{name} must be a setting, got {values[name]} for one that does not exist here; see --help"
@@ -130,7 +136,7 @@ def _value(f: dataclasses.Field[Any], value: Any, key: str, typed: DictConfig) -
     if group is not None:
         return _option(group, value, key)
     if each is not None:
-        return {name: _option(each, one, f"{key}.{name}") for name, one in value.items()}
+        return {name: _option(each, one, f"{key}.{name}") for name, one in _by_name(value, key).items()}
     if is_dataclass(f.default_factory):
         return _made(f.default_factory, value, f"{key}.")
     try:
@@ -143,20 +149,27 @@ def _value(f: dataclasses.Field[Any], value: Any, key: str, typed: DictConfig) -
 
 def _option(group: str, values: Mapping[str, Any], key: str) -> Any:
     """Make the option that ``name`` or ``_target_`` says, with the settings beside it."""
-    own = {name: value for name, value in values.items() if name not in (NAME, TARGET)}
+    own = {name: value for name, value in _by_name(values, key).items() if name not in (NAME, TARGET)}
     if TARGET in values:
         return made_outside(group, values[TARGET], {n: v for n, v in own.items() if v != omegaconf.MISSING}, key)
     name = values.get(NAME) if is_named(group) else "own"
-    if name not in options(group):
+    if not isinstance(name, str) or name not in options(group):
         raise UserError(f"{key} must be one of {', '.join(options(group))}, got {name}; choose one of these")
     return _made(options(group)[name], own, f"{key}.")
+
+
+def _by_name(values: Any, key: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{key or 'a config'} must hold settings by name, got {values}; --help lists them")
+    return values
 
 
 def type_words(annotation: object) -> str:
     """Say what values a field takes."""
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+    words |= {"list": "a list", "dict": "settings by name"}
     kind, _, null = str(annotation).partition(" | ")
-    return words.get(kind, kind) + (" or null" if null else "")
+    return words.get(kind.partition("[")[0], kind) + (" or null" if null else "")
 
 
 def _require_chosen_as_a_group(group: str, node: Any) -> None:
@@ -169,12 +182,13 @@ def _require_chosen_as_a_group(group: str, node: Any) -> None:
 
 def _of_today(values: Any) -> Any:
     """Renew a config of 0.1.0: a gate from outside had its settings below ``arguments``, no tracker had two."""
-    gate = values["gate"]
-    arguments = gate.pop("arguments", None) or {}
-    if TARGET in gate and NAME in gate:
-        values["gate"] = gate if gate.pop(TARGET) is None else {TARGET: gate[NAME], **arguments}
-    if values["tracker"].get(NAME) == "none":
-        values["tracker"] = {NAME: "none"}
+    match values:
+        case {"gate": {"name": name, "_target_": target, **others}}:
+            own: Any = others.pop("arguments", None) or {}
+            values["gate"] = {NAME: name, **others} if target is None else {TARGET: name} | own
+    match values:
+        case {"tracker": {"name": "none"}}:
+            values["tracker"] = {NAME: "none"}
     return values
 
 
@@ -195,7 +209,7 @@ def _mirror(kind: type, **head: str) -> type:
             default = default if f.default_factory is MISSING else f.default_factory()
             annotation = dict[str, Any] if about(f).each else _annotation(kind, f.name)
             found.append(_field(key, annotation, default))
-    return make_dataclass(kind.__name__, found)
+    return make_dataclass(kind.__name__, found, namespace={MIRRORED: kind})
 
 
 def _field(name: str, annotation: Any, default: Any) -> tuple[str, Any, Any]:

@@ -13,7 +13,7 @@ from gatepo.errors import UserError
 from gatepo.objective.gates import Gate
 from gatepo.objective.kl import SAMPLING, KlPenalty
 from gatepo.objective.surrogate import Objective
-from gatepo.objective.tau import ConstantTau, Tau, TauPair
+from gatepo.objective.tau import PAPERS, ConstantTau, Tau, TauPair
 from gatepo.settings import FRACTION, POSITIVE, TEMPERATURE, Rule, name_of, one_of, option, require, setting
 
 Controls = dict[str, float]
@@ -102,8 +102,8 @@ class TargetEur(_Moving):
     KEY: ClassVar[str] = "tau/log_scale"
     LOOKS_AT_LAST_ITERATION: ClassVar[bool] = True
 
-    pos: float = setting("tau.pos at the start of the run.", default=10.0, rule=TEMPERATURE)
-    neg: float = setting("tau.neg at the start of the run.", default=12.0, rule=TEMPERATURE)
+    pos: float = setting("tau.pos at the start of the run.", default=PAPERS[0], rule=TEMPERATURE)
+    neg: float = setting("tau.neg at the start of the run.", default=PAPERS[1], rule=TEMPERATURE)
     target: float = setting("tau is moved towards this EUR of the last iteration.", default=0.9, rule=FRACTION)
     gain: float = setting("log tau moves by this for a 1 - EUR off by a factor e.", default=0.5, rule=FRACTION)
     low: float = setting("The smallest tau.pos.", default=0.1, rule=TEMPERATURE)

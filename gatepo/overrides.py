@@ -9,14 +9,15 @@ from difflib import get_close_matches
 from typing import Any
 
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gatepo.config import register_outside, type_words
+from gatepo.config import MIRRORED, register_outside, type_words
 from gatepo.presets import names
-from gatepo.settings import about, is_named, key_of, options, remedy_of
+from gatepo.settings import about, is_named, is_needed, key_of, options, remedy_of
 
 FORMULA_KEYS = ("gate.slope", "gate.value")
-_TARGET = re.compile(r"\+?(?P<key>[\w.]+)\._target_=(?P<paths>.+)")
+_TARGET = re.compile(r"\+?(?P<key>[\w.]+)\._target_=(?P<paths>.*)")
 _SOURCE = re.compile(r"data\.(sources|evaluation)\.\w+")
 _UNKNOWN = re.compile(r"Could not override '(?P<key>[^']*)'|Key '(?P<name>[^']*)' is not in struct")
 _TYPE = re.compile(r"Error merging override \+*(?P<key>[\w.]+)=(?P<value>.*)")
@@ -68,7 +69,7 @@ def one_line(error: BaseException, kind: type | None, words: list[str]) -> str:
         if match := _UNKNOWN.search(text):
             return _unknown(match["key"] or match["name"], given, kind)
         if match := _TYPE.search(text):
-            return _wrong_type(match["key"], match["value"].split(" ")[0], kind)
+            return _wrong_type(match["key"], match["value"].split(" ")[0], error.__cause__)
         if match := _OPTION.search(text):
             return _no_option(match["group"], match["name"])
         if "Config group override must be a string" in text:
@@ -109,18 +110,23 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
     got = f"{key} must be a setting of what is chosen, got {key}={given.get(key, '')}"
     if owners:
         return f"{got}; {group}={', '.join(owners)} {'have' if len(owners) > 1 else 'has'} it"
-    near = [name for name in known if name.endswith(f".{key}")] or get_close_matches(key, known, n=1)
-    known_here = [name for name in known if name.startswith(f"{group}.")] or [name for name in known if "." not in name]
+    of_group = [name for name in known if name.startswith(f"{group}.")]
+    near = [name for name in known if name.endswith(f".{key}")] or get_close_matches(key, of_group or known, n=1)
+    known_here = of_group or [name for name in known if "." not in name]
     return (
         f"{got}; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(known_here)}") + " --help lists all"
     )
 
 
-def _wrong_type(key: str, value: str, kind: type) -> str:
-    """Explain a value of another type than the setting's."""
-    field = keys(kind).get(key)
+def _wrong_type(key: str, value: str, cause: BaseException | None) -> str:
+    """Explain a value of another type than the setting's, which is that of the option chosen."""
+    kind = getattr(OmegaConf.get_type(getattr(cause, "parent_node", None)), MIRRORED, None)
+    field = next((f for f in fields(kind) if key_of(f) == key.rpartition(".")[2]), None) if kind else None
     if field is None:
         return f"{key} must have a value of its type, got {value}; see --help for its default"
+    if is_dataclass(field.default_factory):
+        parts = ", ".join(f"{key}.{key_of(f)}" for f in fields(field.default_factory))
+        return f"{key} must be set part by part, got {value}; it has {parts}"
     return f"{key} must be {type_words(field.type)}, got {value}; {remedy_of(field)}"
 
 
@@ -138,6 +144,7 @@ def _number_for_an_option(given: dict[str, str], kind: type) -> str:
     """Explain ``tau=5``, a number in the place of an option's name."""
     groups = [key_of(f) for f in fields(kind) if about(f).group]
     key = next((key for key in groups if key in given and not given[key].isidentifier()), groups[0])
-    first = next((inner for option in options(key).values() for inner in keys(option)), None)
-    meant = f"type {key}.{first}={given.get(key, '')}, or a name" if first else "type a name"
-    return f"{key} must be the name of an option, got {key}={given.get(key, '')}; {meant} (--help lists them)"
+    value = given.get(key, "")
+    needed = [f for option in options(key).values() for f in fields(option) if f.type == "float" and is_needed(f)]
+    meant = f"type {key}.{key_of(needed[0])}={value}, or a name" if needed and value != "null" else "type a name"
+    return f"{key} must be the name of an option, got {key}={value}; {meant} (--help lists them)"

@@ -97,7 +97,7 @@ def setting(
 
 def choice(group: str, words: str) -> Any:
     """Describe a field that holds an option of ``group``."""
-    return dataclasses.field(metadata={"setting": Setting(words=words, group=group)})
+    return dataclasses.field(metadata={"setting": Setting(words=words, remedy=f"type {group}=NAME", group=group)})
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(setting, choice), frozen_default=True)
@@ -173,6 +173,11 @@ def about(field: dataclasses.Field[Any]) -> Setting:
 def key_of(field: dataclasses.Field[Any]) -> str:
     """Give what is typed for a field."""
     return about(field).key or field.name
+
+
+def is_needed(field: dataclasses.Field[Any]) -> bool:
+    """Whether the field must be given: it has no default, and no other setting's value stands in for one."""
+    return field.default is field.default_factory is dataclasses.MISSING and about(field).follows is None
 
 
 def remedy_of(field: dataclasses.Field[Any]) -> str:

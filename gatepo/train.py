@@ -43,7 +43,7 @@ def task(composed: DictConfig) -> None:
         _run_in_process_of_its_own(settings, folder)
     else:
         from gatepo.launch.rank import (
-            train_here,  # torch and transformers, which --help and bad input need not wait for
+            train_here,  # transformers, which --help and bad input need not wait for
         )
 
         train_here(settings, folder)

@@ -33,6 +33,13 @@ def test_help_lists_groups_and_their_options() -> None:
         (["gaet=erf"], ["gaet must be a setting", "got gaet=erf; did you mean gate?"]),
         (["gate=custom", "gate.slope=1/(1+y**2)"], ["gate.slope may name x, tau, pi, E only, got the name y"]),
         (["gate._target_=gone.MyGate"], ["gate._target_ must be importable, got gone.MyGate"]),
+        (["gate._target_="], ["gate._target_ must be module.Class, got ; e.g. my.module.MyClass"]),
+        (["data._target_=a.B"], ["data._target_ must be a setting", "did you mean data.path?"]),
+        (["gate=5"], ["gate must be the name of an option, got gate=5; type a name (--help lists them)"]),
+        (["tau.pos=x"], ["tau.pos must be a number, got x; type tau=paper for the paper's pair"]),
+        (["kl=fixed", "kl.coefficient=x"], ["kl.coefficient must be a number, got x; kl=none has no penalty"]),
+        (["data.sources.words.weight=x"], ["data.sources.words.weight must be a number, got x; 1 is an equal share"]),
+        (["batch=3"], ["batch must be set part by part, got 3; it has batch.prompts, batch.num_generations, "]),
         (["tau=7"], ["tau must be the name of an option, got tau=7; type tau.pos=7, or a name"]),
         (
             ["tau=t7"],

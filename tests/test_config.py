@@ -15,6 +15,7 @@ from gatepo.objective import gates
 from gatepo.objective.advantage import GroupZScore
 from gatepo.objective.aggregation import SequenceMean
 from gatepo.objective.ratio import TokenRatio
+from gatepo.objective.tau import PAPERS
 from gatepo.rules import remarks
 from gatepo.settings import about, groups, name_of, options
 
@@ -117,7 +118,7 @@ def test_the_papers_experiments_are_table_2_and_section_5_1() -> None:
 
 def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
     pairs = {t: (typed(f"tau={t}").tau.pos, typed(f"tau={t}").tau.neg) for t in ("t1", "t5", "paper", "t13")}
-    assert pairs == {"t1": (1, 1.05), "t5": (5, 6), "paper": (10, 12), "t13": (13, 15)}
+    assert pairs == {"t1": (1, 1.05), "t5": (5, 6), "paper": PAPERS, "t13": (13, 15)}
 
 
 @pytest.mark.parametrize(
@@ -320,12 +321,34 @@ def test_an_edited_config_is_held_to_the_same_rules(tmp_path: Path) -> None:
         ("lr", 1, "lr must be a setting, got 1 for one that does not exist here"),
         ("gate", {"name": "clip", "eps_low": -5.0}, "gate.eps_low must be in (0, 1), got -5.0; the paper uses 0.2"),
         ("gate", {"name": "tanh"}, "gate must be one of sigmoid, erf"),
+        ("gate", {"name": ["clip"]}, "gate must be one of sigmoid, erf"),
+        ("gate", "clip", "gate must hold settings by name, got clip; --help lists them"),
+        ("tracker", None, "tracker must hold settings by name, got None; --help lists them"),
+        ("batch", 3, "batch must hold settings by name, got 3; --help lists them"),
+        ("reward", 3, "reward must hold settings by name, got 3; --help lists them"),
+        ("data", {"sources": 3}, "data.sources must hold settings by name, got 3; --help lists them"),
     ):
         edited = config.plain(typed("gate=clip")) | {key: value}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(edited))
         with pytest.raises(UserError) as caught:
             config.load(tmp_path / "config.yaml")
         assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "gate must be given, got nothing; type gate=NAME"),
+        ("- 1", "a config must hold settings by name, got [1]; --help lists them"),
+        ("a: [1", "config.yaml must be the YAML of a run's settings, got while parsing a flow sequence"),
+    ],
+)
+def test_a_config_that_is_none_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        config.load(tmp_path / "config.yaml")
+    assert str(caught.value).removeprefix(f"{tmp_path}/").startswith(message)
+    assert "\n" not in str(caught.value)
 
 
 def test_python_is_held_to_the_same_rules_in_the_same_words() -> None:
@@ -386,6 +409,8 @@ def test_where_data_is_read_from(tmp_path: Path) -> None:
         two.paths("sources", "deepmath")
     with pytest.raises(UserError, match=r"data\.path must be a folder for 2 sources, got"):
         replace(two, path=str(tmp_path / "any.jsonl")).paths("sources", "gsm8k")
+    with pytest.raises(UserError, match=r"must hold words\*\.jsonl for the source words; give data\.sources\.words\."):
+        typed(f"data.path={tmp_path}").data.paths("sources", "words")
     benchmark = evaluation_settings("data=math500", f"data.path={tmp_path / 'any.jsonl'}").data
     assert benchmark.paths("evaluation", "math500") == (str(tmp_path / "any.jsonl"),)
     mixed = replace(benchmark, sources=one.sources)

@@ -13,6 +13,7 @@ from composed import typed
 from gatepo import build, config, overrides
 from gatepo.errors import UserError
 from gatepo.objective import gates
+from gatepo.objective.tau import PAPERS
 
 MODULE = """
 from dataclasses import dataclass, replace
@@ -107,6 +108,11 @@ class Scaled:
 
     def mean(self, term_NT, mask_NT, totals):
         return self.by * (term_NT * mask_NT).sum() / totals.tokens
+
+
+@dataclass(frozen=True)
+class Product(Scaled):
+    NEEDS_VALUES_ABOVE_ZERO = True
 
 
 @dataclass(frozen=True)
@@ -319,9 +325,13 @@ def test_a_config_may_name_a_class(importable: None) -> None:
         (["engine._target_=brought.Level"], "engine._target_ must have make, read_weights, shares_weights, kept_bytes"),
         (
             ["gate._target_=brought.Lorentz", "gate.power=2"],
-            "gate._target_ must have a slope that is the derivative of its value, got",
+            "gate must have a slope that is the derivative of its value, got",
         ),
-        (["gate._target_=brought.Scalar"], "gate._target_ must give value and slope in the ratio's shape (1999,), got"),
+        (
+            ["aggregation._target_=brought.Product", "gate=aspo"],
+            "gate must have f(r) - f(1) + 1 > 0 with aggregation=brought.Product, got gate=aspo with ",
+        ),
+        (["gate._target_=brought.Scalar"], "gate must give value and slope in the ratio's shape (1999,), got"),
     ],
 )
 def test_what_is_no_option_is_refused_in_one_line(importable: None, words: list[str], message: str) -> None:
@@ -343,5 +353,20 @@ def test_python_takes_them_as_they_are(importable: None) -> None:
 
     from gatepo.integrations.gates_and_taus import as_gate
 
-    assert as_gate(brought.Lorentz()) == brought.Lorentz()
-    assert as_gate("erf") == gates.get("erf")
+    assert as_gate(brought.Lorentz(), PAPERS) == brought.Lorentz()
+    assert as_gate("erf", PAPERS) == gates.get("erf")
+
+
+def test_the_integrations_refuse_what_is_no_gate(importable: None) -> None:
+    import brought
+
+    from gatepo.formulas.gate import FormulaGate
+    from gatepo.integrations.gates_and_taus import as_gate
+
+    for gate in (42, None, "tanh", gates.Erf, brought.Falling(first=1.0)):
+        with pytest.raises(UserError, match=r"^gate must be one of sigmoid, .* or a Gate, got .*; give an object"):
+            as_gate(gate, PAPERS)
+    with pytest.raises(UserError, match=r"^gate must have a slope that is the derivative of its value, got"):
+        as_gate(brought.Lorentz(power=2), PAPERS)
+    with pytest.raises(UserError, match=r"^gate\.slope may name x, tau, pi, E only, got the name y"):
+        as_gate(FormulaGate(slope_text="1/(1+y)"), PAPERS)

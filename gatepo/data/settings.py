@@ -68,7 +68,8 @@ class Data:
                     f"give each its own with {key}=FILE.jsonl"
                 )
             return (self.path,)
-        found = tuple(sorted(glob.glob(str(Path(self.path) / (pattern or f"{name}*.jsonl")))))
+        pattern = pattern or f"{name}*.jsonl"
+        found = tuple(sorted(glob.glob(str(Path(self.path) / pattern))))
         if not found:
             raise UserError(f"data.path={self.path} must hold {pattern} for the source {name}; give {key}=FILE.jsonl")
         return found

@@ -107,7 +107,7 @@ class EngineOption(Protocol):
 
     @property
     def label(self) -> str:
-        """What a plan calls it."""
+        """Give the name that a plan shows."""
         return name_of(self)
 
     def make(self, parts: EngineParts) -> PolicyEngine:

@@ -8,20 +8,27 @@ from typing import Any, cast
 from gatepo.errors import UserError
 from gatepo.objective import gates
 from gatepo.objective.gates import Gate
-from gatepo.objective.tau import ConstantTau, Tau
+from gatepo.objective.gates.usable import require_usable
+from gatepo.objective.tau import PAPERS, ConstantTau, Tau
 
 
-def as_gate(gate: str | Gate) -> Gate:
-    """Take a gate by its name, or the object itself.
+def as_gate(gate: str | Gate, taus: Sequence[float]) -> Gate:
+    """Take a gate by its name, or the object itself, and look whether it can be used.
 
+    Args:
+      gate: a name of :func:`gatepo.objective.gates.names`, or an object with ``value`` and ``slope``.
+      taus: temperatures at which it must be usable.
     Raises:
-      UserError: no gate has this name.
+      UserError: no gate has this name, the object is none, or its slope is not the derivative of its value.
     """
-    if not isinstance(gate, str):
-        return gate
-    if gate not in gates.names():
-        raise UserError(f"gate must be one of {', '.join(gates.names())} or a Gate, got {gate!r}")
-    return gates.get(gate)
+    found = gates.get(gate) if isinstance(gate, str) and gate in gates.names() else gate
+    if isinstance(found, type) or not all(callable(getattr(found, part, None)) for part in ("value", "slope")):
+        raise UserError(
+            f"gate must be one of {', '.join(gates.names())} or a Gate, got {gate!r}; "
+            "give an object with value and slope, e.g. gatepo.gates.Erf()"
+        )
+    require_usable(cast(Gate, found), taus)
+    return cast(Gate, found)
 
 
 def as_tau(tau: Tau | Sequence[float]) -> Tau:
@@ -38,5 +45,6 @@ def as_tau(tau: Tau | Sequence[float]) -> Tau:
 def _side(tau: Any, sign: str) -> float:
     value = getattr(tau, sign, None)
     if value is None:
-        raise UserError(f"tau must be a pair (tau.pos, tau.neg), got {tau!r}; the paper's is (10, 12)")
+        paper = ", ".join(f"{one:g}" for one in PAPERS)
+        raise UserError(f"tau must be a pair (tau.pos, tau.neg), got {tau!r}; the paper's is ({paper})")
     return cast(float, value)

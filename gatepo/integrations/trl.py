@@ -28,7 +28,7 @@ from gatepo.integrations.gates_and_taus import as_gate, as_tau
 from gatepo.objective.gates import Gate
 from gatepo.objective.ratio import TokenRatio
 from gatepo.objective.surrogate import gated
-from gatepo.objective.tau import Tau
+from gatepo.objective.tau import PAPERS, Tau
 from gatepo.objective.telemetry import effective_update_ratio
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,8 @@ class GateTrainer(GRPOTrainer):
     TRL's ``clip_ratio/...`` is not logged: it is 1 - EUR of ``gate="clip"``.
 
     Raises:
-      UserError: an unknown gate, a bad tau, or a setting of TRL's that a gate leaves without effect.
+      UserError: an unknown gate, one that cannot be used, a bad tau, or a setting of TRL's that a gate leaves without
+        effect.
     """
 
     def __init__(
@@ -66,10 +67,11 @@ class GateTrainer(GRPOTrainer):
         args: GRPOConfig | None = None,
         *others: Any,
         gate: str | Gate,
-        tau: Tau | Sequence[float] = (10.0, 12.0),
+        tau: Tau | Sequence[float] = PAPERS,
         **rest: Any,
     ) -> None:
-        self.gate, self.tau = as_gate(gate), as_tau(tau)
+        self.tau = as_tau(tau)
+        self.gate = as_gate(gate, (self.tau.pos, self.tau.neg))
         if args is not None:  # before the model is loaded
             check(args)
         super().__init__(model, reward_funcs, args, *others, **rest)

@@ -25,6 +25,7 @@ from gatepo.objective import gates
 from gatepo.objective.gates import Gate
 from gatepo.objective.ratio import TokenRatio
 from gatepo.objective.surrogate import gated
+from gatepo.objective.tau import PAPERS
 
 
 def policy_loss(
@@ -71,8 +72,11 @@ def register(name: str, gate: str | Gate) -> None:
     """Make ``loss_mode=gatepo_NAME`` known to verl in this process.
 
     A gate of your own is registered in a module that verl's workers import (``VERL_USE_EXTERNAL_MODULES=my.module``).
+
+    Raises:
+      UserError: no gate has this name, or the gate cannot be used, which is looked at with the paper's tau.
     """
-    register_policy_loss(f"gatepo_{name}")(partial(policy_loss, as_gate(gate)))
+    register_policy_loss(f"gatepo_{name}")(partial(policy_loss, as_gate(gate, PAPERS)))
 
 
 def _bounded(gate: Gate, config: Any) -> Gate:

@@ -9,7 +9,7 @@ Axes: N completions, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -30,7 +30,10 @@ class Totals:
 
 
 class Aggregation(Protocol):
-    """An aggregation gives a micro-batch's share of the update's aggregate; the shares of all micro-batches add up."""
+    """An aggregation gives a micro-batch's share of the update's aggregate; the shares of all micro-batches add up.
+
+    One that states ``NEEDS_VALUES_ABOVE_ZERO = True`` is used only with gates whose values are above 0.
+    """
 
     def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         """Aggregate gate values f(r) with the weights A (times the correction's, where there is one)."""
@@ -95,7 +98,10 @@ class Constant(_Linear):
     """
 
     length: int = setting(
-        "Each completion's sum is divided by this, tokens.", rule=at_least(1), follows="sampling.max_completion_length"
+        "Each completion's sum is divided by this, tokens.",
+        rule=at_least(1),
+        remedy="the longest completion allowed is usual",
+        follows="sampling.max_completion_length",
     )
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
@@ -129,6 +135,8 @@ class GeometricMean:
     >>> GeometricMean()(torch.tensor([[1.0, 4.0]]), torch.ones(1, 2), mask, totals)
     tensor(2.)
     """
+
+    NEEDS_VALUES_ABOVE_ZERO: ClassVar[bool] = True
 
     def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         length_N = mask_NT.sum(dim=1).clamp(min=1)

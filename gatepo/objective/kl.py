@@ -30,12 +30,12 @@ class Kl(Protocol):
 
     @property
     def reference(self) -> str | None:
-        """The other policy: ``initial``, the untrained model, ``sampling``, the one that sampled, or None."""
+        """Name the other policy: ``initial``, the untrained model, ``sampling``, the one that sampled, or None."""
         ...
 
     @property
     def coefficient(self) -> float:
-        """The weight of the penalty in the loss."""
+        """Give the weight of the penalty in the loss."""
         ...
 
     def __call__(self, logp_NT: Tensor, other_NT: Tensor, mask_NT: Tensor, clamp: float) -> Tensor: ...

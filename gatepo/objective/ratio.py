@@ -18,7 +18,7 @@ class Ratio(Protocol):
 
     @property
     def clamp(self) -> float:
-        """The bound of the absolute log-ratio, nats."""
+        """Give the bound of the absolute log-ratio, nats."""
         ...
 
     def __call__(self, logp_NT: Tensor, anchor_NT: Tensor, mask_NT: Tensor) -> Tensor: ...

@@ -15,6 +15,8 @@ from gatepo.errors import UserError
 from gatepo.objective.gates import Gate
 from gatepo.settings import POSITIVE, TEMPERATURE, option, section, setting
 
+PAPERS = (10.0, 12.0)
+"""tau.pos and tau.neg of the paper's best pair (section 5.2); conf/tau/paper.yaml shows it to the command line."""
 _PAPERS = "type tau=paper for the paper's pair"
 
 
@@ -23,12 +25,12 @@ class Tau(Protocol):
 
     @property
     def pos(self) -> float:
-        """The temperature where A > 0."""
+        """Give the temperature where A > 0."""
         ...
 
     @property
     def neg(self) -> float:
-        """The temperature where A <= 0."""
+        """Give the temperature where A <= 0."""
         ...
 
 

@@ -54,7 +54,7 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """All parameters; a tied head counts once."""
+        """Count all parameters; a tied head counts once."""
         biases = self.qkv_bias * (self.query + 2 * self.key) + self.output_bias * self.hidden
         biases += self.mlp_bias * (2 * self.intermediate + self.hidden)
         norms = 2 * self.hidden + self.head_norms * 2 * self.head_dim

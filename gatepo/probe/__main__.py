@@ -44,7 +44,7 @@ def task(composed: DictConfig) -> None:
     cosines: list[torch.Tensor] = []
     stored = list(snapshots(run))
     for one in tqdm(stored, desc="probe", unit="batch", disable=len(stored) == 1):
-        found, cosine_KK = read_stored(trained, one, objectives)
+        found, cosine_KK = readings_of(trained, one, objectives)
         cosines.append(cosine_KK)
         for name, reading in found.items():
             readings[name].append(reading)
@@ -81,7 +81,7 @@ def gate_of(text: str) -> Gate:
     return gates.get(text)
 
 
-def read_stored(
+def readings_of(
     trained: TrainConfig, stored: Snapshot, objectives: dict[str, Objective]
 ) -> tuple[dict[str, Reading], torch.Tensor]:
     """Give one batch under its checkpoint's weights: readings, and cosines between the gradients."""

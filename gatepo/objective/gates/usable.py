@@ -38,14 +38,15 @@ def require_derivative(gate: Gate, taus: Sequence[float]) -> None:
             _require_derivative(gate, tau, positive)
 
 
-def require_positive(gate: Gate, pos: float, neg: float, clamp: float) -> None:
-    """Refuse a gate whose values have no geometric mean: f(r) - f(1) + 1 must be > 0 in fp32 at every ratio.
+def require_positive(gate: Gate, pos: float, neg: float, clamp: float, aggregation: object) -> None:
+    """Refuse a gate with values that have no logarithm: f(r) - f(1) + 1 must be > 0 in fp32 at every ratio.
 
     Args:
       gate: f.
       pos: tau where A > 0.
       neg: tau where A <= 0.
       clamp: the bound of the log-ratio, nats.
+      aggregation: the one that asks for it, to be named.
     Raises:
       UserError: a value is not above 0.
     """
@@ -57,8 +58,9 @@ def require_positive(gate: Gate, pos: float, neg: float, clamp: float) -> None:
         if wrong.any():
             at = int(wrong.nonzero()[-1])
             raise UserError(
-                f"gate must have f(r) - f(1) + 1 > 0 with aggregation=geometric_mean, got gate={name_of(gate)} with "
-                f"{value[at].item():.4g} at r = {ratio[at].item():.4g} where {sign}; type aggregation=sequence_mean"
+                f"gate must have f(r) - f(1) + 1 > 0 with aggregation={name_of(aggregation)}, got "
+                f"gate={name_of(gate)} with {value[at].item():.4g} at r = {ratio[at].item():.4g} where {sign}; "
+                "type aggregation=sequence_mean"
             )
 
 
@@ -69,7 +71,7 @@ def _require_derivative(gate: Gate, tau: float, positive: bool) -> None:
     slope = gate.slope(ratio.detach(), tau_1, sign)
     if value.shape != ratio.shape or slope.shape != ratio.shape:
         raise UserError(
-            f"gate._target_ must give value and slope in the ratio's shape {tuple(ratio.shape)}, got "
+            f"gate must give value and slope in the ratio's shape {tuple(ratio.shape)}, got "
             f"{tuple(value.shape)} and {tuple(slope.shape)} from {name_of(gate)}; tau and positive broadcast to it"
         )
     (gradient,) = torch.autograd.grad(value.sum(), ratio)
@@ -77,7 +79,7 @@ def _require_derivative(gate: Gate, tau: float, positive: bool) -> None:
     if wrong.any():
         at = int(wrong.nonzero()[0])
         raise UserError(
-            f"gate._target_ must have a slope that is the derivative of its value, got {slope[at].item():.6g} and "
+            f"gate must have a slope that is the derivative of its value, got {slope[at].item():.6g} and "
             f"{gradient[at].item():.6g} at r = {ratio[at].item():.6g}, tau = {tau:g} from {name_of(gate)}; correct one "
             "of them"
         )
