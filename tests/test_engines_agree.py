@@ -58,6 +58,16 @@ def test_the_five_updates_moved_the_weights(folder: Path, tiny_model) -> None:
     assert moved > 1e-3
 
 
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_in_bf16_ranks_add_their_gradients_up_in_fp32(folder: Path, zero_stage: int) -> None:
+    """Two ranks against one; the passes are the same, so that only the sums can differ. In bf16 they do by 2e-3."""
+    one, two = (torch.load(folder / f"bf16-zero{zero_stage}-{processes}.pt") for processes in (1, 2))
+    whole = torch.cat([gradient.flatten() for gradient in one.values()])
+    apart = torch.cat([(one[name] - two[name]).flatten() for name in one])
+    assert whole.norm() > 0.01
+    assert apart.norm() < 1e-5 * whole.norm()
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sharded_weights_are_handed_out_one_at_a_time(folder: Path, processes: int) -> None:
     """What is whole at once, elements, is one weight and not one model."""

@@ -62,14 +62,14 @@ def test_rewards_do_not_differ_from_those_of_transformers_beyond_chance(found) -
 
 
 def test_new_weights_reach_the_sampler_exactly(found) -> None:
-    assert found["difference_before"] > 1
+    assert found["difference_before"] > 0.1
     assert found["difference_after"] < 1e-4
     assert found["version"] == 3
 
 
 def test_the_death_of_vllm_is_a_stop_that_says_what_happened(found) -> None:
     """And the run's checkpoints are there to go on from."""
-    assert found["death"].startswith("vLLM died while it sampled version 7 of the policy: ")
+    assert found["death"].startswith("vLLM died while it sampled version 3 of the policy: ")
     assert "a fault in the last layer" in found["death"]
     assert found["death"].endswith("nothing of this rollout batch was used")
 

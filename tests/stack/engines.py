@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -90,6 +91,29 @@ def parts(model: PreTrainedModel, micro: int, world: World) -> EngineParts:
     )
 
 
+@dataclass(frozen=True)
+class GradientDescent(AdamW):
+    """A step of the whole gradient: what the weights lose is what was added up."""
+
+    def make(self, parameters, *, fused: bool) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1.0)
+
+
+def gradient_in_bf16(zero_stage: int, world: World) -> dict[str, torch.Tensor]:
+    """The gradient that reaches the fp32 weights from passes in bf16, one completion at a time."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    model = load_model("tiny", torch.device("cpu"), None)
+    before = {name: parameter.detach().bfloat16().float() for name, parameter in model.named_parameters()}
+    option = DeepSpeed(zero_stage=zero_stage, persistence_threshold=0)
+    optimizer = GradientDescent(lr=1.0, schedule="constant", max_grad_norm=float("inf"))
+    engine = option.make(replace(parts(model, 1, world), dtype=torch.bfloat16, optimizer=optimizer))
+    whole = batch()
+    totals = Totals(completions=len(whole), tokens=int(whole.completion_NT.sum()))
+    engine.update(share(whole, world), None, totals, OBJECTIVE)
+    return {name: before[name] - safe_get_full_fp32_param(parameter) for name, parameter in model.named_parameters()}
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     warnings.simplefilter("ignore")
@@ -118,6 +142,10 @@ def main() -> None:
                 result["exported"] = {name: tensor.detach().clone() for name, tensor in engine.weights()}
             if world.first:
                 torch.save(result, folder / f"{name}-{world.size}-{accumulation}.pt")
+    for zero_stage in (1, 2, 3):
+        gradient = gradient_in_bf16(zero_stage, world)
+        if world.first:
+            torch.save(gradient, folder / f"bf16-zero{zero_stage}-{world.size}.pt")
     world.barrier()
     sys.stdout.flush()
     os._exit(0)
