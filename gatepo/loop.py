@@ -8,7 +8,6 @@ from itertools import chain
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from gatepo.controllers import Controller
 from gatepo.engine.base import PolicyEngine, ReferencePolicy
@@ -16,6 +15,8 @@ from gatepo.errors import TrainingStopped
 from gatepo.metrics import GroupFigures, figures_of, mismatch_metrics, readable_samples, rollout_metrics
 from gatepo.objective.advantage import Advantage
 from gatepo.objective.aggregation import Totals
+from gatepo.objective.correction import NoCorrection
+from gatepo.objective.ledger import eur_ledger
 from gatepo.objective.surrogate import Objective
 from gatepo.objective.telemetry import effective_update_ratio, join, token_metrics
 from gatepo.rewards.base import RewardFunction
@@ -26,6 +27,7 @@ from gatepo.types import Group, Prompt, Reward, Sampling, TokenBatch, make_batch
 from gatepo.world import World
 
 Scored = tuple[Group, list[Reward]]
+NEGLIGIBLE = 1e-6  # 1 - EUR by rounding that is not measured again, as in fp32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,10 +173,12 @@ def improve(algorithm: Algorithm, state: RunState, rollout_batch: RolloutBatch, 
     objective = algorithm.objective
     for controller in algorithm.controllers:
         objective = controller.steer(objective, state.update / max(algorithm.updates - 1, 1), state.controls)
+    first = rollout_batch.iteration == 0
     with watch.part("train"):
-        again_NT = logprobs_in_other_batches(algorithm.engine, batch) if state.update == 0 else None
+        rounds = first and (state.rounding is None or state.rounding > NEGLIGIBLE)
+        again_NT = logprobs_in_other_batches(algorithm.engine, batch) if rounds else None
         step = algorithm.engine.update(batch, rollout_batch.anchor_NT, rollout_batch.totals, objective)
-    if rollout_batch.iteration == 0:  # nothing was updated since sampling: these are log pi_old
+    if first:  # nothing was updated since sampling: these are log pi_old
         rollout_batch.anchor_NT = step.logp_NT if rollout_batch.anchor_NT is None else rollout_batch.anchor_NT
         difference_M = (step.logp_NT - batch.sampler_logp_NT[:, 1:])[batch.completion_NT[:, 1:]]
         rollout_batch.metrics |= mismatch_metrics(torch.cat(world.gather(difference_M.cpu())))
@@ -190,10 +194,21 @@ def improve(algorithm: Algorithm, state: RunState, rollout_batch: RolloutBatch, 
             "num_tokens": state.num_tokens,
             **rollout_batch.metrics,
             **token_metrics(record, torch.cat(groups), rollout_batch.iteration, objective.ratio.clamp),
-            **(noise_floor(objective, batch, step.logp_NT, again_NT, world) if again_NT is not None else {}),
             "tau/pos": objective.tau.pos,
             "tau/neg": objective.tau.neg,
         }
+        if again_NT is not None:
+            floors = noise_floors(objective, batch, step.logp_NT, again_NT, world)
+            state.rounding = 1 - floors["eur/noise_floor/trainer"]
+            metrics |= floors
+        if first:
+            rollout_batch.taken_before = 1 - metrics["eur"]
+        metrics |= eur_ledger(
+            taken=1 - metrics["eur"],
+            before=rollout_batch.taken_before,
+            rounding=state.rounding or 0.0,
+            by_sampler=objective.anchor == "rollout",
+        )
         if objective.penalises_kl:
             metrics["kl"] = record.kl_NT[record.mask_NT].mean().item()
             metrics["kl/coefficient"] = objective.kl.coefficient
@@ -212,17 +227,29 @@ def logprobs_in_other_batches(engine: PolicyEngine, batch: TokenBatch) -> Tensor
     return again_NT
 
 
-def noise_floor(
+def noise_floors(
     objective: Objective, batch: TokenBatch, logp_NT: Tensor, again_NT: Tensor, world: World
 ) -> dict[str, float]:
-    """Give ``eur/noise_floor``: the EUR (eq. 12) of weights that did not change, by rounding alone; once per run.
+    """Give the EUR (eq. 12) of weights that did not change: an EUR that is not below it says nothing about drift.
 
-    An EUR of a later update that is not below it says nothing about drift. In fp32 it is 1.
+    ``eur/noise_floor`` is that of the anchor that the ratio divides by: ``.../trainer`` of the trainer against itself
+    in other batches (in fp32 it is 1), or ``.../sampler`` of the trainer against the sampler, which is logged where the
+    sampler's log-probabilities enter the update.
     """
+    sampler_NT, by_sampler = batch.sampler_logp_NT[:, 1:], objective.anchor == "rollout"
+    floors = {"trainer": _floor(objective, batch, again_NT, logp_NT, world)}
+    if by_sampler or not isinstance(objective.correction, NoCorrection):
+        floors["sampler"] = _floor(objective, batch, logp_NT, sampler_NT, world)
+    own = floors["sampler" if by_sampler else "trainer"]
+    return {"eur/noise_floor": own} | {f"eur/noise_floor/{anchor}": eur for anchor, eur in floors.items()}
+
+
+def _floor(objective: Objective, batch: TokenBatch, logp_NT: Tensor, anchor_NT: Tensor, world: World) -> float:
+    """Give EUR over all devices; each has all completions of its prompts."""
+    mask_NT = batch.completion_NT[:, 1:]
     with torch.no_grad():
-        gated, _ = objective.gated(again_NT, logp_NT, batch.advantage_N, batch.completion_NT[:, 1:])
-    slope_NT = gated.slope_NT
-    parts = world.gather((slope_NT.cpu(), batch.completion_NT[:, 1:].cpu(), batch.group_N.cpu()))
-    width = max(slope_NT.shape[1] for slope_NT, _, _ in parts)
-    slopes, masks = (torch.cat([pad(part[i], (0, width - part[i].shape[1])) for part in parts]) for i in (0, 1))
-    return {"eur/noise_floor": effective_update_ratio(slopes, masks, torch.cat([part[2] for part in parts])).item()}
+        gated, _ = objective.gated(logp_NT, anchor_NT, batch.advantage_N, mask_NT)
+    prompts = len(torch.unique(batch.group_N[mask_NT.any(dim=1)]))
+    own = effective_update_ratio(gated.slope_NT, mask_NT, batch.group_N).item() * prompts if prompts else 0.0
+    total, count = world.sum(own, prompts)
+    return total / count

@@ -26,6 +26,7 @@ class RolloutBatch:
     samples: list[dict[str, object]]  # to be read by a person
     anchor_NT: Tensor | None = None  # log pi_old, known from the first iteration on
     iteration: int = 0  # passes that are done
+    taken_before: float = 0.0  # 1 - EUR of the first iteration
 
     def to(self, device: torch.device) -> RolloutBatch:
         """Move it to another device."""
@@ -43,6 +44,7 @@ class RunState:
     position: int = 0  # prompts taken from the stream
     num_tokens: int = 0  # prompt and completion tokens seen
     controls: dict[str, float] = field(default_factory=dict)  # what schedules and controllers remember
+    rounding: float | None = None  # 1 - EUR of unchanged weights, as last measured
     seconds: float = 0.0  # of training, over all interruptions
     before: dict[str, float] = field(default_factory=dict)  # accuracy of the untrained model by evaluation set
     rollout_batch: RolloutBatch | None = None  # None before the first; replaced once its iterations are done

@@ -9,7 +9,9 @@ from composed import algorithm as composed_algorithm
 from composed import typed
 
 from gatepo.errors import TrainingStopped
-from gatepo.loop import Algorithm, noise_floor, train
+from gatepo.loop import Algorithm, noise_floors, train
+from gatepo.objective.correction import Truncate
+from gatepo.objective.ledger import eur_ledger
 from gatepo.rewards.base import RewardFunction
 from gatepo.state import RunState
 from gatepo.types import make_batch
@@ -88,20 +90,68 @@ def test_maxrl_refuses_rewards_that_would_turn_its_sign(reward: RewardFunction) 
         advantage(torch.tensor([[-0.5, 0.25]]))  # the mean is -0.125, and the better one would be pushed down
 
 
-def test_the_noise_floor_of_eur_is_measured_once(reward: RewardFunction) -> None:
-    rows, _ = trained(algorithm(reward, "updates=3"))
-    assert rows[0]["eur/noise_floor"] == pytest.approx(1, abs=1e-6)  # fp32
+def test_where_rounding_is_negligible_it_is_measured_once(reward: RewardFunction) -> None:
+    rows, state = trained(algorithm(reward, "updates=3"))
+    assert rows[0]["eur/noise_floor"] == rows[0]["eur/noise_floor/trainer"] == pytest.approx(1, abs=1e-6)  # fp32
     assert all("eur/noise_floor" not in row for row in rows[1:])
+    assert state.rounding == 1 - rows[0]["eur/noise_floor/trainer"]
+
+
+def test_where_rounding_is_not_it_is_measured_on_every_rollout_batch(reward: RewardFunction, monkeypatch) -> None:
+    monkeypatch.setattr("gatepo.loop.NEGLIGIBLE", -1.0)
+    rows, _ = trained(algorithm(reward, "updates=4"))
+    assert [("eur/noise_floor" in row) for row in rows] == [True, False, True, False]
 
 
 def test_the_noise_floor_worked_by_hand(reward: RewardFunction) -> None:
     # log-probabilities that differ by 0.03 nats at tau = 10, A > 0: exp(-(10 (e^0.03 - 1))^2 / 2) = 0.9547
+    # and by 0.05 from the sampler's: exp(-(10 (e^0.05 - 1))^2 / 2) = 0.8769
     made = algorithm(reward, "updates=1")
     groups = made.rollout.generate(made.take_prompts(0, 4), made.sampling, 0)
     batch = make_batch(groups, torch.ones(4, 4), made.pad_id, made.device)
     logp_NT = torch.zeros_like(batch.sampler_logp_NT[:, 1:])
-    found = noise_floor(made.objective, batch, logp_NT, logp_NT + 0.03, World())
-    assert found["eur/noise_floor"] == pytest.approx(0.9547, abs=1e-4)
+    batch = replace(batch, sampler_logp_NT=torch.full_like(batch.sampler_logp_NT, -0.05))
+    trainer, sampler = pytest.approx(0.9547, abs=1e-4), pytest.approx(0.8769, abs=1e-4)
+
+    def floors(**axes: object) -> dict[str, float]:
+        return noise_floors(replace(made.objective, **axes), batch, logp_NT, logp_NT + 0.03, World())
+
+    both = {"eur/noise_floor/trainer": trainer, "eur/noise_floor/sampler": sampler}
+    assert floors() == {"eur/noise_floor": trainer, "eur/noise_floor/trainer": trainer}
+    assert floors(anchor="rollout") == {"eur/noise_floor": sampler} | both
+    assert floors(correction=Truncate()) == {"eur/noise_floor": trainer} | both
+
+
+LEDGER = tuple(f"eur/ledger/{cause}" for cause in ("rounding", "sampler", "staleness", "drift"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("anchor", ["old", "rollout"])
+def test_the_ledger_adds_up_to_what_eur_lacks(reward: RewardFunction, dtype: str, anchor: str) -> None:
+    """In bf16 the transformers sampler, which decodes token by token, differs from the trainer by rounding too."""
+    rows, _ = trained(algorithm(reward, "updates=4", f"model.dtype={dtype}", f"anchor={anchor}"))
+    for row in rows:
+        assert sum(row[cause] for cause in LEDGER) == pytest.approx(1 - row["eur"], abs=1e-15)
+        assert row["eur/ledger/staleness"] == pytest.approx(0, abs=1e-12)
+    for first, second in (rows[:2], rows[2:]):
+        assert first["eur/ledger/drift"] == pytest.approx(0, abs=1e-12)  # nothing was updated since sampling
+        assert second["eur/ledger/drift"] > 1e-3
+        assert second["eur/ledger/sampler"] == first["eur/ledger/sampler"]
+    assert (rows[1]["eur/ledger/sampler"] > 1e-6) == (dtype == "bfloat16" and anchor == "rollout")
+    measured = 1 - rows[0]["eur/noise_floor/trainer"]
+    assert rows[1]["eur/ledger/rounding"] == pytest.approx(min(measured, 1 - rows[1]["eur"]), abs=1e-12)
+
+
+def test_the_ledger_worked_by_hand() -> None:
+    def books(**known: float) -> list[float]:
+        return [*eur_ledger(**known).values()]
+
+    assert books(taken=0.5, before=0.0, rounding=0.125, by_sampler=False) == [0.125, 0, 0, 0.375]
+    assert books(taken=0.0625, before=0.0, rounding=0.125, by_sampler=False) == [0.0625, 0, 0, 0]  # no more than taken
+    assert books(taken=0.5, before=0.25, rounding=0.125, by_sampler=False) == [0.125, 0, 0.25, 0.125]  # a stale batch
+    assert books(taken=0.5, before=0.25, rounding=0.125, by_sampler=True) == [0.125, 0.125, 0, 0.25]
+    assert books(taken=0.125, before=0.25, rounding=0.5, by_sampler=True) == [0.25, 0, 0, -0.125]  # it drifts back
+    assert books(taken=-0.5, before=0.0, rounding=0.0, by_sampler=False) == [0, 0, 0, -0.5]  # a slope above 1
 
 
 def test_tau_follows_eur_and_the_schedule(reward: RewardFunction) -> None:

@@ -221,8 +221,8 @@ def _config(settings: DeepSpeed, parts: EngineParts) -> dict[str, Any]:
         "managed_gradient_accumulation": False,  # how many micro-batches an update has is decided per update
         "gradient_clipping": 0.0 if ours or largest == float("inf") else largest,
         "bf16": {"enabled": parts.dtype == torch.bfloat16},
-        # In bf16 the sums over micro-batches and ranks would lose their last bits; without ZeRO DeepSpeed knows no other
-        # way for the former.
+        # In bf16 the sums over micro-batches and ranks would lose their last bits; for the former DeepSpeed knows no
+        # other way without ZeRO.
         "data_types": {"grad_accum_dtype": "fp32" if settings.zero_stage else None},
         "communication_data_type": "fp32",
         "zero_optimization": {
