@@ -164,7 +164,7 @@ def test_other_gates_give_the_gradient_and_eur_of_gatepo(tmp_path: Path, gate: s
     sign_N = inputs["advantages"].sign()
     for name, rows_N in {"eur": sign_N < 2, "eur/positive": sign_N > 0, "eur/negative": sign_N < 0}.items():
         part = effective_update_ratio(record.slope_NT[rows_N], mask_NT[rows_N], inputs["group"][rows_N])
-        assert eur[name] == pytest.approx(part.item(), abs=1e-6)
+        assert eur[name] == pytest.approx(part.item(), abs=1e-5), "TRL's log-probabilities are summed in another order"
         assert 0.1 < eur[name] < 0.9
 
 
