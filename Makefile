@@ -8,7 +8,7 @@ WITHOUT := torchvision torchaudio torchcodec
 ARGS ?= gate=arctan tau.pos=10
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-verl check house fuzz bench bench-gpu clean
+.PHONY: help train test test-verl check house fuzz bench bench-gpu figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -28,15 +28,19 @@ check: $(VENV)/test ## lint, types and the house only
 house: ## count how well the house is kept: sizes, imports, docstrings, names, defaults, words
 	$(PYTHON) tests/house.py
 
-fuzz: $(VENV)/test ## 100,000 generated answers through the verifier; half an hour
+fuzz: $(VENV)/test ## 100,000 generated answers through the verifier; half an hour; into benchmarks/bench.json and the documents
 	GATEPO_FUZZ=100000 $(BIN)/python -m pytest tests/test_verifier.py -k fuzz -s
+	$(BIN)/python -m benchmarks.figures
 
-bench: $(VENV)/bench ## gradient and time against TRL, engines beside each other; writes bench.json
+bench: $(VENV)/bench ## gradient and time against TRL, engines beside each other; into benchmarks/bench.json and the documents
 	$(BIN)/python -m pytest tests/test_trl.py
 	$(BIN)/python -m benchmarks
 
-bench-gpu: $(VENV)/bench ## the update on a GPU: tokens per second, MFU and memory against TRL; writes bench-gpu.json
+bench-gpu: $(VENV)/bench ## the update on a GPU: tokens per second, MFU and memory against TRL
 	$(BIN)/python -m benchmarks.gpu
+
+figures: ## write the figures of benchmarks/bench.json into the documents
+	$(PYTHON) -m benchmarks.figures
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) $(VERL) build dist .pytest_cache .ruff_cache .mypy_cache

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.data``: start-up and memory of a source as large as DeepMath-103K, and a tenth of it.
+"""Start-up and memory of a source as large as DeepMath-103K, and a tenth of it.
 
 Generated rows: DeepMath's number (103,022) and seven fields, questions of forty words, three solutions of 6,500
 characters, 2.7 GB of JSONL. Opened in a process of its own, with decontamination against 1,900 generated problems; then
@@ -7,7 +7,6 @@ characters, 2.7 GB of JSONL. Opened in a process of its own, with decontaminatio
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import resource
@@ -16,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.rows import row
 from gatepo.data.decontamination import HeldOut
@@ -57,28 +57,25 @@ def _resident_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.measure is not None:
-        return measure(options.measure)
-    lines = []
+def rows() -> list[dict[str, Any]]:
+    """Start-up and memory of all rows, of a tenth of them, and of all without their solutions."""
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        for rows, solution in ((ROWS // 10, 6_500), (ROWS, 0), (ROWS, 6_500)):
+        for key, number, solution in (("tenth", ROWS // 10, 6_500), ("bare", ROWS, 0), ("whole", ROWS, 6_500)):
             path = Path(folder) / "made.jsonl"
-            write(path, rows, solution)
-            command = [sys.executable, "-m", "benchmarks.data", "--measure", str(path)]
-            found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            assert found["rows"] == rows
-            name = f"{rows:,} rows, {path.stat().st_size / 1e6:,.0f} MB"
-            lines.append(row(f"{name}: start-up", found["open"], MOST_SECONDS, "s"))
-            lines.append(row(f"{name}: start-up, CPU", found["cpu"], MOST_SECONDS, "s"))
-            lines.append(row(f"{name}: memory", found["memory"], MOST_MIB, "MiB"))
-            print(f"{name}: {1e6 * found['take']:.0f} microseconds to take a row", flush=True)
-    for r in lines:
-        print(f"{r['name']:<50}{r['ours']:>10.2f}{r['other']:>10.2f}{r['ratio']:>12.3f}  {r['unit']}")
+            write(path, number, solution)
+            command = [sys.executable, "-m", "benchmarks.data", str(path)]
+            did = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            assert did["rows"] == number
+            name = f"{number:,} rows, {path.stat().st_size / 1e6:,.0f} MB"
+            found += [
+                row(f"{key}_seconds", f"{name}: start-up", did["open"], MOST_SECONDS, "s"),
+                row(f"{key}_cpu", f"{name}: start-up, CPU", did["cpu"], MOST_SECONDS, "s"),
+                row(f"{key}_memory", f"{name}: memory", did["memory"], MOST_MIB, "MiB"),
+            ]
+            print(f"{name}: {1e6 * did['take']:.0f} microseconds to take a row", flush=True)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    measure(Path(sys.argv[1]))

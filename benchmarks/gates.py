@@ -1,9 +1,9 @@
-"""``python -m benchmarks.gates``: a gate written as a formula against the built-in gate of the same formula.
+"""A gate written as a formula against the built-in gate of the same formula.
 
 Value, slope and gradient as the loss takes them, fp32; both sides in turn in one process, several hundred times. Once
 for a micro-batch of 16 x 512 tokens at one tau, and once for what an update of the embedded default takes: 8
 micro-batches of 16 x 64 tokens with tau by the sign of A. A gate given by its slope looks its value up in tables; one
-given by its value computes it. Microseconds are medians: what other tenants of the machine add, they add to both.
+given by its value computes it. Milliseconds are medians: what other tenants of the machine add, they add to both.
 """
 
 from __future__ import annotations
@@ -39,7 +39,16 @@ def rows() -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     found = [row for name in SLOPES for row in _rows(name)]
     torch.set_num_threads(threads)
-    return found
+    return found + _over_all(found)
+
+
+def _over_all(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the least and the largest ratio, and the medians of an update."""
+    by_ratio = sorted(found, key=lambda r: r["ratio"])
+    updates = [r for r in found if r["key"].endswith("update")]
+    ours, other = (median(r[side] for r in updates) for side in ("ours", "other"))
+    ends = [by_ratio[0] | {"key": "least"}, by_ratio[-1] | {"key": "most"}]
+    return [*ends, row("update", "gate=custom against the built-in gate, an update, median of all", ours, other, "ms")]
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
@@ -55,13 +64,15 @@ def _rows(name: str) -> list[dict[str, Any]]:
         for _ in range(MICRO_BATCHES)
     ]
     return [
-        _row(f"gate=custom by its {given} against gate={name}, {what}", custom, built_in, batches)
+        _row(f"{name}_{given}_{key}", f"custom by its {given} against gate={name}, {what}", custom, built_in, batches)
         for given, custom in (("slope", by_slope), ("value", by_value))
-        for what, batches in (("16 x 512 tokens", long), ("an update", update))
+        for key, what, batches in (("long", "16 x 512 tokens", long), ("update", "an update", update))
     ]
 
 
-def _row(words: str, custom: Gate, built_in: Gate, batches: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+def _row(
+    key: str, words: str, custom: Gate, built_in: Gate, batches: Sequence[tuple[Tensor, Tensor]]
+) -> dict[str, Any]:
     seconds: dict[Gate, list[float]] = {custom: [], built_in: []}
     for _ in range(ROUNDS):
         for gate, found in seconds.items():
@@ -69,8 +80,8 @@ def _row(words: str, custom: Gate, built_in: Gate, batches: Sequence[tuple[Tenso
             for log_ratio_NT, advantage_N1 in batches:
                 pass_through(gate, log_ratio_NT, advantage_N1)
             found.append(time.perf_counter() - started)
-    ours, other = (1e6 * median(found[ROUNDS // 10 :]) for found in seconds.values())
-    return row(words, ours, other, "us")
+    ours, other = (1e3 * median(found[ROUNDS // 10 :]) for found in seconds.values())
+    return row(key, words, ours, other, "ms")
 
 
 def pass_through(gate: Gate, log_ratio_NT: Tensor, advantage_N1: Tensor) -> Tensor:
@@ -79,13 +90,3 @@ def pass_through(gate: Gate, log_ratio_NT: Tensor, advantage_N1: Tensor) -> Tens
     gated(gate, TauPair(pos=10.0, neg=12.0), leaf_NT, advantage_N1).value_NT.sum().backward()
     assert leaf_NT.grad is not None
     return leaf_NT.grad
-
-
-def main() -> None:
-    """Print only these rows."""
-    for r in rows():
-        print(f"{r['name']:<70}{r['ours']:>10.1f}{r['other']:>10.1f}{r['ratio']:>8.2f}  {r['unit']}")
-
-
-if __name__ == "__main__":
-    main()

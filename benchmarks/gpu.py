@@ -1,4 +1,4 @@
-"""The update on one GPU beside TRL's: ``python -m benchmarks.gpu`` (make bench-gpu), writes ``bench-gpu.json``.
+"""The update on one GPU beside TRL's: ``python -m benchmarks.gpu`` (make bench-gpu), records it in bench.json.
 
 Qwen2 shapes of 0.5B and 1.5B parameters with random weights, bf16 body; one rollout batch of fixed token ids, so that
 only forward, backward and optimizer are timed. Each side in a process of its own, all in turn. MFU counts the FLOPs of
@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from benchmarks.rows import row
+from benchmarks import figures
+from benchmarks.rows import BENCH, record, row, show
 from gatepo.engine.base import EngineParts
 from gatepo.engine.optimizer import AdamW
 from gatepo.engine.torch import TorchEngine
@@ -46,6 +47,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"size": (64, 2, 2, 1, 128), "vocabulary": 512, "tied": True, "micro": 4},
 }
 COMPLETIONS, G = 32, 8
+LEAST_MFU = 0.45  # the mark that this project set itself
 
 
 def config(shape: str) -> Qwen2Config:
@@ -194,13 +196,13 @@ def compare(shape: str, device: str, lengths: tuple[int, int], rounds: int) -> l
         return []
     seconds = {side: median(r["seconds"] for r in results) for side, results in found.items() if results}
     peak = {side: median(r["peak"] for r in results) for side, results in found.items() if results}
-    tokens = COMPLETIONS * sum(lengths)
+    tokens, key = COMPLETIONS * sum(lengths), shape.replace(".", "_")
     rows = []
     if "trl" in seconds:
         rows += [
-            row(f"update {shape}, against TRL 1.16", seconds["ours"], seconds["trl"], "s"),
-            row(f"peak memory {shape}, against TRL 1.16", peak["ours"], peak["trl"], "MiB"),
-            row(f"tokens per second {shape}", tokens / seconds["ours"], tokens / seconds["trl"], "1/s"),
+            row(f"seconds_{key}", f"update {shape}, against TRL 1.16", seconds["ours"], seconds["trl"], "s"),
+            row(f"memory_{key}", f"peak memory {shape}, against TRL 1.16", peak["ours"], peak["trl"], "MiB"),
+            row(f"tokens_{key}", f"tokens {shape}", tokens / seconds["ours"], tokens / seconds["trl"], "1/s"),
         ]
     hardware = this_hardware()
     if hardware is not None:
@@ -218,9 +220,7 @@ def compare(shape: str, device: str, lengths: tuple[int, int], rounds: int) -> l
         layout = cost.Layout(dtype="bfloat16", weights=4, autocast=True)
         flops = cost.flops(from_config(shape, config(shape)), work, layout, work.prompts)
         mfu = (flops.body + flops.head) / seconds["ours"] / hardware.bfloat16
-        rows.append(
-            {"name": f"MFU of the update {shape}", "ours": mfu, "other": 0.45, "ratio": mfu / 0.45, "unit": "1"}
-        )
+        rows.append(row(f"mfu_{key}", f"MFU of the update {shape}, against the mark", mfu, LEAST_MFU, "1"))
     return rows
 
 
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--lengths", type=int, nargs=2, default=(512, 512), help="tokens of prompts and completions")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("bench-gpu.json"))
+    parser.add_argument("--out", type=Path, default=BENCH, help="another file to record in")
     options = parser.parse_args()
     device, lengths = torch.device(options.device), (options.lengths[0], options.lengths[1])
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -240,10 +240,12 @@ def main() -> None:
         print(json.dumps(measure(options.side, options.shape[0], device, lengths)), flush=True)
         return
     rows = [r for shape in options.shape for r in compare(shape, options.device, lengths, options.rounds)]
-    for r in rows:
-        print(f"{r['name']:<45}{r['ours']:>12.3f}{r['other']:>12.3f}{r['ratio']:>8.2f}  {r['unit']}")
+    show(rows)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    options.out.write_text(json.dumps({"device": name, "rows": rows}, indent=2) + "\n")
+    if not record("gpu", rows, options.out, name, "python -m benchmarks.gpu"):
+        raise SystemExit(1)
+    if options.out == BENCH:
+        figures.main([])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.logprobs``: log-probability, entropy and gradient of the head alone, against three others.
+"""Log-probability, entropy and gradient of the head alone, against three others.
 
 1,024 tokens of a 151,936-word vocabulary (Qwen2.5-0.5B's head), fp32, on the CPU. Every side runs in a process of its
 own, in turn, several rounds, so that a machine that grows slower slows all of them. Seconds are of a forward and a
@@ -58,9 +58,10 @@ def rows(rounds: int = 3) -> list[dict[str, Any]]:
         agree({side: results[0] for side, results in found.items()})
     seconds = {side: min(s for result in found[side] for s in result["seconds"]) for side in present}
     peak = {side: median(result["peak"] for result in found[side]) for side in present}
+    kinds = (("seconds", "head, forward and backward", seconds, "s"), ("memory", "head, peak memory", peak, "MiB"))
     return [
-        row(f"{what}, against {SIDES[side][0]}", of["ours"], of[side], unit)
-        for what, of, unit in (("head, forward and backward", seconds, "s"), ("head, peak memory", peak, "MiB"))
+        row(f"{side}_{kind}", f"{what}, against {SIDES[side][0]}", of["ours"], of[side], unit)
+        for kind, what, of, unit in kinds
         for side in present[1:]
     ]
 
@@ -171,16 +172,8 @@ def run(side: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.logprobs", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--side", choices=SIDES, help="one process of one side (what the rounds start)")
-    options = parser.parse_args()
-    if options.side:
-        print(json.dumps(run(options.side)), flush=True)
-        return
-    found = rows(options.rounds)
-    print(f"\n{'':<70}{'ours':>10}{'other':>10}{'ours/other':>12}")
-    for r in found:
-        print(f"{r['name']:<70}{r['ours']:>10.3f}{r['other']:>10.3f}{r['ratio']:>12.2f}  {r['unit']}")
+    parser.add_argument("--side", choices=SIDES, required=True, help="one process of one side (what the rounds start)")
+    print(json.dumps(run(parser.parse_args().side)), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def measure(pair: tuple[str, str], batches: int) -> list[dict[str, float]]:
 
 
 def rows(rounds: int = 3, batches: int = 8) -> list[dict[str, Any]]:
-    """One row per pair against plain PyTorch, one per pair for its sync against its step, one for orchestration."""
+    """Three rows per pair: against plain PyTorch; its sync and its orchestration, against its own rollout batch."""
     missing = [name for name in ("vllm", "deepspeed") if find_spec(name) is None]
     if missing:
         print(f"engine pairs: left out, {' and '.join(missing)} not installed (make .venv/test)")
@@ -44,17 +44,13 @@ def rows(rounds: int = 3, batches: int = 8) -> list[dict[str, Any]]:
     seconds = {pair: ITERATIONS * sum(m["step_time"] for m in ms) / len(ms) for pair, ms in found.items()}
     result = []
     for pair, metrics in found.items():
-        name = " + ".join(pair)
-        if pair != PLAIN:
-            result.append(row(f"rollout batch, {name} against {' + '.join(PLAIN)}", seconds[pair], seconds[PLAIN], "s"))
+        name, key = " + ".join(pair), "_".join(pair)
+        words = f"rollout batch, {name} against {' + '.join(PLAIN)}"
+        result.append(row(key, words, seconds[pair], seconds[PLAIN], "s"))
         sync = median(m["time/sync"] for m in metrics[::ITERATIONS])
-        result.append(row(f"weight sync of a rollout batch, {name}", sync, seconds[pair], "s"))
+        result.append(row(f"{key}_sync", f"weight sync of a rollout batch, {name}", sync, seconds[pair], "s"))
         updates = [m["time/sync"] + m["time/reward"] + m["time/telemetry"] + m["time/other"] for m in metrics]
         other = sum(median(updates[first::ITERATIONS]) for first in range(ITERATIONS))
-        result.append(row(f"neither generation nor update of a rollout batch, {name}", other, seconds[pair], "s"))
+        words = f"neither generation nor update of a rollout batch, {name}"
+        result.append(row(f"{key}_beside", words, other, seconds[pair], "s"))
     return result
-
-
-if __name__ == "__main__":
-    for r in rows():
-        print(f"{r['name']:<80}{r['ours']:>9.4f}{r['other']:>9.4f}{r['ratio']:>8.3f}  {r['unit']}")

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.verifier``: answers per second and latency beside math-verify 0.9.0 alone.
+"""Answers per second and latency beside math-verify 0.9.0 alone.
 
 Two loads. *GSM8K-like*: every gold answer of GSM8K's test set (or, without the real rows, as many numbers drawn like
 them) against right and wrong answers in the spellings that models use, in the paper's tags. *Model outputs*: 988 real
@@ -9,7 +9,6 @@ own time-outs. Both sides take the same answers in turn, block by block, so that
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
@@ -26,21 +25,35 @@ from gatepo.rewards.verifier import Verifier
 Side = Callable[[str, str], object]
 Load = list[tuple[str, str]]  # (gold, response)
 SPELLINGS = ("{}", "{}.0", "${}$", "\\boxed{{{}}}", "{} dollars", "x = {}", "\\${}", "{}%", " {}.", "\\frac{{{}}}{{1}}")
+EASY, ENDLESS = ("\\sqrt{8}", "2\\sqrt{2}"), ("7", "\\sum_{n=1}^{10^9} \\frac{1}{n}")
 BLOCK = 50  # answers of one side before the other has its turn
 LEAST_PER_SECOND, MOST_SECONDS = 2000.0, 0.05  # the marks that this project set itself: mean rate, p95
 
 
 def rows() -> list[dict[str, Any]]:
-    """Time of GSM8K-like answers and p95 on real outputs, against math-verify and against the marks."""
+    """Rate of GSM8K-like answers, times on real outputs and of single answers, against math-verify and the marks."""
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     verifier = Verifier(deadline=2.0, workers=1)
     try:
-        verifier("\\sqrt{8}", "2\\sqrt{2}")
-        found = _gsm8k_rows(gsm8k_like(_data()), verifier)
-        outputs = model_outputs(_data())
-        return found + (_output_rows(outputs, verifier) if outputs else [])
+        first = _time(verifier, EASY)
+        _time(verifier, ENDLESS)  # its worker is killed
+        replaced, warm = _time(verifier, EASY), _time(verifier, EASY)
+        what = "first answer of a worker{}, against one of a warm worker"
+        singles = [
+            row("first", what.format(""), first / 1e3, warm / 1e3, "s"),
+            row("replaced", what.format(" that replaces another"), replaced, warm, "ms"),
+        ]
+        outputs = model_outputs(data_folder())
+        rates = _gsm8k_rows(gsm8k_like(data_folder()), verifier)
+        return [*singles, *rates, *(_output_rows(outputs, verifier) if outputs else [])]
     finally:
         verifier.close()
+
+
+def _time(verifier: Verifier, pair: tuple[str, str]) -> float:
+    started = time.perf_counter()
+    verifier(*pair)
+    return 1e3 * (time.perf_counter() - started)
 
 
 def gsm8k_like(data: Path | None, seed: int = 0) -> Load:
@@ -91,25 +104,23 @@ def percentile(times: list[float], share: float) -> float:
 
 
 def _gsm8k_rows(load: Load, verifier: Verifier) -> list[dict[str, Any]]:
-    ours, alone = seconds(load, (_asked(verifier, "tags"), math_verify_alone))
-    rates = [len(times) / sum(times) for times in (ours, alone)]
-    print(f"GSM8K-like: {rates[0]:,.0f} answers a second and core, math-verify alone {rates[1]:,.0f}", flush=True)
-    mean = sum(ours) / len(ours)
+    ours, alone = (len(times) / sum(times) for times in seconds(load, (_asked(verifier, "tags"), math_verify_alone)))
+    what = "GSM8K-like answers a second and core, against"
     return [
-        row("GSM8K-like answer, against math-verify 0.9.0 alone", 1e3 * mean, 1e3 * sum(alone) / len(alone), "ms"),
-        row(f"GSM8K-like answer, against {LEAST_PER_SECOND:,.0f} a second", 1e3 * mean, 1e3 / LEAST_PER_SECOND, "ms"),
+        row("rate", f"{what} math-verify 0.9.0 alone", ours, alone, "1/s"),
+        row("rate_mark", f"{what} the mark", ours, LEAST_PER_SECOND, "1/s"),
     ]
 
 
 def _output_rows(load: Load, verifier: Verifier) -> list[dict[str, Any]]:
-    ours, alone = seconds(load, (_asked(verifier, "auto"), math_verify_alone))
-    tails = [[1e3 * percentile(times, share) for share in (0.5, 0.95, 0.99, 1)] for times in (ours, alone)]
-    for name, tail in zip(("ours", "math-verify alone"), tails, strict=True):
-        print(f"model outputs, {name}: p50 {tail[0]:.2f}, p95 {tail[1]:.1f}, p99 {tail[2]:.0f}, max {tail[3]:.0f} ms")
-    return [
-        row("real model output, p95, against math-verify 0.9.0 alone", tails[0][1], tails[1][1], "ms"),
-        row(f"real model output, p95, against {1e3 * MOST_SECONDS:.0f} ms", tails[0][1], 1e3 * MOST_SECONDS, "ms"),
+    ours, alone = ([1e3 * t for t in times] for times in seconds(load, (_asked(verifier, "auto"), math_verify_alone)))
+    what = "real model output, {}, against {}"
+    found = [
+        row(key, what.format(key, "math-verify 0.9.0 alone"), percentile(ours, share), percentile(alone, share), "ms")
+        for key, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("most", 1.0))
     ]
+    mark = row("p95_mark", what.format("p95", "the mark"), percentile(ours, 0.95), 1e3 * MOST_SECONDS, "ms")
+    return [*found, mark]
 
 
 def _asked(verifier: Verifier, extraction: str) -> Side:
@@ -117,18 +128,7 @@ def _asked(verifier: Verifier, extraction: str) -> Side:
     return lambda gold, response: verifier(gold, extract(response))
 
 
-def _data() -> Path | None:
+def data_folder() -> Path | None:
+    """Where the real rows are, or None."""
     folder = Path(os.environ.get("GATEPO_DATA", Path(__file__).parents[2] / "shared" / "data"))
     return folder if folder.is_dir() else None
-
-
-def main() -> None:
-    argparse.ArgumentParser(prog="python -m benchmarks.verifier", description=__doc__).parse_args()
-    found = rows()
-    print(f"\n{'':<70}{'ours':>10}{'other':>10}{'ours/other':>12}")
-    for r in found:
-        print(f"{r['name']:<70}{r['ours']:>10.3f}{r['other']:>10.3f}{r['ratio']:>12.3f}  {r['unit']}")
-
-
-if __name__ == "__main__":
-    main()

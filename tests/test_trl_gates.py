@@ -164,7 +164,7 @@ def test_other_gates_give_the_gradient_and_eur_of_gatepo(tmp_path: Path, gate: s
     sign_N = inputs["advantages"].sign()
     for name, rows_N in {"eur": sign_N < 2, "eur/positive": sign_N > 0, "eur/negative": sign_N < 0}.items():
         part = effective_update_ratio(record.slope_NT[rows_N], mask_NT[rows_N], inputs["group"][rows_N])
-        assert eur[name] == pytest.approx(part.item(), abs=1e-6)
+        assert eur[name] == pytest.approx(part.item(), abs=1e-5), "TRL's log-probabilities are summed in another order"
         assert 0.1 < eur[name] < 0.9
 
 
@@ -183,11 +183,45 @@ def test_a_token_far_from_the_old_policy_leaves_the_update_finite(tmp_path: Path
     assert 0 < (found - wanted).norm() < wanted.norm(), "only the one token has lost its share"
 
 
-def run(folder: Path, gate: str, **settings: Any) -> tuple[Any, list[dict[str, float]]]:
+def run(folder: Path, gate: str | None, **settings: Any) -> tuple[Any, list[dict[str, float]]]:
     """The trainer after three updates, two over one generation and one over the next, and what TRL logged."""
-    one = trainer(folder, gate, max_steps=3, logging_steps=1, learning_rate=3e-3, save_strategy="no", **settings)
+    given = {"max_steps": 3, "learning_rate": 3e-3} | settings
+    torch.manual_seed(0)
+    one = trainer(folder, gate, logging_steps=1, save_strategy="no", **given)
     one.train()
     return one, [line for line in one.state.log_history if "loss" in line]
+
+
+def test_twelve_updates_with_the_clip_are_trls(tmp_path: Path) -> None:
+    """Six generations, each from the weights that the updates before left behind."""
+    settings = {"max_steps": 12, "learning_rate": 1e-3}
+    theirs, wanted = run(tmp_path / "theirs", None, **settings)
+    ours, found = run(tmp_path / "ours", "clip", **settings)
+    assert len(found) == len(wanted) == 12
+    assert [line.get("reward") for line in found] == [line.get("reward") for line in wanted], "the same completions"
+    for name, bound in (("loss", 5e-7), ("grad_norm", 1e-4)):
+        assert [line[name] for line in found] == pytest.approx([line[name] for line in wanted], abs=bound, rel=0)
+    assert min(line["clip_ratio/region_mean"] for line in wanted[1::2]) > 0.05, "the clip acts in second iterations"
+    moved, apart = 0.0, 0.0
+    start = load_model("tiny", torch.device("cpu"), None)
+    for before, a, b in zip(start.parameters(), ours.model.parameters(), theirs.model.parameters(), strict=True):
+        moved, apart = max(moved, (a - before).abs().max().item()), max(apart, (a - b).abs().max().item())
+    assert apart < 0.01 * moved
+
+
+def test_eur_of_the_clip_is_by_prompt_and_trls_clip_ratio_by_token(tmp_path: Path) -> None:
+    """TRL's leaves out tokens with A = 0 too; where neither makes a difference, they add up to 1."""
+    ours, theirs = trainer(tmp_path, "clip"), trainer(tmp_path, None)
+    inputs = batch(theirs.model)
+    everyone = inputs | {"advantages": inputs["advantages"] + 1e-3, "group": torch.zeros(N, dtype=torch.long)}
+    sums = []
+    for given in (everyone, everyone | {"group": inputs["group"]}, inputs | {"group": everyone["group"]}):
+        loss_and_gradient(theirs, given)
+        loss_and_gradient(ours, given)
+        sums.append(ours._metrics["train"]["eur"][-1] + theirs._metrics["train"]["clip_ratio/region_mean"][-1])
+    assert sums[0] == pytest.approx(1, abs=1e-6)
+    assert abs(sums[1] - 1) > 1e-3, "by prompt"
+    assert abs(sums[2] - 1) > 1e-3, "with A = 0"
 
 
 def test_a_run_logs_eur_of_every_update_whatever_its_micro_batches(tmp_path: Path) -> None:
@@ -217,6 +251,9 @@ def test_a_run_logs_eur_of_every_update_whatever_its_micro_batches(tmp_path: Pat
         ({"tau": (10, -1)}, "tau.neg must be in .1e-6, 1e6., what fp32 can hold the slope at, got -1; type tau=paper"),
         ({"tau": 10}, r"tau must be a pair \(tau.pos, tau.neg\), got 10; the paper's is \(10, 12\)"),
         ({"loss_type": "sapo"}, "loss_type must be one of grpo, bnpo, dr_grpo, dapo, luspo, got 'sapo'; here it picks"),
+        ({"loss_type": "cispo"}, "loss_type must be one of .*, got 'cispo'; here it picks the aggregation only"),
+        ({"loss_type": "vespo"}, "loss_type must be one of .*, got 'vespo'; here it picks the aggregation only"),
+        ({"epsilon": 0.1}, r"epsilon must be left out beside a gate, where it does nothing, got 0.1; give .*eps_low"),
         ({"epsilon_high": 0.28}, r"epsilon_high must be left out beside a gate, .* got 0.28; give .*eps_high"),
         ({"delta": 3.0}, "delta must be left out beside a gate"),
         ({"vespo_k_neg": 4.0}, "vespo_k_neg must be left out beside a gate, where it does nothing, got 4.0"),

@@ -16,6 +16,7 @@ import pytest
 from command import gatepo
 from conftest import REPO
 
+from benchmarks.rows import record, row
 from gatepo.errors import UserError
 from gatepo.rewards.pool import Pool, default_workers
 from gatepo.rewards.sandbox import KILLED, Limits
@@ -595,6 +596,15 @@ def test_fuzzed_answers_never_crash_hang_or_leak() -> None:
             biggest = max([biggest, *map(resident, children(supervisor))])
         grown = f"{resident('self') - ours:.1f} and {resident(supervisor) - theirs:.1f} MiB"
         print(counts, f"grown by {grown}; {biggest:.0f}")
+        if FUZZED == 100_000:  # `make fuzz`, whose figures the documents give
+            what = {Reason.TIMED_OUT: "timed_out", Reason.KILLED: "killed", Reason.REFUSED: "refused"}
+            answers = [row(key, f"answers: {r.value}", counts.get(r.value, 0), FUZZED, "") for r, key in what.items()]
+            sizes = [
+                row("grown", "growth of this process, against the limit", resident("self") - ours, 64, "MiB"),
+                row("keeper", "growth of the keeper, against the limit", resident(supervisor) - theirs, 16, "MiB"),
+                row("worker", "the largest worker, against its limit", biggest, 768, "MiB"),
+            ]
+            assert record("fuzz", answers + sizes, command="make fuzz")
         assert verifier._pool._supervisor.process.pid == supervisor  # type: ignore[union-attr]
         assert resident("self") - ours < 64
         assert resident(supervisor) - theirs < 16

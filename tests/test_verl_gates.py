@@ -64,7 +64,22 @@ def test_clip_is_verls_own_loss(aggregation: str) -> None:
     assert {key: ours[key] for key in ("actor/pg_clipfrac", "actor/ppo_kl")} == pytest.approx(
         {key: figures[key] for key in ("actor/pg_clipfrac", "actor/ppo_kl")}
     )
-    assert ours["actor/eur/token_mean"] == pytest.approx(1 - figures["actor/pg_clipfrac"]), "eq. 12 for GRPO"
+    assert ours["actor/eur/token_mean"] == pytest.approx(1 - figures["actor/pg_clipfrac"]), "as no A is 0"
+
+
+@pytest.mark.parametrize("c", [1e9, 1.2])
+def test_the_share_of_clipped_tokens_is_verls_where_some_have_no_advantage(c: float) -> None:
+    """A group of equal rewards has A = 0, and nothing of it is clipped; verl counts the dual clip's tokens apart."""
+    config = actor(clip_ratio_low=0.2, clip_ratio_high=0.28, clip_ratio_c=c)
+    advantage_NT = tokens()["advantages"] * (torch.arange(N) % 3 > 0)[:, None]
+    _, _, figures = verls("vanilla", config, advantages=advantage_NT)
+    gate = "gatepo_clip" if c == 1e9 else "gatepo_dual_clip"
+    _, _, ours = verls(gate, config, advantages=advantage_NT)
+    wanted = figures["actor/pg_clipfrac"] + figures["actor/pg_clipfrac_lower"]
+    assert 0.1 < wanted < 0.8
+    assert (figures["actor/pg_clipfrac_lower"] > 0) == (c == 1.2)
+    assert ours["actor/pg_clipfrac"] == pytest.approx(wanted, abs=1e-7)
+    assert ours["actor/eur/token_mean"] < 1 - wanted - 0.01, "eq. 12 counts the tokens with A = 0, with their slope"
 
 
 @pytest.mark.parametrize("c", [1.2, 3.0])

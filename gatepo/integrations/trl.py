@@ -53,7 +53,8 @@ class GateTrainer(GRPOTrainer):
     Logged beside TRL's figures: ``eur`` (eq. 12) over all tokens of an update, on every device; ``eur/positive`` and
     ``eur/negative``, over the tokens with A > 0 and A < 0; with several iterations ``eur/iteration_K``. Where an update
     takes only part of a group (``steps_per_generation`` > ``gradient_accumulation_steps``), EUR is over that part.
-    TRL's ``clip_ratio/...`` is not logged: it is 1 - EUR of ``gate="clip"``.
+    TRL's ``clip_ratio/...`` is not logged, since its clip is open. 1 - EUR of ``gate="clip"`` is near it, not equal: it
+    averages by prompt and counts tokens with A = 0, where TRL averages over tokens and leaves those out.
 
     Raises:
       UserError: an unknown gate, one that cannot be used, a bad tau, or a setting of TRL's that a gate leaves without

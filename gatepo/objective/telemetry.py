@@ -27,7 +27,7 @@ def effective_update_ratio(slope_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -
       mask_NT: True on completion tokens; prompt and padding never count.
       group_N: index of the prompt that each completion answers. Prompts without any token are left out.
     Returns: scalar in [0, 1]; 1 means that every token updates fully. NaN if there is no token at all.
-    Source: the paper, eq. 12. For clipping it is 1 - clip_ratio.
+    Source: the paper, eq. 12. For clipping and one prompt it is 1 - the share of clipped tokens.
 
     >>> slope, mask = torch.tensor([[1.0, 0.5], [0.0, 9.0]]), torch.tensor([[True, True], [True, False]])
     >>> effective_update_ratio(slope, mask, group_N=torch.tensor([0, 1])).item()  # (0.75 + 0) / 2
