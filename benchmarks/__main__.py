@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, batch, data, figures, gates, logprobs, stack, verifier
+from benchmarks import answers, batch, data, figures, gates, ledger, logprobs, stack, verifier
 from benchmarks.rows import BENCH, record, show
 
 PARTS: dict[str, Callable[[int, int], list[dict[str, Any]]]] = {
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[int, int], list[dict[str, Any]]]] = {
     "stack": stack.rows,
     "logprobs": lambda rounds, _: logprobs.rows(rounds),
     "gates": lambda *_: gates.rows(),
+    "ledger": lambda *_: ledger.rows(),
     "verifier": lambda *_: verifier.rows(),
     "answers": lambda *_: answers.rows(),
     "data": lambda *_: data.rows(),
