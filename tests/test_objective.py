@@ -451,3 +451,18 @@ def test_equal_rewards_give_an_advantage_of_exactly_zero() -> None:
         got = advantage(reward)
         assert not got[:2].any()
         assert got[2].all()
+
+
+@pytest.mark.parametrize("advantage", [BatchZScore, BatchZScoreWithBaseline])
+@pytest.mark.parametrize("eps", [0.0, 1e-4])
+def test_a_batch_of_equal_rewards_has_an_advantage_of_exactly_zero(advantage, eps: float) -> None:
+    for reward in (1.3, 0.7, -1.1):
+        for groups in (1, 4, 16):
+            assert not advantage(eps=eps)(torch.full((groups, 8), reward)).any()
+
+
+def test_with_a_baseline_a_group_of_equal_rewards_has_an_advantage_of_exactly_zero() -> None:
+    reward = torch.tensor([[1.3, 0.2, 0.7, 0.7], [1.3, 1.3, 1.3, 1.3], [0.1, 0.1, 2.0, 0.3]])
+    found = BatchZScoreWithBaseline()(reward)
+    assert not found[1].any()
+    assert found[0].any() and found[2].any()
