@@ -20,6 +20,7 @@ from gatepo import build
 from gatepo.loop import train
 from gatepo.objective import gates
 from gatepo.objective.aggregation import Totals
+from gatepo.objective.kl import NoKl
 from gatepo.objective.surrogate import Objective, policy_loss
 from gatepo.rewards.base import RewardFunction
 from gatepo.state import RunState
@@ -49,22 +50,24 @@ class Rollout:
         self.advantage = ADVANTAGES
         self.tokens = sum(LENGTHS)
 
+    @property
+    def mask_NT(self) -> Tensor:
+        return torch.arange(max(LENGTHS))[None] < torch.tensor(LENGTHS)[:, None]
+
+    def padded(self, rows: list[Tensor]) -> Tensor:
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=math.nan)
+
     def ours(self, method: str) -> Tensor:
         """What gatepo makes of it."""
-        mask_NT = torch.arange(max(LENGTHS))[None] < torch.tensor(LENGTHS)[:, None]
-
-        def padded(rows: list[Tensor]) -> Tensor:
-            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=math.nan)
-
         loss, _ = policy_loss(
             objective(method),
-            logp_NT=padded(self.logp),
-            anchor_NT=padded(self.old),
-            sampler_NT=padded(self.old),
-            reference_NT=padded(self.reference),
-            entropy_NT=torch.zeros(mask_NT.shape, dtype=torch.float64),
+            logp_NT=self.padded(self.logp),
+            anchor_NT=self.padded(self.old),
+            sampler_NT=self.padded(self.old),
+            reference_NT=self.padded(self.reference),
+            entropy_NT=torch.zeros(self.mask_NT.shape, dtype=torch.float64),
             advantage_N=torch.tensor(self.advantage, dtype=torch.float64),
-            mask_NT=mask_NT,
+            mask_NT=self.mask_NT,
             totals=Totals(completions=len(LENGTHS), tokens=self.tokens),
         )
         return loss
@@ -149,7 +152,7 @@ def cispo_weight(r: Tensor, a: float) -> Tensor:
 def ce_gppo_weight(r: Tensor, a: float) -> Tensor:
     if a > 0:
         return torch.where(r > 1.2, 1.0 * 1.2, r)
-    return torch.where(r < 0.8, 0.75 * 0.8, r)
+    return torch.where(r < 0.8, 0.75 * 0.8, torch.where(r > 10, 0.0, r))  # 10: the script's clip_ratio_c
 
 
 def aspo_weight(r: Tensor, a: float) -> Tensor:
@@ -234,6 +237,29 @@ def test_a_method_is_what_its_paper_says(method: str, spread: float) -> None:
     torch.testing.assert_close(x.gradient(ours), x.gradient(wanted), rtol=1e-9, atol=1e-12)
     if method not in GRADIENT_ALONE:
         torch.testing.assert_close(ours, wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_recorded_coefficient_is_that_of_the_gradient(method: str) -> None:
+    """What is logged as coefficient is what A grad log pi is multiplied by, beside the aggregation's denominators."""
+    x = Rollout(0.1 if method == "vespo" else 0.5)
+    which = replace(objective(method), kl=NoKl())
+    totals = Totals(completions=len(LENGTHS), tokens=x.tokens)
+    logp_NT = x.padded(x.logp).detach().requires_grad_()
+    advantage_N = torch.tensor(x.advantage, dtype=torch.float64)
+    loss, record = policy_loss(
+        which,
+        logp_NT=logp_NT,
+        anchor_NT=x.padded(x.old),
+        advantage_N=advantage_N,
+        mask_NT=x.mask_NT,
+        totals=totals,
+    )
+    (gradient_NT,) = torch.autograd.grad(loss, logp_NT)
+    one_NT = torch.ones_like(logp_NT).requires_grad_()
+    (denominator_NT,) = torch.autograd.grad(which.aggregation.mean(one_NT, x.mask_NT, totals), one_NT)
+    wanted_NT = -advantage_N[:, None] * record.coefficient_NT * denominator_NT
+    torch.testing.assert_close(gradient_NT[x.mask_NT], wanted_NT[x.mask_NT], rtol=1e-9, atol=1e-12)
 
 
 def test_methods_differ_from_each_other() -> None:

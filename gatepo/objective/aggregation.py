@@ -9,7 +9,7 @@ Axes: N completions, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,7 +30,11 @@ class Totals:
 
 
 class Aggregation(Protocol):
-    """An aggregation gives a micro-batch's share of the update's aggregate; the shares of all micro-batches add up."""
+    """An aggregation gives a micro-batch's share of the update's aggregate; the shares of all micro-batches add up.
+
+    It is taken to be linear in the values, so that a token's coefficient of A grad log pi is r f'(r), unless it is
+    :class:`NotLinear` and gives the factor of it.
+    """
 
     def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         """Aggregate gate values f(r) with the weights A (times the correction's, where there is one)."""
@@ -38,6 +42,15 @@ class Aggregation(Protocol):
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         """Aggregate terms that are simply added, such as a KL penalty."""
+        ...
+
+
+@runtime_checkable
+class NotLinear(Protocol):
+    """An aggregation that is not linear in the values f(r) declares what that makes of the coefficients r f'(r)."""
+
+    def factor(self, value_NT: Tensor, mask_NT: Tensor) -> Tensor:
+        """Give what each token's r f'(r) is multiplied by in the coefficient of A grad log pi."""
         ...
 
 
@@ -121,7 +134,9 @@ class SequenceSum(_Linear):
 class GeometricMean:
     """1/N sum_i w_i (prod_t f(r_it))^(1/|o_i|): the geometric instead of the arithmetic mean over tokens.
 
-    One outlying token moves it less. Values must be > 0, and a completion's weights equal; their mean is taken.
+    One outlying token moves it less. Values must be > 0, and a completion's weights equal; their mean is taken. The
+    coefficient of A grad log pi is not r f'(r) but that over f(r), times the completion's geometric mean of f: with a
+    clip every token within the bounds has the same.
 
     Source: GMPO, arXiv:2507.20673, eq. 4.
 
@@ -131,10 +146,16 @@ class GeometricMean:
     """
 
     def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
-        length_N = mask_NT.sum(dim=1).clamp(min=1)
+        weight_N = (weight_NT * mask_NT).sum(dim=1) / mask_NT.sum(dim=1).clamp(min=1)
+        return (weight_N * self._mean_value(value_NT, mask_NT)).sum() / totals.completions
+
+    def factor(self, value_NT: Tensor, mask_NT: Tensor) -> Tensor:
+        """See :class:`NotLinear`."""
+        return self._mean_value(value_NT, mask_NT)[:, None] / torch.where(mask_NT, value_NT, 1.0)
+
+    def _mean_value(self, value_NT: Tensor, mask_NT: Tensor) -> Tensor:
         log_NT = torch.log(torch.where(mask_NT, value_NT, 1.0))
-        weight_N = (weight_NT * mask_NT).sum(dim=1) / length_N
-        return (weight_N * torch.exp(log_NT.sum(dim=1) / length_N)).sum() / totals.completions
+        return torch.exp(log_NT.sum(dim=1) / mask_NT.sum(dim=1).clamp(min=1))
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         """See :class:`Aggregation`."""
