@@ -100,10 +100,14 @@ def ppo(low: float, high: float) -> Term:
     return lambda r, a: torch.minimum(r * a, r.clamp(1 - low, 1 + high) * a)
 
 
-def dual(r: Tensor, a: float) -> Tensor:
+def dual(low: float, high: float, c: float) -> Term:
     """Ye et al., eq. 5: where A < 0, max(min(r A, clip(r) A), c A)."""
-    clipped = ppo(0.2, 0.2)(r, a)
-    return torch.maximum(clipped, torch.full_like(r, 3 * a)) if a < 0 else clipped
+
+    def term(r: Tensor, a: float) -> Tensor:
+        clipped = ppo(low, high)(r, a)
+        return torch.maximum(clipped, torch.full_like(r, c * a)) if a < 0 else clipped
+
+    return term
 
 
 def normalised(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -174,7 +178,7 @@ def statement(method: str, x: Rollout) -> Tensor:
             penalty = sum(k.mean() for k in x.k3_to_reference()) / len(LENGTHS)
             return x.sequence_mean(ppo(0.2, 0.2)) + 0.04 * penalty
         case "dual_clip":
-            return x.token_mean(dual)
+            return x.token_mean(dual(0.2, 0.2, 3))
         case "sapo":
             return x.sequence_mean(sapo(1.0, 1.05))
         case "erf" | "arctan" | "softsign":
@@ -182,7 +186,7 @@ def statement(method: str, x: Rollout) -> Tensor:
         case "dr_grpo":
             return -sum(ppo(0.2, 0.2)((p - q).exp(), a).sum() / LIMIT for p, q, a in x.rows()) / len(LENGTHS)
         case "dapo":
-            return x.token_mean(ppo(0.2, 0.28))
+            return x.token_mean(dual(0.2, 0.28, 10))  # 10: clip_ratio_c of its script
         case "gspo":
             return -sum(ppo(3e-4, 4e-4)((p - q).mean().exp(), a) for p, q, a in x.rows()) / len(LENGTHS)
         case "gspo_token":
@@ -267,6 +271,37 @@ def test_methods_differ_from_each_other() -> None:
     gradients = {method: torch.cat([x.gradient(x.ours(method)) for x in rollouts]) for method in METHODS}
     same = {(a, b) for a in METHODS for b in METHODS if a < b and torch.equal(gradients[a], gradients[b])}
     assert same == set()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_says_in_one_place_what_its_authors_have_beside_it(method: str) -> None:
+    lines = (REPO / "conf" / "method" / f"{method}.yaml").read_text().splitlines()
+    comment = [line for line in lines[: lines.index("defaults:")] if line.startswith("# ") and "@package" not in line]
+    places = [n for n, line in enumerate(comment) if line.startswith("# Not here: ")]
+    assert len(places) == 1 and places[0] > 0  # after its source
+    assert len(comment[places[0]]) > len("# Not here: ") + 20
+    assert comment[-1].endswith(".")
+
+
+def test_the_presets_run_what_their_authors_scripts_run() -> None:
+    """The scripts are named in conf/method/."""
+    for method, rounds, c in (("dapo", 10, 10.0), ("ce_gppo", 2, 10.0), ("cispo", 10, None)):
+        settings = typed(f"+method={method}", "sampling.max_completion_length=40")
+        assert (settings.batch.filter, settings.batch.max_rounds) == ("answer", rounds)
+        assert getattr(settings.gate, "c", None) == c
+        penalty = settings.reward.extra.get("overlong")
+        assert (penalty is None) == (method == "ce_gppo")  # whose scripts have enable_overlong_buffer=False
+        assert penalty is None or (penalty["limit"], penalty["share"], penalty["weight"]) == (40, 0.2, 1)
+    gate = typed("+method=ce_gppo").gate
+    assert (gate.eps_low, gate.eps_high, gate.beta_low, gate.beta_high) == (0.2, 0.2, 0.75, 1)
+    plain = typed().batch
+    assert (plain.filter, plain.max_rounds) == ("total", 1)
+
+
+@pytest.mark.parametrize("method", ["dapo", "ce_gppo"])
+def test_the_dual_clip_of_the_scripts_acts_beyond_10_where_a_is_negative(method: str) -> None:
+    gate, ratio = objective(method).gate, torch.tensor([9.0, 11.0], dtype=torch.float64)
+    assert (ratio * gate.slope(ratio, torch.tensor(1.0), torch.tensor(False))).tolist() == [9, 0]
 
 
 @pytest.mark.parametrize("gate", ["cispo", "ce_gppo", "aspo", "gamma", "dual_clip"])
