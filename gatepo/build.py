@@ -6,6 +6,7 @@ It is wiring alone: each function takes the settings that it reads, and options 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -85,6 +86,7 @@ def algorithm(
         prompts=batch.prompts,
         iterations=batch.iterations,
         max_rounds=batch.max_rounds,
+        compared=attrgetter({"total": "total", "answer": "score"}[batch.filter]),
         max_deviation=batch.max_deviation,
         learn_unfinished=sampling.overlong == "keep",
         sampling=Sampling(

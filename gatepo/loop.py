@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ class Algorithm:
     prompts: int  # per rollout batch and update, over all devices
     iterations: int  # mu, passes over one rollout batch
     max_rounds: int = 1  # of sampling, until the rewards of every group differ
+    compared: Callable[[Reward], float] = attrgetter("total")  # what of them must differ
     max_deviation: float | None = None  # mean |r - 1| that ends a rollout batch early
     learn_unfinished: bool = True  # whether completions that hit the length limit enter the loss
     sampling: Sampling
@@ -151,8 +153,8 @@ def _rounds_until_rewards_differ(
 ) -> tuple[list[Scored], dict[str, float]]:
     """Collect the groups of a rollout batch, of all devices, on every device (DAPO's dynamic sampling).
 
-    Groups whose rewards are all equal wait aside while others are drawn, and fill the batch only where the last round
-    leaves it short. That is counted.
+    Groups whose rewards (or answers, ``batch.filter``) are all equal wait aside while others are drawn, and fill the
+    batch only where the last round leaves it short. That is counted.
     """
     differing: list[Scored] = []
     equal: list[Scored] = []
@@ -160,7 +162,7 @@ def _rounds_until_rewards_differ(
     while len(differing) < algorithm.prompts and rounds < algorithm.max_rounds:
         rounds += 1
         for group, rewards in chain(*algorithm.world.gather(_one_round(algorithm, state, watch))):
-            differ = len({reward.total for reward in rewards}) > 1
+            differ = len({algorithm.compared(reward) for reward in rewards}) > 1
             (differing if differ else equal).append((group, rewards))
     short = max(0, algorithm.prompts - len(differing))
     metrics = {"sampling/rounds": float(rounds), "sampling/filled_frac": short / algorithm.prompts}

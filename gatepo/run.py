@@ -36,6 +36,7 @@ from gatepo.state import RunState
 from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, UpdateLog
 from gatepo.tracking.progress import ProgressTracker
+from gatepo.tracking.standstill import FirstBatches, warn
 from gatepo.world import World
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Ev
         if algorithm.world.first:
             samples = files.enter_context(closing(UpdateLog(folder / "completions.jsonl", state.update)))
             trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
-            hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers)]
+            hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers), FirstBatches()]
         if config.checkpoint.every:  # last: what it holds is written everywhere else already
             hooks.append(_checkpointer(config, folder, algorithm))
         train(algorithm, state, hooks)
@@ -236,6 +237,7 @@ def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World) -> N
 
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
     done = read_run(folder)
+    warn(done.metrics)
     draw([done], folder)
     summary = {
         "updates": len(done.metrics),

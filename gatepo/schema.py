@@ -13,6 +13,7 @@ from gatepo.settings import (
     PAPER,
     POSITIVE,
     POSITIVE_OR_NULL,
+    SAMPLER_TEMPERATURE,
     Rule,
     at_least,
     choice,
@@ -65,6 +66,7 @@ class Model:
 
 
 _SEED = Rule("must be in [0, 2^63)", lambda value: 0 <= value < 2**63)
+_GREEDY = f"{PAPER}, and 0.01 is all but greedy"
 _GROUP = Rule("must be >= 2, a group of one has no advantage", lambda value: value >= 2)
 
 
@@ -77,6 +79,7 @@ class BatchSettings:
     iterations: int = setting("mu, passes over one rollout batch.", default=2, rule=at_least(1), remedy=PAPER)
     micro: int | None = setting("Completions that one device runs at once; null: all.", default=None)
     max_rounds: int = setting("Rounds of sampling until rewards of groups differ.", default=1, rule=at_least(1))
+    filter: str = setting("The part of them that must differ.", default="total", rule=one_of("answer", "total"))
     max_deviation: float | None = setting(
         "No further iteration beyond this mean |r - 1| (ESPO).", default=None, rule=POSITIVE_OR_NULL
     )
@@ -86,7 +89,9 @@ class BatchSettings:
 class SamplingSettings:
     """How completions are drawn for training."""
 
-    temperature: float = setting("The sampler's temperature; the paper states none.", default=1.0, rule=POSITIVE)
+    temperature: float = setting(
+        "The sampler's temperature; the paper states none.", default=1.0, rule=SAMPLER_TEMPERATURE
+    )
     max_prompt_length: int = setting("Longer prompts lose their beginning, tokens.", default=128, rule=at_least(1))
     max_completion_length: int = setting("Completions end here, tokens.", default=64, rule=at_least(1))
     overlong: str = setting(
@@ -99,7 +104,9 @@ class EvaluateSettings:
     """How a run evaluates itself."""
 
     every: int = setting("Updates between evaluations; 0: only before and after.", default=0, rule=at_least(0))
-    temperature: float = setting("The sampler's temperature (section 5.1).", default=0.7, rule=POSITIVE, remedy=PAPER)
+    temperature: float = setting(
+        "The sampler's temperature (section 5.1).", default=0.7, rule=SAMPLER_TEMPERATURE, remedy=_GREEDY
+    )
     limit: int | None = setting("Problems of each set, from its start; null: all.", default=None, rule=COUNT_OR_NULL)
 
 
@@ -162,7 +169,9 @@ class ProbeConfig:
 class EvaluationSampling:
     """How completions are drawn for an evaluation."""
 
-    temperature: float = setting("The sampler's temperature (section 5.1).", default=0.7, rule=POSITIVE, remedy=PAPER)
+    temperature: float = setting(
+        "The sampler's temperature (section 5.1).", default=0.7, rule=SAMPLER_TEMPERATURE, remedy=_GREEDY
+    )
     max_prompt_length: int | None = setting("Tokens; null: the run's, else 1536.", default=None, rule=COUNT_OR_NULL)
     max_completion_length: int | None = setting("Tokens; null: the run's, else 512.", default=None, rule=COUNT_OR_NULL)
 

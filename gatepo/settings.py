@@ -50,6 +50,10 @@ FRACTION = Rule("must be in (0, 1)", lambda value: 0 < value < 1)
 DECAY = Rule("must be in [0, 1)", lambda value: 0 <= value < 1)
 COUNT_OR_NULL = Rule("must be >= 1", lambda value: value is None or value >= 1)
 TEMPERATURE = Rule("must be in [1e-6, 1e6], what fp32 can hold the slope at", lambda value: 1e-6 <= value <= 1e6)
+SAMPLER_TEMPERATURE = Rule(
+    "must be in [0.01, 100], below which vLLM samples at 0.01 and above which all tokens are alike",
+    lambda value: 0.01 <= value <= 100,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

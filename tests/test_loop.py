@@ -9,11 +9,12 @@ from composed import algorithm as composed_algorithm
 from composed import typed
 
 from gatepo.errors import TrainingStopped
-from gatepo.loop import Algorithm, noise_floors, train
+from gatepo.loop import Algorithm, noise_floors, sample_groups, train
 from gatepo.objective.correction import Truncate
 from gatepo.objective.ledger import eur_ledger
 from gatepo.rewards.base import RewardFunction
 from gatepo.state import RunState
+from gatepo.stopwatch import Stopwatch
 from gatepo.types import make_batch
 from gatepo.world import World
 
@@ -48,6 +49,19 @@ def test_dynamic_sampling_leaves_no_group_of_equal_rewards_but_the_counted_ones(
     assert all(row["frac_reward_zero_std"] == row["sampling/filled_frac"] for row in rows)
     assert max(row["sampling/rounds"] for row in rows) > 1
     assert state.position == 4 * sum(row["sampling/rounds"] for row in rows[::2])  # prompts drawn, kept or not
+
+
+def test_groups_are_filtered_by_the_answer_alone_where_asked_to(reward: RewardFunction) -> None:
+    """DAPO's filter: a group that is all right or all wrong is left out, whatever its formats and lengths are worth."""
+    found = {}
+    for key in ("total", "answer"):
+        made = algorithm(reward, "batch.prompts=8", "batch.max_rounds=2", f"batch.filter={key}")
+        _, figures, metrics = sample_groups(made, RunState(seed=0), Stopwatch())
+        all_alike = [len({one.parts["answer"] for one in group.rewards}) == 1 for group in figures]
+        assert len(all_alike) == 8
+        found[key] = sum(all_alike), round(8 * metrics["sampling/filled_frac"])
+    assert found["total"][0] > found["total"][1]  # kept for their formats, and all right or all wrong
+    assert found["answer"][0] == found["answer"][1]  # the counted ones, for which two rounds were not enough
 
 
 def test_a_batch_gets_no_further_iteration_beyond_the_deviation(reward: RewardFunction) -> None:

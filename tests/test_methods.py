@@ -20,6 +20,7 @@ from gatepo import build
 from gatepo.loop import train
 from gatepo.objective import gates
 from gatepo.objective.aggregation import Totals
+from gatepo.objective.kl import NoKl
 from gatepo.objective.surrogate import Objective, policy_loss
 from gatepo.rewards.base import RewardFunction
 from gatepo.state import RunState
@@ -49,22 +50,24 @@ class Rollout:
         self.advantage = ADVANTAGES
         self.tokens = sum(LENGTHS)
 
+    @property
+    def mask_NT(self) -> Tensor:
+        return torch.arange(max(LENGTHS))[None] < torch.tensor(LENGTHS)[:, None]
+
+    def padded(self, rows: list[Tensor]) -> Tensor:
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=math.nan)
+
     def ours(self, method: str) -> Tensor:
         """What gatepo makes of it."""
-        mask_NT = torch.arange(max(LENGTHS))[None] < torch.tensor(LENGTHS)[:, None]
-
-        def padded(rows: list[Tensor]) -> Tensor:
-            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=math.nan)
-
         loss, _ = policy_loss(
             objective(method),
-            logp_NT=padded(self.logp),
-            anchor_NT=padded(self.old),
-            sampler_NT=padded(self.old),
-            reference_NT=padded(self.reference),
-            entropy_NT=torch.zeros(mask_NT.shape, dtype=torch.float64),
+            logp_NT=self.padded(self.logp),
+            anchor_NT=self.padded(self.old),
+            sampler_NT=self.padded(self.old),
+            reference_NT=self.padded(self.reference),
+            entropy_NT=torch.zeros(self.mask_NT.shape, dtype=torch.float64),
             advantage_N=torch.tensor(self.advantage, dtype=torch.float64),
-            mask_NT=mask_NT,
+            mask_NT=self.mask_NT,
             totals=Totals(completions=len(LENGTHS), tokens=self.tokens),
         )
         return loss
@@ -97,10 +100,14 @@ def ppo(low: float, high: float) -> Term:
     return lambda r, a: torch.minimum(r * a, r.clamp(1 - low, 1 + high) * a)
 
 
-def dual(r: Tensor, a: float) -> Tensor:
+def dual(low: float, high: float, c: float) -> Term:
     """Ye et al., eq. 5: where A < 0, max(min(r A, clip(r) A), c A)."""
-    clipped = ppo(0.2, 0.2)(r, a)
-    return torch.maximum(clipped, torch.full_like(r, 3 * a)) if a < 0 else clipped
+
+    def term(r: Tensor, a: float) -> Tensor:
+        clipped = ppo(low, high)(r, a)
+        return torch.maximum(clipped, torch.full_like(r, c * a)) if a < 0 else clipped
+
+    return term
 
 
 def normalised(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -149,7 +156,7 @@ def cispo_weight(r: Tensor, a: float) -> Tensor:
 def ce_gppo_weight(r: Tensor, a: float) -> Tensor:
     if a > 0:
         return torch.where(r > 1.2, 1.0 * 1.2, r)
-    return torch.where(r < 0.8, 0.75 * 0.8, r)
+    return torch.where(r < 0.8, 0.75 * 0.8, torch.where(r > 10, 0.0, r))  # 10: the script's clip_ratio_c
 
 
 def aspo_weight(r: Tensor, a: float) -> Tensor:
@@ -171,7 +178,7 @@ def statement(method: str, x: Rollout) -> Tensor:
             penalty = sum(k.mean() for k in x.k3_to_reference()) / len(LENGTHS)
             return x.sequence_mean(ppo(0.2, 0.2)) + 0.04 * penalty
         case "dual_clip":
-            return x.token_mean(dual)
+            return x.token_mean(dual(0.2, 0.2, 3))
         case "sapo":
             return x.sequence_mean(sapo(1.0, 1.05))
         case "erf" | "arctan" | "softsign":
@@ -179,7 +186,7 @@ def statement(method: str, x: Rollout) -> Tensor:
         case "dr_grpo":
             return -sum(ppo(0.2, 0.2)((p - q).exp(), a).sum() / LIMIT for p, q, a in x.rows()) / len(LENGTHS)
         case "dapo":
-            return x.token_mean(ppo(0.2, 0.28))
+            return x.token_mean(dual(0.2, 0.28, 10))  # 10: clip_ratio_c of its script
         case "gspo":
             return -sum(ppo(3e-4, 4e-4)((p - q).mean().exp(), a) for p, q, a in x.rows()) / len(LENGTHS)
         case "gspo_token":
@@ -236,11 +243,65 @@ def test_a_method_is_what_its_paper_says(method: str, spread: float) -> None:
         torch.testing.assert_close(ours, wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_recorded_coefficient_is_that_of_the_gradient(method: str) -> None:
+    """What is logged as coefficient is what A grad log pi is multiplied by, beside the aggregation's denominators."""
+    x = Rollout(0.1 if method == "vespo" else 0.5)
+    which = replace(objective(method), kl=NoKl())
+    totals = Totals(completions=len(LENGTHS), tokens=x.tokens)
+    logp_NT = x.padded(x.logp).detach().requires_grad_()
+    advantage_N = torch.tensor(x.advantage, dtype=torch.float64)
+    loss, record = policy_loss(
+        which,
+        logp_NT=logp_NT,
+        anchor_NT=x.padded(x.old),
+        advantage_N=advantage_N,
+        mask_NT=x.mask_NT,
+        totals=totals,
+    )
+    (gradient_NT,) = torch.autograd.grad(loss, logp_NT)
+    one_NT = torch.ones_like(logp_NT).requires_grad_()
+    (denominator_NT,) = torch.autograd.grad(which.aggregation.mean(one_NT, x.mask_NT, totals), one_NT)
+    wanted_NT = -advantage_N[:, None] * record.coefficient_NT * denominator_NT
+    torch.testing.assert_close(gradient_NT[x.mask_NT], wanted_NT[x.mask_NT], rtol=1e-9, atol=1e-12)
+
+
 def test_methods_differ_from_each_other() -> None:
     rollouts = [Rollout(spread) for spread in (0.1, 0.3, 1.0, 2.0)]
     gradients = {method: torch.cat([x.gradient(x.ours(method)) for x in rollouts]) for method in METHODS}
     same = {(a, b) for a in METHODS for b in METHODS if a < b and torch.equal(gradients[a], gradients[b])}
     assert same == set()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_says_in_one_place_what_its_authors_have_beside_it(method: str) -> None:
+    lines = (REPO / "conf" / "method" / f"{method}.yaml").read_text().splitlines()
+    comment = [line for line in lines[: lines.index("defaults:")] if line.startswith("# ") and "@package" not in line]
+    places = [n for n, line in enumerate(comment) if line.startswith("# Not here: ")]
+    assert len(places) == 1 and places[0] > 0  # after its source
+    assert len(comment[places[0]]) > len("# Not here: ") + 20
+    assert comment[-1].endswith(".")
+
+
+def test_the_presets_run_what_their_authors_scripts_run() -> None:
+    """The scripts are named in conf/method/."""
+    for method, rounds, c in (("dapo", 10, 10.0), ("ce_gppo", 2, 10.0), ("cispo", 10, None)):
+        settings = typed(f"+method={method}", "sampling.max_completion_length=40")
+        assert (settings.batch.filter, settings.batch.max_rounds) == ("answer", rounds)
+        assert getattr(settings.gate, "c", None) == c
+        penalty = settings.reward.extra.get("overlong")
+        assert (penalty is None) == (method == "ce_gppo")  # whose scripts have enable_overlong_buffer=False
+        assert penalty is None or (penalty["limit"], penalty["share"], penalty["weight"]) == (40, 0.2, 1)
+    gate = typed("+method=ce_gppo").gate
+    assert (gate.eps_low, gate.eps_high, gate.beta_low, gate.beta_high) == (0.2, 0.2, 0.75, 1)
+    plain = typed().batch
+    assert (plain.filter, plain.max_rounds) == ("total", 1)
+
+
+@pytest.mark.parametrize("method", ["dapo", "ce_gppo"])
+def test_the_dual_clip_of_the_scripts_acts_beyond_10_where_a_is_negative(method: str) -> None:
+    gate, ratio = objective(method).gate, torch.tensor([9.0, 11.0], dtype=torch.float64)
+    assert (ratio * gate.slope(ratio, torch.tensor(1.0), torch.tensor(False))).tolist() == [9, 0]
 
 
 @pytest.mark.parametrize("gate", ["cispo", "ce_gppo", "aspo", "gamma", "dual_clip"])

@@ -191,6 +191,64 @@ def test_eur_of_clip_is_one_minus_the_clip_ratio() -> None:
     assert token_metrics(record, one_group, 2, 20.0)["clip_ratio/region_mean"] == pytest.approx(clip_ratio.item())
 
 
+@pytest.mark.parametrize("gate", gates.names())
+def test_the_share_passed_is_within_0_and_1_and_is_eur_where_slopes_are(gate: str) -> None:
+    case = Case()
+    _, _, record = case.loss(objective(gate), shift=8.0)  # log-ratios up to 5 on both sides
+    got = token_metrics(record, case.group_N, 2, 20.0)
+    slope_M = record.slope_NT[case.mask_NT]
+    assert 0 <= got["eur/passed"] <= 1
+    if gate in ("ce_gppo", "aspo", "gamma"):
+        assert slope_M.max() > 1
+        assert got["eur"] > got["eur/passed"]
+    else:
+        assert 0 <= slope_M.min() <= slope_M.max() <= 1
+        assert got["eur"] == got["eur/passed"]
+
+
+def test_the_share_passed_worked_by_hand() -> None:
+    # CE-GPPO, A < 0, below 0.8: slope 0.6 / r. At r = 0.003 it is 200, all is passed and 199 added; at r = 0.75 it is
+    # 0.8, at 1 it is 1. EUR (200 + 0.8 + 1) / 3 = 67.2667, passed (1 + 0.8 + 1) / 3
+    ratio_NT, mask_NT = torch.tensor([[0.003, 0.75, 1.0]]), torch.ones(1, 3).bool()
+    _, record = policy_loss(
+        objective("ce_gppo"),
+        logp_NT=ratio_NT.log(),
+        anchor_NT=torch.zeros(1, 3),
+        advantage_N=torch.tensor([-1.0]),
+        mask_NT=mask_NT,
+    )
+    got = token_metrics(record, torch.tensor([0]), 2, 20.0)
+    assert got["eur"] == pytest.approx(201.8 / 3, rel=1e-5)
+    assert got["eur/passed"] == pytest.approx(2.8 / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gate", "positive", "negative"),
+    [
+        # ratios 0.1, 0.7, 0.9, 1.1, 1.3, 4, 11: what the authors' code counts as clipped
+        ("clip", "0000111", "1100000"),
+        ("ce_gppo", "0000111", "1100001"),  # whose slopes there are not 0: 1.2 / 1.3 and 0.6 / 0.7 are above 1/2
+        ("dual_clip", "0000111", "1100011"),
+        ("cispo", "0000001", "0000001"),  # the weight is bounded above 5
+        ("aspo", "1000111", "1100011"),  # and above 3, which is r < 1/3 where A > 0
+    ],
+)
+def test_the_clip_ratio_counts_what_a_gate_clips(gate: str, positive: str, negative: str) -> None:
+    ratio_NT = torch.tensor([[0.1, 0.7, 0.9, 1.1, 1.3, 4.0, 11.0]])
+    for advantage, wanted in ((1.0, positive), (-1.0, negative)):
+        _, record = policy_loss(
+            objective(gate),
+            logp_NT=ratio_NT.log(),
+            anchor_NT=torch.zeros(1, 7),
+            advantage_N=torch.tensor([advantage]),
+            mask_NT=torch.ones(1, 7).bool(),
+        )
+        got = token_metrics(record, torch.tensor([0]), 2, 20.0)
+        shares = [got[f"clip_ratio/{side}_mean"] * 7 for side in ("low", "high", "region")]
+        counts = [wanted[:3].count("1"), wanted[3:].count("1"), wanted.count("1")]
+        assert shares == pytest.approx(counts), (gate, advantage)
+
+
 def test_eur_falls_as_tau_rises() -> None:
     case, eurs = Case(), []
     for pos, neg in ((1, 1.05), (5, 6), (10, 12), (13, 15)):
@@ -211,6 +269,8 @@ def test_token_metrics_tell_signs_and_clamping_apart() -> None:
     record = TokenRecord(
         log_ratio_NT=torch.tensor([[0.0, 20.0], [0.0, 0.0]]),
         slope_NT=torch.tensor([[1.0, 0.0], [0.6, 1.0]]),
+        coefficient_NT=torch.tensor([[1.0, 0.0], [0.6, 1.0]]),
+        clipped_NT=torch.tensor([[False, True], [False, False]]),
         entropy_NT=torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
         correction_NT=torch.ones(2, 2),
         kl_NT=torch.zeros(2, 2),
@@ -232,6 +292,8 @@ def test_records_of_different_widths_are_joined_in_the_updates_order() -> None:
         return TokenRecord(
             log_ratio_NT=block,
             slope_NT=block,
+            coefficient_NT=block,
+            clipped_NT=block.bool(),
             entropy_NT=block,
             correction_NT=block,
             kl_NT=block,
@@ -451,3 +513,18 @@ def test_equal_rewards_give_an_advantage_of_exactly_zero() -> None:
         got = advantage(reward)
         assert not got[:2].any()
         assert got[2].all()
+
+
+@pytest.mark.parametrize("advantage", [BatchZScore, BatchZScoreWithBaseline])
+@pytest.mark.parametrize("eps", [0.0, 1e-4])
+def test_a_batch_of_equal_rewards_has_an_advantage_of_exactly_zero(advantage, eps: float) -> None:
+    for reward in (1.3, 0.7, -1.1):
+        for groups in (1, 4, 16):
+            assert not advantage(eps=eps)(torch.full((groups, 8), reward)).any()
+
+
+def test_with_a_baseline_a_group_of_equal_rewards_has_an_advantage_of_exactly_zero() -> None:
+    reward = torch.tensor([[1.3, 0.2, 0.7, 0.7], [1.3, 1.3, 1.3, 1.3], [0.1, 0.1, 2.0, 0.3]])
+    found = BatchZScoreWithBaseline()(reward)
+    assert not found[1].any()
+    assert found[0].any() and found[2].any()

@@ -40,7 +40,7 @@ def test_the_runs_own_gate_reads_as_the_run_logged_it(run: Path) -> None:
     assert [b["update"] for b in found["batches"]] == [1, 2]
     assert [b["iteration"] for b in found["batches"]] == [1, 2]
     own, logged = found["gates"]["erf"][0], metrics(run)[1]
-    for key in ("eur", "eur/positive", "eur/negative", "coefficient/mean", "grad_norm"):
+    for key in ("eur", "eur/passed", "eur/positive", "eur/negative", "coefficient/mean", "grad_norm"):
         assert own[key] == pytest.approx(logged[key], rel=1e-4), key
     assert "erf" in printed
     assert "cosine of gradients" in printed

@@ -150,16 +150,29 @@ def test_level_stretches_are_told_from_rounding() -> None:
     assert verdicts(Formula("max(0, 1 - tau**2*(x-1)**2)"))["iii"] == "checked"  # level only where f' = 0
 
 
+def test_the_table_says_where_eur_is_not_the_share_that_passes() -> None:
+    gate = gates.get("erf")
+    found = rows(chosen(GatesConfig(gate=gate, gates=["erf", "ce_gppo", "gamma"])), 10.0)
+    beyond = {row.name: row.beyond for row in found if row.beyond is not None}
+    # slope 0.6 / r below 0.8; r exp(3 (1 - r)), which is 1 at 1 and at 0.0595
+    assert beyond.keys() == {"ce_gppo, A <= 0", "gamma, A > 0"}
+    assert beyond["ce_gppo, A <= 0"][1] == pytest.approx(0.6, rel=1e-3)
+    assert beyond["gamma, A > 0"] == pytest.approx((0.0595, 1), rel=1e-3)
+    lines = report(found, 10.0).splitlines()
+    assert any(line.startswith("ce_gppo, A <= 0 ") and "differs: r < 0.6 " in line for line in lines)
+    assert any(line.startswith("erf ") and "is eur" in line for line in lines)
+
+
 def test_the_table_says_what_is_known_of_each_gate() -> None:
     settings = GatesConfig(gate=gates.get("erf"), gates=["erf", "clip"])
     lines = report(rows(chosen(settings), 5.0), 5.0).splitlines()
     assert [line.split() for line in lines if line.startswith("erf")] == [
         ["erf", *["1", "+", "sqrt(pi/2)/tau", "*", "erf(tau*(x-1)/sqrt(2))"], "exp(-tau**2*(x-1)**2/2)"],
-        ["erf", "Gaussian", "1", "1.177/tau", "0.2355", *["proven"] * 4],
+        ["erf", "Gaussian", "1", "1.177/tau", "0.2355", "is", "eur", *["proven"] * 4],
     ]
     negative = next(line for line in lines if line.startswith("clip, A <= 0") and "none" in line)
     assert negative.split()[4:] == [
-        *("none", "1", "0.2", "0.2", "checked:", "broken"),
+        *("none", "1", "0.2", "0.2", "is", "eur", "checked:", "broken"),
         *("proven,", "not", "strict", "checked,", "not", "strict", "proven:", "broken"),
     ]
     assert any(line.startswith("clip, A <= 0 breaks (iv): r f'(r) -> oo as r -> oo; tokens of") for line in lines)

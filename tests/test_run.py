@@ -29,7 +29,7 @@ KEYS = {
     *("completions/clipped_ratio", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"),
     *("sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max"),
     *("sampling/importance_sampling_ratio/mean", "sampling/importance_sampling_ratio/max"),
-    *("entropy", "eur", "eur/token_mean", "coefficient/mean", "eur/positive", "eur/negative"),
+    *("entropy", "eur", "eur/passed", "eur/token_mean", "coefficient/mean", "eur/positive", "eur/negative"),
     *("ratio/mean", "ratio/max", "ratio/p01", "ratio/p99", "ratio/clamped_frac", "tau/pos", "tau/neg"),
     *("time/rollout", "time/sync", "time/reward", "time/train", "time/other"),
     *("coefficient/ess", "gradient/kurtosis", "gradient_share/below_0.01", "kl/sampling", "time/telemetry"),

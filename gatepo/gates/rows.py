@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gatepo.errors import UserError
-from gatepo.formulas.properties import Examination, examine
+from gatepo.formulas.properties import PEAK, Examination, examine
 from gatepo.objective import gates
 from gatepo.objective.gates import Formula, Formulated, Gate
 from gatepo.objective.gates.usable import require_usable
@@ -29,6 +29,7 @@ class Row:
     at_one: str  # f(1)
     half_width: str  # for every tau
     half_width_here: float
+    beyond: tuple[float, float] | None  # the least and the largest ratio whose slope is not in [0, 1]; None: no such
     examination: Examination
 
 
@@ -66,6 +67,7 @@ def rows(shown: dict[str, Gate], tau: float) -> list[Row]:
             at_one=_at_one(gate, positive is not False),
             half_width=_half_width(gate),
             half_width_here=gate.half_width(tau),
+            beyond=_beyond(gate, tau, positive is not False),
             examination=examine(gate, tau, positive is not False, proof),
         )
         for (name, gate, positive), proof in zip(sides, proofs, strict=True)
@@ -91,6 +93,14 @@ def _signs(gate: Gate, tau: float) -> tuple[bool | None, ...]:
     tau_1 = torch.tensor(tau, dtype=torch.float64)
     positive, negative = (gate.slope(ratio, tau_1, torch.tensor(sign)) for sign in (True, False))
     return (None,) if torch.equal(positive, negative) else (True, False)
+
+
+def _beyond(gate: Gate, tau: float, positive: bool) -> tuple[float, float] | None:
+    """Give the ends of the ratios, of 200,001 from e^-20 to e^20, at which EUR counts more than a whole token."""
+    ratio = torch.linspace(-20, 20, 200_001, dtype=torch.float64).exp()
+    slope = gate.slope(ratio, torch.tensor(tau, dtype=torch.float64), torch.tensor(positive))
+    found = ratio[(slope > 1 + PEAK) | (slope < -PEAK)]
+    return (found[0].item(), found[-1].item()) if len(found) else None
 
 
 def _by_tau(values: dict[float, float]) -> str:

@@ -78,7 +78,8 @@ class Rloo:
 class BatchZScore(Standardised):
     """A = (R - mean(R)) / (std(R) + eps) over the whole rollout batch (REINFORCE++, arXiv:2501.03262).
 
-    The papers' code weighs completions by their tokens in mean and std; here each completion counts once.
+    The papers' code weighs completions by their tokens in mean and std; here each completion counts once. A batch whose
+    rewards are all equal has A = 0.
 
     >>> BatchZScore(eps=0.0, ddof=0)(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
     tensor([[ 1.,  1.],
@@ -88,13 +89,16 @@ class BatchZScore(Standardised):
     BASELINE: ClassVar[bool] = False  # whether the mean of its group is taken from each reward first
 
     def __call__(self, reward_PG: Tensor) -> Tensor:
-        value_PG = _centred(reward_PG) if self.BASELINE else reward_PG
-        return (value_PG - value_PG.mean()) / (value_PG.std(correction=self.ddof) + self.eps)
+        # With the baseline the batch's mean is 0 but for rounding, which would give a group of equal rewards an A.
+        centred_PG = _centred(reward_PG if self.BASELINE else reward_PG.reshape(1, -1)).view_as(reward_PG)
+        return _divided(centred_PG, centred_PG.std(correction=self.ddof) + self.eps)
 
 
 @option("advantage", "reinforce_pp_baseline")
 class BatchZScoreWithBaseline(BatchZScore):
     """As :class:`BatchZScore`, of rewards less the mean of their group (REINFORCE++-baseline).
+
+    A group whose rewards are all equal has A = 0.
 
     >>> BatchZScoreWithBaseline(eps=0.0, ddof=0)(torch.tensor([[3.0, 1.0], [0.0, 2.0]]))
     tensor([[ 1., -1.],
@@ -134,6 +138,6 @@ def _centred(reward_PG: Tensor) -> Tensor:
     return (reward_PG - reward_PG.mean(dim=1, keepdim=True)).masked_fill(equal_P1, 0.0)
 
 
-def _divided(centred_PG: Tensor, by_P1: Tensor) -> Tensor:
+def _divided(centred_PG: Tensor, by: Tensor) -> Tensor:
     """Divide, with 0 where the dividend is 0: with eps = 0 a group of equal rewards would give 0 / 0."""
-    return (centred_PG / by_P1).masked_fill(centred_PG == 0, 0.0)
+    return (centred_PG / by).masked_fill(centred_PG == 0, 0.0)

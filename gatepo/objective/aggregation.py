@@ -9,7 +9,7 @@ Axes: N completions, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ class Aggregation(Protocol):
     """An aggregation gives a micro-batch's share of the update's aggregate; the shares of all micro-batches add up.
 
     One that states ``NEEDS_VALUES_ABOVE_ZERO = True`` is used only with gates whose values are above 0.
+    It is taken to be linear in the values, so that a token's coefficient of A grad log pi is r f'(r), unless it is
+    :class:`NotLinear` and gives the factor of it.
     """
 
     def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
@@ -41,6 +43,15 @@ class Aggregation(Protocol):
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         """Aggregate terms that are simply added, such as a KL penalty."""
+        ...
+
+
+@runtime_checkable
+class NotLinear(Protocol):
+    """An aggregation that is not linear in the values f(r) declares what that makes of the coefficients r f'(r)."""
+
+    def factor(self, value_NT: Tensor, mask_NT: Tensor) -> Tensor:
+        """Give what each token's r f'(r) is multiplied by in the coefficient of A grad log pi."""
         ...
 
 
@@ -127,7 +138,9 @@ class SequenceSum(_Linear):
 class GeometricMean:
     """1/N sum_i w_i (prod_t f(r_it))^(1/|o_i|): the geometric instead of the arithmetic mean over tokens.
 
-    One outlying token moves it less. Values must be > 0, and a completion's weights equal; their mean is taken.
+    One outlying token moves it less. Values must be > 0, and a completion's weights equal; their mean is taken. The
+    coefficient of A grad log pi is not r f'(r) but that over f(r), times the completion's geometric mean of f: with a
+    clip every token within the bounds has the same.
 
     Source: GMPO, arXiv:2507.20673, eq. 4.
 
@@ -139,10 +152,16 @@ class GeometricMean:
     NEEDS_VALUES_ABOVE_ZERO: ClassVar[bool] = True
 
     def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
-        length_N = mask_NT.sum(dim=1).clamp(min=1)
+        weight_N = (weight_NT * mask_NT).sum(dim=1) / mask_NT.sum(dim=1).clamp(min=1)
+        return (weight_N * self._mean_value(value_NT, mask_NT)).sum() / totals.completions
+
+    def factor(self, value_NT: Tensor, mask_NT: Tensor) -> Tensor:
+        """See :class:`NotLinear`."""
+        return self._mean_value(value_NT, mask_NT)[:, None] / torch.where(mask_NT, value_NT, 1.0)
+
+    def _mean_value(self, value_NT: Tensor, mask_NT: Tensor) -> Tensor:
         log_NT = torch.log(torch.where(mask_NT, value_NT, 1.0))
-        weight_N = (weight_NT * mask_NT).sum(dim=1) / length_N
-        return (weight_N * torch.exp(log_NT.sum(dim=1) / length_N)).sum() / totals.completions
+        return torch.exp(log_NT.sum(dim=1) / mask_NT.sum(dim=1).clamp(min=1))
 
     def mean(self, term_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         """See :class:`Aggregation`."""

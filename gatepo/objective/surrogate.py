@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-from gatepo.objective.aggregation import Aggregation, SequenceMean, Totals
+from gatepo.objective.aggregation import Aggregation, NotLinear, SequenceMean, Totals
 from gatepo.objective.correction import Correction, NoCorrection
 from gatepo.objective.gates import Gate
+from gatepo.objective.gates.base import clipped
 from gatepo.objective.kl import SAMPLING, Kl, NoKl
 from gatepo.objective.ratio import Ratio, TokenRatio
 from gatepo.objective.tau import Tau, tau_by_sign
@@ -24,6 +25,7 @@ class Gated:
 
     value_NT: Tensor  # f(r) - f(1) + 1; the gradient flows through it
     slope_NT: Tensor  # f'(r), detached
+    clipped_NT: Tensor  # bool: whether the gate clips the token
 
 
 def gated(gate: Gate, tau: Tau, log_ratio_NT: Tensor, advantage_NT: Tensor) -> Gated:
@@ -45,7 +47,8 @@ def gated(gate: Gate, tau: Tau, log_ratio_NT: Tensor, advantage_NT: Tensor) -> G
     value_NT = gate.value(ratio_NT, tau_NT, positive_NT) - (at_one_NT - 1)
     with torch.no_grad():
         slope_NT = gate.slope(ratio_NT, tau_NT, positive_NT)
-    return Gated(value_NT=value_NT, slope_NT=slope_NT)
+        clipped_NT = clipped(gate, ratio_NT, slope_NT, positive_NT)
+    return Gated(value_NT=value_NT, slope_NT=slope_NT, clipped_NT=clipped_NT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,30 +86,34 @@ class Objective:
         log_ratio_NT = self.ratio(logp_NT, anchor_NT, mask_NT)
         return gated(self.gate, self.tau, log_ratio_NT, advantage_N[:, None]), log_ratio_NT
 
+    @torch.no_grad()
+    def coefficient(self, found: Gated, log_ratio_NT: Tensor, mask_NT: Tensor) -> Tensor:
+        """Give the factor of A grad log pi at every token, [N, T]: r f'(r) (eq. 4) where the aggregation is linear."""
+        coefficient_NT = log_ratio_NT.exp() * found.slope_NT
+        if isinstance(self.aggregation, NotLinear):
+            coefficient_NT = coefficient_NT * self.aggregation.factor(found.value_NT, mask_NT)
+        return coefficient_NT
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRecord:
     """What each completion token contributed, detached, for the telemetry; all [N, T] but the advantage.
 
     >>> one = torch.ones(1, 1)
-    >>> record = TokenRecord(log_ratio_NT=0 * one, slope_NT=one, entropy_NT=one, correction_NT=one, kl_NT=one,
-    ...                      mask_NT=one.bool(), advantage_N=torch.ones(1))
-    >>> record.coefficient_NT
+    >>> TokenRecord(log_ratio_NT=0 * one, slope_NT=one, coefficient_NT=one, clipped_NT=one < 0, entropy_NT=one,
+    ...             correction_NT=one, kl_NT=one, mask_NT=one > 0, advantage_N=torch.ones(1)).slope_NT
     tensor([[1.]])
     """
 
     log_ratio_NT: Tensor
     slope_NT: Tensor
+    coefficient_NT: Tensor  # of A grad log pi: r f'(r) (eq. 4), unless the aggregation is not linear
+    clipped_NT: Tensor  # bool
     entropy_NT: Tensor
     correction_NT: Tensor
     kl_NT: Tensor
     mask_NT: Tensor
     advantage_N: Tensor
-
-    @property
-    def coefficient_NT(self) -> Tensor:
-        """r f'(r), the factor of A grad log pi (eq. 4), dimensionless."""
-        return self.log_ratio_NT.exp() * self.slope_NT
 
     def rows(self, index_N: Tensor) -> TokenRecord:
         """Take the named completions, in this order."""
@@ -167,6 +174,8 @@ def policy_loss(
     record = TokenRecord(
         log_ratio_NT=log_ratio_NT.detach(),
         slope_NT=found.slope_NT,
+        coefficient_NT=objective.coefficient(found, log_ratio_NT.detach(), mask_NT),
+        clipped_NT=found.clipped_NT,
         entropy_NT=torch.zeros_like(log_ratio_NT.detach()) if entropy_NT is None else entropy_NT,
         correction_NT=correction_NT,
         kl_NT=kl_NT.detach(),

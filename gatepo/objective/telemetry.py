@@ -26,8 +26,9 @@ def effective_update_ratio(slope_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -
       slope_NT: f'(r) per token, dimensionless.
       mask_NT: True on completion tokens; prompt and padding never count.
       group_N: index of the prompt that each completion answers. Prompts without any token are left out.
-    Returns: scalar in [0, 1]; 1 means that every token updates fully. NaN if there is no token at all.
-    Source: the paper, eq. 12. For clipping and one prompt it is 1 - the share of clipped tokens.
+    Returns: scalar, in [0, 1] where the slope is; 1 then means that every token updates fully. NaN if there is no token
+      at all.
+    Source: the paper, eq. 12. For ``clip`` it is 1 - clip_ratio of each prompt, averaged over prompts.
 
     >>> slope, mask = torch.tensor([[1.0, 0.5], [0.0, 9.0]]), torch.tensor([[True, True], [True, False]])
     >>> effective_update_ratio(slope, mask, group_N=torch.tensor([0, 1])).item()  # (0.75 + 0) / 2
@@ -39,6 +40,19 @@ def effective_update_ratio(slope_NT: Tensor, mask_NT: Tensor, group_N: Tensor) -
     slopes_P = zeros_P.index_add(0, group_N, (slope_NT * mask_NT).sum(dim=1, dtype=torch.float64))
     tokens_P = zeros_P.index_add(0, group_N, mask_NT.sum(dim=1).double())
     return (slopes_P / tokens_P)[tokens_P > 0].mean()
+
+
+def passed(slope_NT: Tensor) -> Tensor:
+    """Give the share of each token's gradient that the gate lets through, in [0, 1] for every gate.
+
+    Without a gate a token's gradient is r A grad log pi; the gate makes it f'(r) times that (eq. 4). A slope above 1
+    lets all of it through, and adds to it; one below 0 lets nothing through, and turns it round. Where slopes are in
+    [0, 1], as all of the paper's are, the share is the slope, and its mean (``eur/passed``) is EUR.
+
+    >>> passed(torch.tensor([-0.5, 0.0, 0.4, 1.0, 173.0]))
+    tensor([0.0000, 0.0000, 0.4000, 1.0000, 1.0000])
+    """
+    return slope_NT.clamp(0, 1)
 
 
 def join(records: Sequence[TokenRecord]) -> TokenRecord:
@@ -63,7 +77,8 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
 
     >>> record = TokenRecord(
     ...     **{f"{name}_NT": torch.zeros(2, 3) for name in ("log_ratio", "entropy", "kl")},
-    ...     **{f"{name}_NT": torch.ones(2, 3) for name in ("slope", "correction")},
+    ...     **{f"{name}_NT": torch.ones(2, 3) for name in ("slope", "coefficient", "correction")},
+    ...     clipped_NT=torch.zeros(2, 3).bool(),
     ...     mask_NT=torch.ones(2, 3).bool(),
     ...     advantage_N=torch.tensor([1.0, -1.0]),
     ... )
@@ -76,7 +91,7 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
     positive_N = record.advantage_N > 0
     eur = effective_update_ratio(slope_NT, mask_NT, group_N).item()
     low, high = torch.quantile(ratio_M[:: _stride(ratio_M)], ratio_M.new_tensor([0.01, 0.99])).tolist()
-    damped_M = slope_M < 0.5  # for `clip` the clipped tokens, for a smooth gate those beyond its half-width
+    clipped_M = record.clipped_NT[mask_NT]
     weight_M = record.correction_NT[mask_NT]
     coefficient_M = record.coefficient_NT[mask_NT]
     weighted_M = coefficient_M * weight_M
@@ -85,6 +100,7 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
         "entropy": record.entropy_NT[mask_NT].mean().item(),
         "eur": eur,
         f"eur/iteration_{iteration}": eur,
+        "eur/passed": effective_update_ratio(passed(slope_NT), mask_NT, group_N).item(),
         "eur/token_mean": slope_M.mean().item(),
         "coefficient/mean": coefficient_M.mean().item(),
         "coefficient/ess": effective_sample_size(weighted_M).item(),
@@ -99,9 +115,9 @@ def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: f
         "ratio/clamped_frac": (log_ratio_M.abs() >= clamp).float().mean().item(),
         "correction/mean": weight_M.mean().item(),
         "correction/zero_frac": (weight_M == 0).float().mean().item(),
-        "clip_ratio/low_mean": (damped_M & (log_ratio_M < 0)).float().mean().item(),
-        "clip_ratio/high_mean": (damped_M & (log_ratio_M > 0)).float().mean().item(),
-        "clip_ratio/region_mean": damped_M.float().mean().item(),
+        "clip_ratio/low_mean": (clipped_M & (log_ratio_M < 0)).float().mean().item(),
+        "clip_ratio/high_mean": (clipped_M & (log_ratio_M > 0)).float().mean().item(),
+        "clip_ratio/region_mean": clipped_M.float().mean().item(),
     }
     for sign, chosen_N in (("positive", positive_N), ("negative", record.advantage_N < 0)):
         if chosen_N.any():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
-from gatepo.objective.telemetry import effective_update_ratio, join
+from gatepo.objective.telemetry import effective_update_ratio, join, passed
 from gatepo.types import TokenBatch
 
 Policy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (ids, completion mask) -> (log-probability, entropy)
@@ -29,10 +29,13 @@ class Reading:
     spread: float  # mean over groups of |P g_p - g|^2, g_p being a group's share of the gradient g
 
     def figures(self) -> dict[str, float]:
-        """Give EUR (eq. 12; by sign of A), coefficient, size and noise of the gradient."""
+        """Give EUR (eq. 12; by sign of A), the share passed, coefficient, size and noise of the gradient."""
         record, mask_NT = self.record, self.record.mask_NT
         coefficient_M = record.coefficient_NT[mask_NT]
-        found = {"eur": effective_update_ratio(record.slope_NT, mask_NT, self.group_N).item()}
+        found = {
+            "eur": effective_update_ratio(record.slope_NT, mask_NT, self.group_N).item(),
+            "eur/passed": effective_update_ratio(passed(record.slope_NT), mask_NT, self.group_N).item(),
+        }
         signs = {"eur/positive": record.advantage_N > 0, "eur/negative": record.advantage_N < 0}
         for name, chosen_N in signs.items():
             if chosen_N.any():

@@ -14,9 +14,10 @@ from gatepo.text_table import Rows, of_figures
 
 COLUMNS = {
     "eur": "EUR",
+    "eur/passed": "passed",
     "eur/positive": "EUR, A > 0",
     "eur/negative": "EUR, A < 0",
-    "coefficient/mean": "mean r f'(r)",
+    "coefficient/mean": "mean coefficient",
     "coefficient/max": "largest",
     "grad_norm": "gradient norm",
     "noise_over_signal": "noise / signal",

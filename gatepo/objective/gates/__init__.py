@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatepo.objective.gates.base import Bounds, Formula, Formulated, Gate
+from gatepo.objective.gates.base import Bounds, Clipping, Formula, Formulated, Gate
 from gatepo.objective.gates.paper import Arctan, Clip, Erf, NoGate, Sigmoid, Softsign
 from gatepo.objective.gates.peers import Aspo, CeGppo, Cispo, DualClip, Gamma
 from gatepo.settings import options
@@ -42,6 +42,7 @@ __all__ = [
     "CeGppo",
     "Cispo",
     "Clip",
+    "Clipping",
     "DualClip",
     "Erf",
     "Formula",

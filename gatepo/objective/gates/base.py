@@ -48,6 +48,23 @@ class Formulated(Protocol):
         ...
 
 
+@runtime_checkable
+class Clipping(Protocol):
+    """A gate may declare which ratios it clips, where that is not where its slope is below 1/2."""
+
+    def clipped(self, ratio: Tensor, positive: Tensor) -> Tensor:
+        """Say where a bound stands in for the ratio; bool, in the shape of ``ratio``."""
+        ...
+
+
+def clipped(gate: Gate, ratio: Tensor, slope: Tensor, positive: Tensor) -> Tensor:
+    """Say which ratios a gate clips: what it declares, else where its slope is below 1/2; bool.
+
+    For ``clip`` those are the clipped tokens, for a smooth gate those beyond its half-width.
+    """
+    return gate.clipped(ratio, positive) if isinstance(gate, Clipping) else slope < 0.5
+
+
 @section("gate")
 class Bounds:
     """Two bounds of the ratio are what PPO's clip and its relatives share (eq. 1)."""

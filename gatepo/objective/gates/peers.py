@@ -76,6 +76,10 @@ class Cispo:
         """See :class:`~gatepo.objective.gates.Gate`."""
         return 1 + 2 * self.eps_high
 
+    def clipped(self, ratio: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Clipping`; the bounded weights."""
+        return ratio > 1 + self.eps_high
+
     def formula(self, positive: bool) -> Formula:
         """See :class:`~gatepo.objective.gates.Formulated`."""
         bound = f"{1 + self.eps_high:.12g}"
@@ -88,10 +92,13 @@ class Cispo:
 class CeGppo(Bounds):
     """CE-GPPO's clip that keeps a bounded gradient outside. ``tau`` is not used.
 
-    Where PPO clips, c = r f'(r) is not 0 but beta_high (1 + eps_high) for A > 0 and beta_low (1 - eps_low) for A <= 0.
+    Where PPO clips, r f'(r) is not 0 but beta_high (1 + eps_high) for A > 0 and beta_low (1 - eps_low) for A <= 0.
+    Above r = c it is 0 for A <= 0, as with a dual clip.
 
-    Source: Su et al., arXiv:2509.20712; beta_low = beta_1 and beta_high = beta_2 there. The authors' code has a dual
-    clip at 3 beside it, which the paper's objective has not; here there is none.
+    Source: Su et al., arXiv:2509.20712, where beta_low is beta_1 and beta_high beta_2, and the authors' code
+    (Kwai-Klear/CE-GPPO): ``compute_gppo_loss_general_beta`` of verl/trainer/ppo/core_algos.py, with the values of
+    recipe/dapo/7B_perf_run_gppo_v1_beta1_075_beta2_1_ours_math.sh; the 1.5B script has beta_1 0.5, the code's default
+    is 0.25. The paper's objective has no c.
 
     >>> CeGppo().slope(torch.tensor([1.0, 2.0]), torch.tensor(10.0), torch.tensor(True))
     tensor([1.0000, 0.6000])
@@ -103,32 +110,38 @@ class CeGppo(Bounds):
     beta_high: float = setting(
         "Share of the bound's gradient kept above; authors' beta_2.", default=1.0, rule=at_least(0)
     )
+    c: float = setting("Ratios above c are clipped too where A <= 0.", default=10.0, rule=ABOVE_ONE)
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
         """See :class:`~gatepo.objective.gates.Gate`."""
         high, low = 1 + self.eps_high, 1 - self.eps_low
         above = torch.where(ratio > high, high * (1 + self.beta_high * torch.log(ratio / high)), ratio)
-        below = torch.where(ratio < low, low * (1 + self.beta_low * torch.log(ratio / low)), ratio)
+        below = torch.where(ratio < low, low * (1 + self.beta_low * torch.log(ratio / low)), ratio.clamp(max=self.c))
         return torch.where(positive, above, below)
 
     def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
         """See :class:`~gatepo.objective.gates.Gate`."""
         high, low = 1 + self.eps_high, 1 - self.eps_low
         above = torch.where(ratio > high, self.beta_high * high / ratio, 1.0)
-        below = torch.where(ratio < low, self.beta_low * low / ratio, 1.0)
+        below = torch.where(ratio < low, self.beta_low * low / ratio, (ratio <= self.c).to(ratio.dtype))
         return torch.where(positive, above, below)
 
     def half_width(self, tau: float) -> float:
         """See :class:`~gatepo.objective.gates.Gate`."""
         return max(self.eps_high, 2 * self.beta_high * (1 + self.eps_high) - 1)
 
+    def clipped(self, ratio: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Clipping`; what PPO clips, part of whose gradient is kept."""
+        return torch.where(positive, ratio > 1 + self.eps_high, (ratio < 1 - self.eps_low) | (ratio > self.c))
+
     def formula(self, positive: bool) -> Formula:
         """See :class:`~gatepo.objective.gates.Formulated`."""
         edge, beta = (1 + self.eps_high, self.beta_high) if positive else (1 - self.eps_low, self.beta_low)
         outside = f"x > {edge:.12g}" if positive else f"x < {edge:.12g}"
+        inside, one = ("x", "1") if positive else (f"min(x, {self.c:.12g})", f"where(x <= {self.c:.12g}, 1, 0)")
         return Formula(
-            value=f"where({outside}, {edge:.12g} * (1 + {beta:.12g}*log(x/{edge:.12g})), x)",
-            slope=f"where({outside}, {beta * edge:.12g}/x, 1)",
+            value=f"where({outside}, {edge:.12g} * (1 + {beta:.12g}*log(x/{edge:.12g})), {inside})",
+            slope=f"where({outside}, {beta * edge:.12g}/x, {one})",
         )
 
 
@@ -165,6 +178,11 @@ class Aspo(Bounds):
     def half_width(self, tau: float) -> float:
         """See :class:`~gatepo.objective.gates.Gate`."""
         return self.eps_high
+
+    def clipped(self, ratio: Tensor, positive: Tensor) -> Tensor:
+        """See :class:`~gatepo.objective.gates.Clipping`; the masked tokens, and the weights bounded by c."""
+        raised = (ratio > 1 + self.eps_high) | (ratio < 1 / self.c)
+        return torch.where(positive, raised, (ratio < 1 - self.eps_low) | (ratio > self.c))
 
     def formula(self, positive: bool) -> Formula:
         """See :class:`~gatepo.objective.gates.Formulated`."""

@@ -1,0 +1,84 @@
+"""A run in which nothing is learned says so, with the cause and the remedy, by figures that it logs anyway."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from gatepo.state import RunState
+
+log = logging.getLogger(__name__)
+FIRST_BATCHES = 3  # after so many rollout batches a run is looked at for the first time
+MOSTLY = 0.9  # of the updates, what is called a standstill below
+EQUAL, STILL, CUT = "frac_reward_zero_std", "grad_norm", "completions/clipped_ratio"
+REWARDS_DIFFER = (
+    "take problems that are neither always nor never solved, raise batch.num_generations, or look at the answers and "
+    "their rewards in completions.jsonl"
+)
+GATE_IS_OPEN = "look at eur and clip_ratio/region_mean: a smaller tau or another gate lets more through"
+LONGER = "raise sampling.max_completion_length, since an unfinished answer seldom earns a reward"
+
+
+def standstill(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Give a line for each sign that nothing is learned in nine of ten updates or more; none where there is no sign.
+
+    Args:
+      rows: the metrics of some updates.
+
+    >>> learning, still = ({"frac_reward_zero_std": 0.1, "grad_norm": 0.2, "completions/clipped_ratio": share}
+    ...                    for share in (0.5, 1.0))
+    >>> standstill([learning] * 3)
+    []
+    >>> [line[:45] for line in standstill([still] * 3)]
+    ['every completion was cut in 3 of 3 updates; r']
+    """
+    equal, still, cut = (
+        [row.get(key) == value for row in rows] for key, value in ((EQUAL, 1.0), (STILL, 0.0), (CUT, 1.0))
+    )
+    lines = []
+    equal_words = "the rewards within every group were equal"
+    if _mostly(still) and _mostly(equal):
+        reward = fmean(row.get("reward", 0.0) for row in rows)
+        cause = f"{equal_words} (mean reward {reward:.4g})"
+        lines.append(f"nothing is learned: the gradient was 0 in {_of(still)}, since {cause}; {REWARDS_DIFFER}")
+    elif _mostly(still):
+        cause = "no token has both an advantage and a slope f' other than 0"
+        lines.append(f"nothing is learned: the gradient was 0 in {_of(still)}, since {cause}; {GATE_IS_OPEN}")
+    elif _mostly(equal):
+        lines.append(f"{equal_words} in {_of(equal)}: no group says which answer is better; {REWARDS_DIFFER}")
+    if _mostly(cut):
+        lines.append(f"every completion was cut in {_of(cut)}; {LONGER}")
+    return lines
+
+
+class FirstBatches:
+    """A hook that looks at the first rollout batches of a run, or of one that goes on, and warns once."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, float]] | None = []  # None once it has looked
+        self._last = 0  # the rollout batch that is waited for
+
+    def __call__(self, state: RunState, metrics: dict[str, float]) -> None:
+        """See :data:`gatepo.loop.Hook`."""
+        if self._rows is None:
+            return
+        self._last = self._last or state.rollouts + FIRST_BATCHES - 1
+        self._rows.append(metrics)
+        if state.rollouts >= self._last:
+            warn(self._rows)
+            self._rows = None
+
+
+def warn(rows: Sequence[Mapping[str, float]]) -> None:
+    """Log what :func:`standstill` finds."""
+    for line in standstill(rows):
+        log.warning(line)
+
+
+def _mostly(held: Sequence[bool]) -> bool:
+    return len(held) > 0 and sum(held) >= MOSTLY * len(held)
+
+
+def _of(held: Sequence[bool]) -> str:
+    return f"{sum(held)} of {len(held)} updates"

@@ -1,0 +1,73 @@
+"""A run in which nothing is learned says so: after its first rollout batches, and at its end."""
+
+from pathlib import Path
+
+import pytest
+from command import gatepo
+
+from gatepo.state import RunState
+from gatepo.tracking.standstill import FirstBatches, standstill
+
+TINY = ("updates=8", "batch.prompts=2", "batch.num_generations=4", "batch.micro=8", "threads=1", "evaluate.limit=1")
+LEARNS = {"frac_reward_zero_std": 0.5, "grad_norm": 0.1, "completions/clipped_ratio": 0.2, "reward": 1.0}
+EQUAL, STILL, CUT = {"frac_reward_zero_std": 1.0}, {"grad_norm": 0.0}, {"completions/clipped_ratio": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("signs", "wanted"),
+    [
+        ({}, []),
+        (EQUAL | STILL, ["nothing is learned: the gradient was 0 in 10 of 10 updates, since the rewards within every"]),
+        (STILL, ["nothing is learned: the gradient was 0 in 10 of 10 updates, since no token has both an advantage"]),
+        (EQUAL, ["the rewards within every group were equal in 10 of 10 updates: no group says which answer is"]),
+        (CUT, ["every completion was cut in 10 of 10 updates; raise sampling.max_completion_length"]),
+        (EQUAL | STILL | CUT, ["nothing is learned: the gradient was 0", "every completion was cut in 10 of 10"]),
+    ],
+)
+def test_each_sign_names_its_cause_and_a_remedy(signs: dict[str, float], wanted: list[str]) -> None:
+    found = standstill([LEARNS | signs] * 10)
+    assert len(found) == len(wanted)
+    for line, start in zip(found, wanted, strict=True):
+        assert line.startswith(start)
+        assert "; " in line
+        assert "\n" not in line
+
+
+def test_one_update_of_ten_may_differ() -> None:
+    still = LEARNS | EQUAL | STILL
+    assert "9 of 10 updates" in standstill([still] * 9 + [LEARNS])[0]
+    assert standstill([still] * 8 + [LEARNS] * 2) == []
+    assert standstill([]) == []
+
+
+def test_the_first_three_batches_are_waited_for_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    for begun in (0, 7):  # a new run, and one that goes on
+        caplog.clear()
+        look = FirstBatches()
+        for update in range(12):
+            state = RunState(seed=0, update=update, rollouts=begun + 1 + update // 2)
+            look(state, LEARNS | EQUAL | STILL)
+            assert len(caplog.messages) == (update >= 4), (begun, update)
+    assert "5 of 5 updates" in caplog.messages[0]
+
+
+def test_a_run_whose_reward_is_constant_says_so_twice(tmp_path: Path) -> None:
+    (tmp_path / "level.py").write_text("def level(prompt, completion):\n    return 1.3\n")
+    done = gatepo("train", *TINY, "reward._target_=level.level", f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in (tmp_path / "run" / "train.log").read_text().splitlines() if "nothing is learned" in line]
+    assert len(said) == 2
+    for line, updates in zip(said, ("5 of 5", "8 of 8"), strict=True):
+        assert f"the gradient was 0 in {updates} updates, since the rewards within every group were equal" in line
+        assert "(mean reward 1.3); take problems that are neither always nor never solved" in line
+
+
+def test_a_run_whose_completions_are_all_cut_says_so_and_one_that_learns_says_nothing(tmp_path: Path) -> None:
+    for limit, said in ((2, 2), (40, 0)):
+        folder = tmp_path / str(limit)
+        done = gatepo("train", *TINY, f"sampling.max_completion_length={limit}", f"hydra.run.dir={folder}")
+        assert done.returncode == 0, done.stderr
+        log = (folder / "train.log").read_text()
+        assert log.count("every completion was cut in") == said
+        assert log.count("raise sampling.max_completion_length") == said
+        assert ("nothing is learned" in log) <= (limit == 2)
