@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gatepo.engine.optimizer import OptimizerOption
+from gatepo.model import load_model
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
 from gatepo.settings import name_of
@@ -109,6 +110,10 @@ class EngineOption(Protocol):
     def label(self) -> str:
         """What a plan calls it."""
         return name_of(self)
+
+    def load(self, path: str, device: torch.device, attention: str | None) -> PreTrainedModel:
+        """Load the policy for :meth:`make`: with fp32 weights on the device, where the trainer wants nothing else."""
+        return load_model(path, device, attention)
 
     def make(self, parts: EngineParts) -> PolicyEngine:
         """Make the trainer."""

@@ -22,11 +22,11 @@ class FrozenPolicy:
       model: the untrained policy.
       micro: completions that run at once.
       temperature: of the sampler.
-      dtype: what the body computes in, and keeps its weights in.
+      dtype: what the body computes in; the weights should be in it already.
     """
 
     def __init__(self, model: PreTrainedModel, micro: int, temperature: float, dtype: torch.dtype) -> None:
-        self._policy = Policy(model.requires_grad_(False).to(dtype), temperature, dtype)
+        self._policy = Policy(model.requires_grad_(False), temperature, dtype)
         self._micro = micro
 
     def logprobs(self, batch: TokenBatch) -> Tensor:
