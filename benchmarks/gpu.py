@@ -37,6 +37,7 @@ from gatepo.objective.tau import ConstantTau
 from gatepo.plan import cost
 from gatepo.plan.measured import this_hardware
 from gatepo.plan.shape import from_config
+from gatepo.plan.work import Layout, Workload
 from gatepo.types import TokenBatch
 from gatepo.world import World
 
@@ -204,7 +205,7 @@ def compare(shape: str, device: str, lengths: tuple[int, int], rounds: int) -> l
         ]
     hardware = this_hardware()
     if hardware is not None:
-        work = cost.Workload(
+        work = Workload(
             prompts=COMPLETIONS // G,
             num_generations=G,
             iterations=1,
@@ -215,7 +216,7 @@ def compare(shape: str, device: str, lengths: tuple[int, int], rounds: int) -> l
             prompt_length=lengths[0],
             completion_length=lengths[1],
         )
-        layout = cost.Layout(dtype="bfloat16", weights=4, autocast=True)
+        layout = Layout(dtype="bfloat16", weights=4, autocast=True)
         flops = cost.flops(from_config(shape, config(shape)), work, layout, work.prompts)
         mfu = (flops.body + flops.head) / seconds["ours"] / hardware.bfloat16
         rows.append(

@@ -98,6 +98,10 @@ class KeptBytes:
     autocast: bool = False  # fp32 weights, cast to bf16 for each pass
     zero_stage: int = 0  # what is sharded over devices, as DeepSpeed counts it
     offload_optimizer: bool = False
+    flattened: bool = False  # whether all weights exist twice on the device for a moment, as the trainer is made
+    gradients_kept: bool = True  # between updates
+    gradients_on_host: bool = False
+    host_copies: int = 0  # on the host, beside optimizer states that are offloaded: what the step reads and writes
 
 
 class EngineOption(Protocol):

@@ -89,16 +89,28 @@ class DeepSpeed(EngineOption):
     def kept_bytes(self, dtype: torch.dtype) -> KeptBytes:
         """See :class:`~gatepo.engine.base.EngineOption`.
 
-        In bf16 an fp32 master copy lies beside the weights. Stages 1 and 2 keep such a copy in fp32 too (0.19.8,
-        deepspeed/runtime/zero/stage_1_and_2.py).
+        In bf16 an fp32 master copy lies beside the weights; in fp32 too, at stages 1 and 2 or with an offloaded
+        optimizer. The step frees gradients at stage 2, and at stage 1 in fp32. Offloading moves them at stage 3, and at
+        stage 2 where they add up in the weights' own precision; in bf16 they add up in fp32 on the device, beside which
+        DeepSpeed's estimator counts none. The host then holds a second copy that the step reads, and at stages 1 and 2
+        one of the weights that it wrote.
+        Source: 0.19.8, deepspeed/runtime/zero/stage_1_and_2.py (_build_compact_grad_partition_buffer,
+        async_accumulate_grad_in_cpu_via_gpu, initialize_optimizer_states) and stage3.py (grad_partitions_flat_buffer);
+        counted in a real run by tests/stack/memory.py.
         """
-        halves = dtype == torch.bfloat16
+        halves, stage, offload = dtype == torch.bfloat16, self.zero_stage, self.offload_optimizer
+        weights = 2 if halves else 4
+        on_host = offload and (stage == 3 or not halves)
         return KeptBytes(
-            weights=2 if halves else 4,
-            master=4 if halves or self.zero_stage in (1, 2) else 0,
-            accumulated=4 if halves and self.zero_stage else None,
-            zero_stage=self.zero_stage,
-            offload_optimizer=self.offload_optimizer,
+            weights=weights,
+            master=4 if halves or stage in (1, 2) or offload else 0,
+            accumulated=4 if halves and stage else None,
+            zero_stage=stage,
+            offload_optimizer=offload,
+            flattened=stage in (1, 2),
+            gradients_kept=stage in (0, 3) or (stage == 1 and halves and not offload),
+            gradients_on_host=on_host,
+            host_copies=(4 + 4 * on_host + (0 if stage == 3 else weights)) * offload,
         )
 
 

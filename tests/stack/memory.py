@@ -25,6 +25,7 @@ from gatepo.engine.deepspeed import DeepSpeed, DeepSpeedEngine, _import_deepspee
 from gatepo.engine.optimizer import AdamW
 from gatepo.model import load_model
 from gatepo.objective.aggregation import Totals
+from gatepo.plan.shape import KNOWN
 from gatepo.world import World, join
 from tests.stack.engines import COMPLETIONS, OBJECTIVE, batch, parts, share
 
@@ -148,6 +149,20 @@ def measure(name: str, path: str, world: World, places: dict[int, str]) -> dict[
     return found
 
 
+def estimates() -> dict[str, int]:
+    """DeepSpeed's own, of the model states of Qwen2.5-7B on each of 8 devices, bytes."""
+    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
+    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+
+    shape, found = KNOWN["Qwen/Qwen2.5-7B"], {}
+    for offload in (False, True):
+        options: dict[str, Any] = {"num_gpus_per_node": 8, "cpu_offload": offload}
+        found[f"2-{offload}"] = estimate_zero2_model_states_mem_needs(shape.parameters, **options)[1]
+        options["cpu_offload_params"] = False
+        found[f"3-{offload}"] = estimate_zero3_model_states_mem_needs(shape.parameters, shape.head, **options)[1]
+    return found
+
+
 def main() -> None:
     folder, names = Path(sys.argv[1]), sys.argv[2:] or list(CASES)
     warnings.simplefilter("ignore")
@@ -163,6 +178,7 @@ def main() -> None:
         model.save_pretrained(path)
     world.barrier()
     _import_deepspeed()
+    (folder / "estimates.json").write_text(json.dumps(estimates()))
     places = tag_what_is_made()
     for name in names:
         (folder / f"{name}-{world.rank}.json").write_text(json.dumps(measure(name, path, world, places), indent=1))
