@@ -38,6 +38,7 @@ from gatepo.objective.tau import ConstantTau
 from gatepo.plan import cost
 from gatepo.plan.measured import this_hardware
 from gatepo.plan.shape import from_config
+from gatepo.plan.work import Layout, Workload
 from gatepo.types import TokenBatch
 from gatepo.world import World
 
@@ -206,7 +207,7 @@ def compare(shape: str, device: str, lengths: tuple[int, int], rounds: int) -> l
         ]
     hardware = this_hardware()
     if hardware is not None:
-        work = cost.Workload(
+        work = Workload(
             prompts=COMPLETIONS // G,
             num_generations=G,
             iterations=1,
@@ -217,7 +218,7 @@ def compare(shape: str, device: str, lengths: tuple[int, int], rounds: int) -> l
             prompt_length=lengths[0],
             completion_length=lengths[1],
         )
-        layout = cost.Layout(dtype="bfloat16", weights=4, autocast=True)
+        layout = Layout(dtype="bfloat16", weights=4, autocast=True)
         flops = cost.flops(from_config(shape, config(shape)), work, layout, work.prompts)
         mfu = (flops.body + flops.head) / seconds["ours"] / hardware.bfloat16
         rows.append(row(f"mfu_{key}", f"MFU of the update {shape}, against the mark", mfu, LEAST_MFU, "1"))

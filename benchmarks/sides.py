@@ -41,7 +41,7 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
     from gatepo import build, config
     from gatepo.loop import train
     from gatepo.memory import keep_freed_memory
-    from gatepo.model import load_model, load_tokenizer
+    from gatepo.model import load_tokenizer
     from gatepo.presets import register, yaml_dir
     from gatepo.schema import TrainConfig
     from gatepo.state import RunState
@@ -68,7 +68,7 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
             ],
         )
     settings = config.from_composed(TrainConfig, composed)
-    model = load_model(settings.model.path, build.device(), settings.model.attention)
+    model = settings.engine.load(settings.model.path, build.device(), settings.model.attention)
     tokenizer = load_tokenizer(settings.model.path)
     algorithm = replace(
         build.algorithm(settings, build.objective(settings), model, tokenizer, World()),

@@ -64,9 +64,6 @@ def algorithm(
     context = sampling.max_prompt_length + sampling.max_completion_length
     check_lengths(config.model.path, context)
     body = dtype(config.model)
-    shared = config.rollout.DECODES_WITH_MODULE and config.engine.shares_weights(body)
-    # Before the trainer shards the model: the sampler may be that model itself.
-    sampler = rollout(config.rollout, config.model, model if shared else None, tokenizer, context, config.seed, world)
     micro = batch.micro or batch.prompts * batch.num_generations // world.size
     if config.model.activation_checkpointing:
         checkpoint_activations(model)
@@ -81,6 +78,10 @@ def algorithm(
             world=world,
         )
     )
+    reference = _reference(config, micro)
+    # Last: what the others take for a while, as they start, is free again when vLLM takes its part of a GPU.
+    shared = config.rollout.DECODES_WITH_MODULE and config.engine.shares_weights(body)
+    sampler = rollout(config.rollout, config.model, model if shared else None, tokenizer, context, config.seed, world)
     return Algorithm(
         updates=config.updates,
         prompts=batch.prompts,
@@ -104,7 +105,7 @@ def algorithm(
         objective=objective,
         controllers=tuple(part for part in (config.tau, config.kl) if isinstance(part, Controller)),
         engine=trainer,
-        reference=_reference(config, micro),
+        reference=reference,
         pad_id=tokenizer.pad_token_id,
         device=device(),
         world=world,
@@ -149,7 +150,7 @@ def _reference(config: TrainConfig, micro: int) -> ReferencePolicy | None:
     """Load the untrained model once more, where the KL penalty is on the divergence from it."""
     if config.kl.reference != INITIAL:
         return None
-    module = load_model(config.model.path, device(), config.model.attention)
+    module = load_model(config.model.path, device(), config.model.attention, dtype(config.model))
     return FrozenPolicy(module, micro, config.sampling.temperature, dtype(config.model))
 
 

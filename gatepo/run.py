@@ -23,7 +23,7 @@ from gatepo.evaluate.loop import Evaluator
 from gatepo.formulas.properties import broken_properties
 from gatepo.loop import Algorithm, Hook, train
 from gatepo.memory import keep_freed_memory
-from gatepo.model import load_model, load_tokenizer
+from gatepo.model import load_tokenizer
 from gatepo.plan import resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
@@ -65,7 +65,7 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
         _claim(folder, config)
     world.barrier()
     tokenizer = load_tokenizer(config.model.path)
-    model = load_model(config.model.path, build.device(), config.model.attention)
+    model = config.engine.load(config.model.path, build.device(), config.model.attention)
     algorithm = build.algorithm(config, chosen, model, tokenizer, world)
     template = prompt_template(config.data, config.sampling.max_prompt_length, tokenizer)
     sampling = replace(algorithm.sampling, num_generations=1, temperature=config.evaluate.temperature)

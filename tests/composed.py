@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 
 from gatepo import build, config
 from gatepo.loop import Algorithm
-from gatepo.model import load_model, load_tokenizer
+from gatepo.model import load_tokenizer
 from gatepo.presets import register, yaml_dir
 from gatepo.schema import EvaluationConfig, TrainConfig
 from gatepo.world import World
@@ -32,5 +32,5 @@ def evaluation_settings(*overrides: str) -> EvaluationConfig:
 
 def algorithm(settings: TrainConfig) -> Algorithm:
     """On one device, with a model of its own."""
-    model = load_model(settings.model.path, build.device(), settings.model.attention)
+    model = settings.engine.load(settings.model.path, build.device(), settings.model.attention)
     return build.algorithm(settings, build.objective(settings), model, load_tokenizer(settings.model.path), World())

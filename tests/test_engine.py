@@ -227,7 +227,7 @@ def test_the_reference_in_bf16_is_the_policy_at_every_length(length: int) -> Non
         group_N=torch.arange(2),
         sampler_logp_NT=torch.zeros(ids_NT.shape),
     )
-    frozen = load_model("tiny", torch.device("cpu"), None)
+    frozen = load_model("tiny", torch.device("cpu"), None, torch.bfloat16)
     reference_NT = FrozenPolicy(frozen, 2, 1.0, torch.bfloat16).logprobs(whole)
     difference_NT = reference_NT - TorchEngine(parts(dtype=torch.bfloat16)).logprobs(whole)
     assert (difference_NT.exp() - 1 - difference_NT).mean() < 0.0133  # by rounding: 0.011 and 0.006

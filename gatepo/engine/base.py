@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gatepo.engine.optimizer import OptimizerOption
+from gatepo.model import load_model
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
 from gatepo.settings import name_of
@@ -97,6 +98,10 @@ class KeptBytes:
     autocast: bool = False  # fp32 weights, cast to bf16 for each pass
     zero_stage: int = 0  # what is sharded over devices, as DeepSpeed counts it
     offload_optimizer: bool = False
+    flattened: bool = False  # whether all weights exist twice on the device for a moment, as the trainer is made
+    gradients_kept: bool = True  # between updates
+    gradients_on_host: bool = False
+    host_copies: int = 0  # on the host, beside optimizer states that are offloaded: what the step reads and writes
 
 
 class EngineOption(Protocol):
@@ -109,6 +114,10 @@ class EngineOption(Protocol):
     def label(self) -> str:
         """Give the name that a plan shows."""
         return name_of(self)
+
+    def load(self, path: str, device: torch.device, attention: str | None) -> PreTrainedModel:
+        """Load the policy for :meth:`make`: with fp32 weights on the device, where the trainer wants nothing else."""
+        return load_model(path, device, attention)
 
     def make(self, parts: EngineParts) -> PolicyEngine:
         """Make the trainer."""

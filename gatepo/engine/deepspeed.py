@@ -19,7 +19,7 @@ from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngin
 from gatepo.engine.policy import Policy
 from gatepo.engine.torch import stop_unless_finite
 from gatepo.errors import TrainingStopped, UserError
-from gatepo.model import body_and_head
+from gatepo.model import body_and_head, load_model, place
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
 from gatepo.settings import Rule, at_least, one_of, option, require, setting
@@ -58,6 +58,10 @@ class DeepSpeed(EngineOption):
         """See :class:`~gatepo.engine.base.EngineOption`."""
         return f"deepspeed ZeRO-{self.zero_stage}"
 
+    def load(self, path: str, device: torch.device, attention: str | None) -> PreTrainedModel:
+        """See :class:`~gatepo.engine.base.EngineOption`: on the host, so that stage 3 takes only shards."""
+        return load_model(path, torch.device("cpu"), attention, None)
+
     def make(self, parts: EngineParts) -> PolicyEngine:
         """See :class:`~gatepo.engine.base.EngineOption`.
 
@@ -85,16 +89,28 @@ class DeepSpeed(EngineOption):
     def kept_bytes(self, dtype: torch.dtype) -> KeptBytes:
         """See :class:`~gatepo.engine.base.EngineOption`.
 
-        In bf16 an fp32 master copy lies beside the weights. Stages 1 and 2 keep such a copy in fp32 too (0.19.8,
-        deepspeed/runtime/zero/stage_1_and_2.py).
+        In bf16 an fp32 master copy lies beside the weights; in fp32 too, at stages 1 and 2 or with an offloaded
+        optimizer. The step frees gradients at stage 2, and at stage 1 in fp32. Offloading moves them at stage 3, and at
+        stage 2 where they add up in the weights' own precision; in bf16 they add up in fp32 on the device, beside which
+        DeepSpeed's estimator counts none. The host then holds a second copy that the step reads, and at stages 1 and 2
+        one of the weights that it wrote.
+        Source: 0.19.8, deepspeed/runtime/zero/stage_1_and_2.py (_build_compact_grad_partition_buffer,
+        async_accumulate_grad_in_cpu_via_gpu, initialize_optimizer_states) and stage3.py (grad_partitions_flat_buffer);
+        counted in a real run by tests/stack/memory.py.
         """
-        halves = dtype == torch.bfloat16
+        halves, stage, offload = dtype == torch.bfloat16, self.zero_stage, self.offload_optimizer
+        weights = 2 if halves else 4
+        on_host = offload and (stage == 3 or not halves)
         return KeptBytes(
-            weights=2 if halves else 4,
-            master=4 if halves or self.zero_stage in (1, 2) else 0,
-            accumulated=4 if halves and self.zero_stage else None,
-            zero_stage=self.zero_stage,
-            offload_optimizer=self.offload_optimizer,
+            weights=weights,
+            master=4 if halves or stage in (1, 2) or offload else 0,
+            accumulated=4 if halves and stage else None,
+            zero_stage=stage,
+            offload_optimizer=offload,
+            flattened=stage in (1, 2),
+            gradients_kept=stage in (0, 3) or (stage == 1 and halves and not offload),
+            gradients_on_host=on_host,
+            host_copies=(4 + 4 * on_host + (0 if stage == 3 else weights)) * offload,
         )
 
 
@@ -109,15 +125,18 @@ class DeepSpeedEngine:
         self._world = parts.world
         self._sharded = settings.zero_stage == 3
         self._updates_done = 0
-        policy = Policy(parts.model, parts.temperature, torch.float32)  # DeepSpeed casts the weights itself
+        policy = Policy(parts.model, parts.temperature, torch.float32)  # the weights are in the body's precision
         open_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
+        stored = {name: parameter.data for name, parameter in parts.model.named_parameters()}
+        config = _config(settings, parts)
+        self._place(parts.dtype, config)
         self._engine, self._optimizer, _, self._schedule = deepspeed.initialize(
             model=policy,
             model_parameters=[p for p in policy.parameters() if p.requires_grad],
             optimizer=lambda parameters: parts.optimizer.make(parameters, fused=False),
             lr_scheduler=lambda optimizer: parts.optimizer.make_schedule(optimizer, parts.updates),
-            config=_config(settings, parts),
+            config=config,
         )
         self._grad_norm: float | None = None
         if _clips_itself(settings, parts.dtype):
@@ -128,6 +147,8 @@ class DeepSpeedEngine:
             _, head = body_and_head(parts.model)
             for parameter in head.parameters():
                 deepspeed.zero.register_external_parameter(policy, parameter)
+        if parts.dtype == torch.bfloat16:
+            self._make_masters_exact(stored)
 
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
@@ -186,6 +207,33 @@ class DeepSpeedEngine:
             raise UserError(f"{path} holds no checkpoint that DeepSpeed can read with these settings")
         self._updates_done = client["updates"]
 
+    def _place(self, dtype: torch.dtype, config: dict[str, Any]) -> None:
+        """Bring the weights to the device and to ``dtype``; at stage 3 each is sharded before the next one comes."""
+        device = torch.device(self._deepspeed.accelerator.get_accelerator().current_device_name())
+        if not self._sharded:
+            place(self._model, device, dtype)
+            return
+        first, *others = self._model.parameters()
+        holder = torch.nn.ParameterList([_moved(first, device, dtype)])
+        self._deepspeed.zero.Init(module=holder, config_dict_or_path=config, dtype=dtype)
+        for parameter in others:
+            first.convert_to_zero_parameters(param_list=[_moved(parameter, device, dtype)])
+        self._model.config.dtype = dtype
+        self._model.to(device)  # the buffers
+
+    def _make_masters_exact(self, stored: dict[str, Tensor]) -> None:
+        """Give the fp32 master weights, which DeepSpeed makes of bf16 ones, the bits that files in fp32 have beyond."""
+        for name, parameter in self._model.named_parameters():
+            weight = stored.pop(name)
+            if weight.dtype == torch.bfloat16:
+                continue
+            if self._sharded:
+                shard, _ = self._optimizer._get_fp32_opt_state_partition(parameter, release_swap_buffers=False)
+                own = weight.flatten()[shard.numel() * self._world.rank :][: shard.numel()]
+                shard.data[: len(own)].copy_(own)
+            else:
+                self._deepspeed.utils.safe_set_full_fp32_param(parameter, weight)
+
     def _backward(self, share: Tensor) -> None:
         # DeepSpeed averages over ranks; the shares are parts of one sum.
         self._engine.backward(share * self._world.size, scale_wrt_gas=False)
@@ -202,6 +250,11 @@ class DeepSpeedEngine:
                 f"update {self._updates_done + 1}: DeepSpeed skipped the step ({self._engine.skipped_steps} in all) "
                 f"because a gradient overflowed, gradient norm {grad_norm}. Lower optimizer.lr or raise tau"
             )
+
+
+def _moved(parameter: torch.nn.Parameter, device: torch.device, dtype: torch.dtype) -> torch.nn.Parameter:
+    parameter.data = parameter.data.to(device).to(dtype)
+    return parameter
 
 
 def _clips_itself(settings: DeepSpeed, dtype: torch.dtype) -> bool:

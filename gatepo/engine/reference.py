@@ -9,7 +9,6 @@ from torch import Tensor
 
 from gatepo.engine import passes
 from gatepo.engine.policy import Policy
-from gatepo.model import cast_parameters
 from gatepo.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -23,12 +22,11 @@ class FrozenPolicy:
       model: the untrained policy.
       micro: completions that run at once.
       temperature: of the sampler.
-      dtype: what the body computes in, and keeps its weights in.
+      dtype: what the body computes in; the weights should be in it already.
     """
 
     def __init__(self, model: PreTrainedModel, micro: int, temperature: float, dtype: torch.dtype) -> None:
-        cast_parameters(model.requires_grad_(False), dtype)
-        self._policy = Policy(model, temperature, dtype)
+        self._policy = Policy(model.requires_grad_(False), temperature, dtype)
         self._micro = micro
 
     def logprobs(self, batch: TokenBatch) -> Tensor:

@@ -22,126 +22,14 @@ from math import ceil
 
 from gatepo.plan.hardware import Hardware
 from gatepo.plan.shape import ModelShape
+from gatepo.plan.work import MOMENTS, Layout, Workload
 
 GIB = 2**30
 # DeepSpeed's defaults, in elements: reduce_bucket_size, stage3_max_live_parameters
 BUCKET, GATHERED = 500_000_000, 1_000_000_000
-MOMENTS = 8  # bytes per parameter: AdamW's two moments in fp32
 # Bytes per logit alive at once in logprobs.dense_token_logprobs: logits, log-softmax, its exponential, their product.
 LOGIT_BYTES = 16
-# The same in rollout.transformers.sample: logits, log-softmax in fp32, and two arrays of float64 while they are summed.
-SAMPLED_LOGIT_BYTES = 24
 CACHE_ROOM = 5 / 4  # rollout/cache.py: a cache that has just grown is four fifths full
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """How much a run samples and learns from. A device is one rank; figures per device are those of the busiest."""
-
-    prompts: int  # of a rollout batch and of each update on it, over all devices
-    num_generations: int  # G
-    iterations: int  # mu
-    updates: int  # of the run
-    devices: int
-    micro: int | None  # completions that one device runs at once; None: all of its own
-    max_sequences: int  # completions that one device decodes at once
-    prompt_length: int  # tokens
-    completion_length: int  # tokens
-    learning: float = 1.0  # share of completions with an advantage; the others need no backward pass
-
-    @property
-    def completions(self) -> int:
-        """Completions of an update, over all devices."""
-        return self.prompts * self.num_generations
-
-    @property
-    def device_prompts(self) -> int:
-        """Groups stay whole, and the shares of the devices differ by one at the most."""
-        return ceil(self.prompts / self.devices)
-
-    @property
-    def device_completions(self) -> int:
-        """Completions that one device samples and learns from."""
-        return self.device_prompts * self.num_generations
-
-    @property
-    def micro_batch(self) -> int:
-        """Completions that one device runs at once."""
-        return min(self.micro or self.device_completions, self.device_completions)
-
-    @property
-    def accumulation(self) -> int:
-        """Micro-batches per device and update."""
-        return ceil(self.device_completions / self.micro_batch)
-
-    @property
-    def rollout_batches(self) -> int:
-        """Rollout batches of the run, one for every mu updates."""
-        return ceil(self.updates / self.iterations)
-
-    @property
-    def prompts_taken(self) -> int:
-        """Prompts that the run takes."""
-        return self.rollout_batches * self.prompts
-
-    @property
-    def completions_sampled(self) -> int:
-        """Completions that the run samples."""
-        return self.rollout_batches * self.completions
-
-    @property
-    def tokens_sampled(self) -> int:
-        """Tokens that the run samples at the most."""
-        return self.completions_sampled * self.completion_length
-
-    @property
-    def decoded_at_once(self) -> int:
-        """Completions in the sampler of one device: whole groups."""
-        fit = max(1, self.max_sequences // self.num_generations)
-        return min(self.device_prompts, fit) * self.num_generations
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of one completion that the body reads when it learns: the last one only stands as a target."""
-        return self.prompt_length + self.completion_length - 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """How trainer and sampler keep the model. Bytes are per parameter."""
-
-    dtype: str  # that the body computes in: float32 or bfloat16
-    weights: int  # that forward and backward passes read
-    master: int = 0  # fp32 copy that the optimizer steps on, where weights are bf16
-    autocast: bool = False  # fp32 weights, cast to bf16 for each pass
-    accumulated: int | None = None  # gradients, where they add up in another precision than the weights'
-    zero_stage: int = 0
-    offload_optimizer: bool = False
-    checkpointing: bool = False  # layers are run again in the backward pass instead of kept
-    slice_width: int | None = None  # logits of a token that exist at once; None: the whole vocabulary
-    sampler: str = "trainer"  # what decodes: the trainer's module, a "copy" of it in fp32, or an engine of its "own"
-    sampler_shards: int = 1  # devices that share one copy of such an engine's weights
-    sampler_logit_bytes: int = SAMPLED_LOGIT_BYTES
-
-    @property
-    def gradients(self) -> int:
-        """Bytes of each kept gradient."""
-        return self.weights if self.accumulated is None else self.accumulated
-
-    @property
-    def optimizer(self) -> int:
-        """Bytes of the master copy and the moments."""
-        return self.master + MOMENTS
-
-    @property
-    def decoder(self) -> int:
-        """Bytes per parameter that decoding reads: transformers' sampler casts its fp32 weights once per rollout."""
-        return 4 if self.dtype == "float32" else 2
-
-    @property
-    def cached(self) -> int:
-        """Bytes of one key and one value. In transformers' autocast rotary positions leave keys in fp32."""
-        return 6 if self.dtype == "bfloat16" and self.sampler != "own" else 2 * self.decoder
 
 
 # Memory
@@ -149,27 +37,41 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Bytes of one device while it samples and while it learns."""
+    """Bytes of one rank while its trainer is made, while it samples and while it learns.
+
+    Reference and sampler are made after the trainer, and the sampler sleeps while the trainer learns: the end of the
+    start needs no more than sampling does.
+    """
 
     name: str
+    starting: float = 0
     sampling: float
     learning: float
 
 
 def memory(shape: ModelShape, work: Workload, layout: Layout) -> list[Part]:
-    """Give bytes of one device by part; the run needs the larger of the two sums."""
+    """Give bytes of one device by part; the run needs the largest of the three sums."""
     N, stage = shape.parameters, layout.zero_stage
     weights = N * layout.weights / (work.devices if stage >= 3 else 1)
-    gradients = N * layout.gradients / (work.devices if stage >= 2 else 1)
+    gradients = 0.0 if layout.gradients_on_host else gradient_bytes(shape, work, layout)
     optimizer = 0.0 if layout.offload_optimizer else optimizer_bytes(shape, work, layout)
+    bucket = bucket_bytes(shape, layout) if stage >= 3 else 0
+    whole = layout.weights * shape.head if stage >= 3 else 0
+    doubled, zeros, master = starting_bytes(shape, work, layout)
     cast = 2 * shape.body_matrices if layout.autocast else 0
     logits = work.decoded_at_once * shape.vocabulary * layout.sampler_logit_bytes
     copy = 4 * N if layout.sampler == "copy" else 0
     return [
-        Part(name="weights", sampling=weights, learning=weights),
-        Part(name="gradients", sampling=gradients, learning=gradients),
-        Part(name="optimizer states", sampling=optimizer, learning=optimizer),
-        Part(name="ZeRO: buckets, gathered weights", sampling=0, learning=zero_bytes(shape, layout)),
+        Part(name="weights", starting=weights + doubled, sampling=weights, learning=weights),
+        Part(name="reference model", sampling=N * layout.reference, learning=N * layout.reference),
+        Part(name="gradients", starting=zeros, sampling=gradients * layout.gradients_kept, learning=gradients),
+        Part(name="optimizer states", starting=master, sampling=optimizer, learning=optimizer),
+        Part(
+            name="ZeRO: buckets, gathered weights",
+            starting=bucket + whole,
+            sampling=bucket,
+            learning=zero_bytes(shape, layout),
+        ),
         Part(name="bf16 copies by autocast", sampling=0, learning=cast),
         Part(name="activations", sampling=0, learning=activation_bytes(shape, work, layout)),
         Part(name="logits and head", sampling=0, learning=head_bytes(shape, work, layout)),
@@ -179,20 +81,61 @@ def memory(shape: ModelShape, work: Workload, layout: Layout) -> list[Part]:
     ]
 
 
-def optimizer_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
-    """Give optimizer states of one rank, wherever they lie: sharded from stage 1 on [Z].
+def starting_bytes(shape: ModelShape, work: Workload, layout: Layout) -> tuple[float, float, float]:
+    """Give what is on the device beside the weights, at the larger of two moments while a trainer is made.
 
-    Offloaded, they lie in the memory of the host, which holds those of all its ranks; gradients still count on the
-    device.
+    ZeRO-1 and 2 copy the weights into one flat piece, then free the first copy; then come the fp32 copy that the
+    optimizer steps on and gradients of zero in fp32. Source: deepspeed/runtime/zero/stage_1_and_2.py, 0.19.8.
+
+    Returns: the second copy of the weights, gradients, and the fp32 copy, of one moment.
     """
+    on_device = not layout.offload_optimizer
+    master = on_device * master_bytes(shape, work, layout)
+    zeros = on_device * shape.parameters * 4 / work.devices if layout.flattened or layout.zero_stage >= 3 else 0
+    doubled = shape.parameters * layout.weights * layout.flattened
+    return (doubled, 0, 0) if doubled > zeros + master else (0, zeros, master)
+
+
+def host_memory(shape: ModelShape, work: Workload, layout: Layout) -> list[Part]:
+    """Give bytes that one rank takes of its host, by part, beside its device; a host holds those of all its ranks.
+
+    Loading takes none: the files of a model are mapped, one copy for all ranks, which the host may drop at any time.
+    """
+    copies = shape.parameters * layout.host_copies / (work.devices if layout.zero_stage >= 1 else 1)
+    states = optimizer_bytes(shape, work, layout) if layout.offload_optimizer else 0
+    master = master_bytes(shape, work, layout) if layout.offload_optimizer else 0
+    asleep = sampler_bytes(shape, layout) if layout.sampler_sleeps else 0
+    return [
+        Part(name="optimizer states", starting=master, sampling=states, learning=states),
+        Part(name="gradients, copies of weights", starting=copies, sampling=copies, learning=copies),
+        Part(name="sampler: weights, asleep", sampling=0, learning=asleep),
+    ]
+
+
+def gradient_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
+    """Give the gradients that one rank adds up: sharded from stage 2 on [Z]."""
+    return shape.parameters * layout.gradients / (work.devices if layout.zero_stage >= 2 else 1)
+
+
+def optimizer_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
+    """Give optimizer states of one rank, wherever they lie: sharded from stage 1 on [Z]."""
     return shape.parameters * layout.optimizer / (work.devices if layout.zero_stage >= 1 else 1)
+
+
+def master_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
+    """Give the fp32 copy of the weights of one rank, wherever it lies; the moments come with the first step."""
+    return shape.parameters * layout.master / (work.devices if layout.zero_stage >= 1 else 1)
 
 
 def zero_bytes(shape: ModelShape, layout: Layout) -> int:
     """Give gradients on their way to the rank that keeps them, and sharded weights that are whole for a while."""
-    bucket = min(BUCKET, shape.parameters) if layout.zero_stage >= 1 else 0
     gathered = min(GATHERED, shape.parameters) if layout.zero_stage >= 3 else 0
-    return layout.weights * (bucket + gathered)
+    return bucket_bytes(shape, layout) + layout.weights * gathered
+
+
+def bucket_bytes(shape: ModelShape, layout: Layout) -> int:
+    """Give gradients on their way, in the precision that they are summed over ranks in; stage 3 keeps the bucket."""
+    return layout.weights * min(BUCKET, shape.parameters) if layout.zero_stage >= 1 else 0
 
 
 def activation_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from gatepo.plan.cost import Layout, Workload, least_seconds
+from gatepo.plan.cost import least_seconds
 from gatepo.plan.hardware import HARDWARE, Hardware
 from gatepo.plan.shape import ModelShape
+from gatepo.plan.work import Layout, Workload
 from gatepo.state import RunState
 
 BY_DEVICE_NAME = {"A100": "A100-80G", "H100": "H100-SXM", "H200": "H200"}  # what CUDA's device names contain

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from gatepo.plan import resolve
-from gatepo.plan.cost import GIB, Layout, Workload, flops, least_seconds, memory, optimizer_bytes, seconds
+from gatepo.plan.cost import GIB, Part, flops, host_memory, least_seconds, memory, seconds
 from gatepo.plan.hardware import HARDWARE
 from gatepo.plan.shape import ModelShape, model_shape
+from gatepo.plan.work import Layout, Workload
 from gatepo.rollout.base import RolloutOption
 from gatepo.schema import TrainConfig
 from gatepo.settings import name_of
@@ -22,7 +23,7 @@ def report(settings: TrainConfig) -> str:
         model_line(settings.model.path, shape, settings),
         of_figures(arithmetic(work, epochs)),
         of_figures(memory_rows(shape, work, layout)),
-        *([host_line(shape, work, layout)] if layout.offload_optimizer else []),
+        of_figures(host_rows(shape, work, layout)),
         *filter(None, [sampler_note(shape, work, layout, settings.rollout)]),
         of_figures(flops_rows(shape, work, layout)),
         of_figures(seconds_rows(shape, work, layout)),
@@ -31,9 +32,11 @@ def report(settings: TrainConfig) -> str:
     return "\n\n".join(parts)
 
 
+PHASES = ("starting", "sampling", "learning")
 NOTES = """\
-Prompts of {prompt:,} and completions of {completion:,} tokens, all of which learn. Memory leaves out what
-allocator and libraries take; seconds are work over a device's peaks, without communication, rewards and weight
+Prompts of {prompt:,} and completions of {completion:,} tokens, all of which learn. Starting is while the trainer is
+made; reference and sampler come after it, with no more than sampling takes. Memory leaves out what allocator and
+libraries take; seconds are work over a device's peaks, without communication, rewards and weight
 sync. Formulas and sources: gatepo/plan/cost.py, gatepo/plan/hardware.py."""
 
 
@@ -66,15 +69,39 @@ def arithmetic(work: Workload, epochs: dict[str, float | None]) -> Rows:
 
 
 def memory_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
-    """Give GiB of one device by part; what it needs is the larger sum."""
-    parts = [part for part in memory(shape, work, layout) if part.sampling or part.learning]
-    sums = sum(part.sampling for part in parts) / GIB, sum(part.learning for part in parts) / GIB
+    """Give GiB of one device by part and phase; what it needs is the largest sum."""
+    parts = memory(shape, work, layout)
+    sums = totals(parts)
     return [
-        ("GiB of one device", "sampling", "learning"),
-        *((part.name, gib(part.sampling), gib(part.learning)) for part in parts),
+        ("GiB of one device", *PHASES),
+        *part_rows(parts),
         ("total", *map(figure, sums)),
         *((f"of {h.name} ({h.memory:.0f} GiB)", *(fits(total / h.memory) for total in sums)) for h in HARDWARE),
     ]
+
+
+def host_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
+    """Give GiB of the hosts beside GPUs, of one rank and of all ranks together."""
+    parts = host_memory(shape, work, layout)
+    sums = totals(parts)
+    together = (f"all {work.devices} ranks", *(figure(work.devices * x) for x in sums))
+    return [
+        ("GiB of host memory, one rank", *PHASES),
+        *part_rows(parts),
+        ("total", *map(figure, sums)),
+        *([together] if work.devices > 1 else []),
+    ]
+
+
+def totals(parts: list[Part]) -> list[float]:
+    """Add up the parts of each phase, GiB."""
+    return [sum(getattr(part, phase) for part in parts) / GIB for phase in PHASES]
+
+
+def part_rows(parts: list[Part]) -> Rows:
+    """Write the parts that take anything."""
+    found = [(part.name, *(gib(getattr(part, phase)) for phase in PHASES)) for part in parts]
+    return [row for row in found if any(row[1:])]
 
 
 def gib(count: float) -> str:
@@ -92,18 +119,12 @@ def fits(share: float) -> str:
     return f"{share:.0%}" + (" does not fit" if share > 1 else "")
 
 
-def host_line(shape: ModelShape, work: Workload, layout: Layout) -> str:
-    """Say where the optimizer states went."""
-    each = optimizer_bytes(shape, work, layout)
-    return (
-        f"Optimizer states lie in the memory of the hosts: {gib(each)} GiB a rank, {gib(each * work.devices)} in all."
-    )
-
-
 def sampler_note(shape: ModelShape, work: Workload, layout: Layout, rollout: RolloutOption) -> str | None:
     """Let the sampler say what it must be given; None where it says nothing."""
-    need = sum(part.sampling for part in memory(shape, work, layout) if part.name.startswith("sampler")) / GIB
-    return rollout.memory_note(need, {hardware.name: hardware.memory for hardware in HARDWARE[:-1]})
+    parts = memory(shape, work, layout)
+    need = sum(part.sampling for part in parts if part.name.startswith("sampler")) / GIB
+    rest = sum(part.sampling for part in parts) / GIB - need
+    return rollout.memory_note(need, rest, {hardware.name: hardware.memory for hardware in HARDWARE[:-1]})
 
 
 def flops_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import torch
+
 from gatepo import build
 from gatepo.data.sources import Source, open_rows
 from gatepo.logprobs import slice_width
-from gatepo.plan.cost import SAMPLED_LOGIT_BYTES, Layout, Workload
+from gatepo.objective.kl import INITIAL
 from gatepo.plan.shape import ModelShape
+from gatepo.plan.work import SAMPLED_LOGIT_BYTES, Layout, Workload
 from gatepo.schema import TrainConfig
 
 # Rows of the splits that the paper trains on. openai/grade-school-math: train.jsonl; the card of zwhe99/DeepMath-103K.
@@ -40,11 +43,13 @@ def layout(config: TrainConfig, shape: ModelShape, work: Workload) -> Layout:
     return Layout(
         dtype=config.model.dtype,
         **asdict(kept),
+        reference=torch.finfo(dtype).bits // 8 if config.kl.reference == INITIAL else 0,
         checkpointing=config.model.activation_checkpointing,
         slice_width=width if width < shape.vocabulary else None,
         sampler=module if config.rollout.DECODES_WITH_MODULE else "own",
         sampler_shards=config.rollout.devices_per_copy,
         sampler_logit_bytes=config.rollout.LOGIT_BYTES or SAMPLED_LOGIT_BYTES,
+        sampler_sleeps=config.rollout.SLEEPS,
     )
 
 

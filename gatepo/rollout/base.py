@@ -67,6 +67,8 @@ class RolloutOption:
     """Batches that an evaluation gives it in one call; more where completions take the place of those that ended."""
     LOGIT_BYTES: ClassVar[int | None] = None
     """Bytes of one logit while it samples, where they are not those of a module of this process."""
+    SLEEPS: ClassVar[bool] = False
+    """Whether its weights wait in the host's memory while the trainer learns on a GPU."""
 
     max_sequences: int = setting("So many completions are decoded at once; >= batch.num_generations.", default=256)
     tolerance: float = setting(
@@ -82,11 +84,12 @@ class RolloutOption:
         """Make the sampler."""
         raise NotImplementedError
 
-    def memory_note(self, need: float, devices: dict[str, float]) -> str | None:
+    def memory_note(self, need: float, rest: float, devices: dict[str, float]) -> str | None:
         """Say what a plan should add about memory.
 
         Args:
           need: GiB of one device that the sampler takes.
+          rest: GiB that others hold there while it samples.
           devices: GiB of each device that is known, by name.
         """
         return None

@@ -88,11 +88,11 @@ class WeightSync:
         self._tolerance = tolerance
         self._share = SPREAD_SHARE[dtype]
         self._probe = probe(vocabulary, device)
-        self._names = set(self._own())
+        self._names = {name for name, _ in engine.weights()}
         held = sampler.held()
         if world.first:
             self._remark(held)
-        self._stop_where("before any update", self._refusal({}))
+        self._stop_where("before any update", self._misfit())  # the weights may yet differ by the rounding of a file
 
     def __call__(self, version: int) -> None:
         """Send the weights of this version.
@@ -127,17 +127,14 @@ class WeightSync:
         if difference.rms <= allowed:
             return None
         return (
-            f"they hold equal weights and give the same tokens log-probabilities that differ by {difference.rms:.3g} "
-            f"nats (root mean square), more than {allowed:.3g}; they do not compute the same model: check model.path "
-            "and model.dtype"
+            f"they give the same tokens log-probabilities that differ by {difference.rms:.3g} nats (root mean square), "
+            f"more than {allowed:.3g}; they do not compute the same model: check model.path and model.dtype"
         )
 
     def _blame(self, stale: list[Held], own: dict[str, Fingerprint], sent: dict[str, Fingerprint]) -> str:
         """Say what went wrong with weights that the sampler holds, as far as what was sent shows."""
         names = [name for held in stale for name in held.parts]
         which = " + ".join(stale[0].parts) + (f" and {len(stale) - 1} more" if len(stale) > 1 else "")
-        if not sent:
-            return f"the sampler was loaded with another {which} than the trainer has: check model.path"
         for name in names:
             if name not in sent:
                 return f"the parameter {name} was not sent"

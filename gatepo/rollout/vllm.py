@@ -38,6 +38,8 @@ class Vllm(RolloutOption):
     BATCHES_AT_ONCE: ClassVar[int] = 4  # the slowest completions are waited for less often
     LOGIT_BYTES: ClassVar[int | None] = 16  # logits, log-probabilities, probabilities and exponential noise, in fp32
 
+    SLEEPS: ClassVar[bool] = True
+
     tensor_parallel_size: int = setting("Devices that share one copy of the model.", default=1, rule=at_least(1))
     memory: float = setting("This part of a GPU is for weights and cache together.", default=0.35, rule=FRACTION)
     cache_gib: int = setting("On a CPU the key-value cache has this size, GiB.", default=1, rule=at_least(1))
@@ -55,12 +57,16 @@ class Vllm(RolloutOption):
         """
         return VllmRollout(self, parts)
 
-    def memory_note(self, need: float, devices: dict[str, float]) -> str | None:
+    def memory_note(self, need: float, rest: float, devices: dict[str, float]) -> str | None:
         """See :class:`~gatepo.rollout.base.RolloutOption`."""
         least = ", ".join(f"{need / memory:.2f} on {name}" for name, memory in devices.items())
+        taken = ", ".join(
+            f"{rest + self.memory * memory:.1f}{' does not fit' * (rest > (1 - self.memory) * memory)} on {name}"
+            for name, memory in devices.items()
+        )
         return (
-            f"vLLM needs {need:.3g} GiB: rollout.memory of at least {least}; it takes all of the {self.memory} that it "
-            "is given."
+            f"vLLM needs {need:.3g} GiB: rollout.memory of at least {least}.\n"
+            f"It takes all of the {self.memory} that it is given; GiB while sampling are then {taken}."
         )
 
 
