@@ -56,12 +56,12 @@ def measured(command: str, device: str = "") -> dict[str, str]:
     """Say when, where and with what."""
     cpu = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     machine = f"{os.cpu_count()} cores of {cpu[0] if cpu else platform.machine()}"
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{device}, {machine}" if device else machine,
         "versions": ", ".join([f"Python {platform.python_version()}", *_versions()]),
-        "origin": f"{command}, at {commit.stdout.strip()}",
+        "origin": f"{command}, at {git.stdout.strip() or 'a copy without git'}",
     }
 
 

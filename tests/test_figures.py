@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import REPO
 
-from benchmarks import figures
+from benchmarks import batch, figures, gates, logprobs, stack
 from benchmarks.rows import BENCH, as_text, record, row
 
 PARTS: dict[str, dict[str, Any]] = json.loads(BENCH.read_text(encoding="utf-8"))
@@ -92,6 +92,24 @@ def test_every_part_says_when_where_with_what_and_whence_it_was_measured() -> No
         assert part["measured"].keys() == {"date", "machine", "versions", "origin"}, name
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", part["measured"]["date"])
     assert BENCH.read_text(encoding="utf-8") == as_text(PARTS)
+
+
+def test_the_rows_that_the_documents_need_are_the_ones_that_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their names, with nothing measured. ``answers`` and ``verifier`` need real rows, ``fuzz`` half an hour."""
+    times = ("step_time", *(f"time/{part}" for part in ("sync", "reward", "telemetry", "other")))
+    monkeypatch.setattr(stack, "measure", lambda pair, batches: [dict.fromkeys(times, 1.0)] * 2)
+    monkeypatch.setattr(stack, "find_spec", lambda name: True)
+    monkeypatch.setattr(logprobs, "find_spec", lambda name: True)
+    once = {"seconds": [1.0], "peak": 1.0, "hidden": 1.0, "weight": 1.0}
+    monkeypatch.setattr(logprobs, "measure", lambda side: once)
+    monkeypatch.setattr(gates, "ROUNDS", 1)
+    spent = dict.fromkeys(("rollout", "sync", "reward", "train", "telemetry", "other"), 1.0)
+    sides = {side: [once | {"spent": spent}] for side in batch.SIDES}
+    found = {"batch": batch.compared(sides), "stack": stack.rows(1), "logprobs": logprobs.rows(1)}
+    for name, rows in (found | {"gates": gates.rows()}).items():
+        keys = [row["key"] for row in rows]
+        assert len(set(keys)) == len(keys)
+        assert PARTS[name].keys() - {"measured"} <= set(keys), name
 
 
 def test_a_part_is_recorded_in_the_place_of_the_former_and_loses_no_row(
