@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 WING = ("gatepo/schema.py", "gatepo/settings.py", "gatepo/rules.py", "gatepo/config.py", "gatepo/build.py")
 WING_LINES = 1_050
+SETTING_LINES = 8
 FILE_LINES = 400
 FUNCTION_LINES = 60
 WORDS = ("mend", "mends", "tell", "tells", "told", "hear", "hears", "till")  # and ", say" for "e.g."
@@ -97,13 +98,17 @@ def configuration(sources: list[Source]) -> list[Count]:
     files = {f"{source.path}:1": source.text.count("\n") for source in sources if source.path in WING}
     others = [(s, node) for s in sources if s.path not in WING for node in s.nodes(ast.ClassDef)]
     fields = {f"{s.path}:{field.lineno}": length(field) for s, node in others for field in settings(node)}
-    inside, elsewhere = sum(files.values()), sum(fields.values())
-    offenders = [f"{place}: {lines} lines" for place, lines in (files | fields).items()]
+    inside, long = sum(files.values()), [place for place, lines in fields.items() if lines > SETTING_LINES]
     return [
         each("configuration files listed and absent", [f"{path}:1" for path in WING if f"{path}:1" not in files]),
-        Count("lines of the configuration files", inside, None),
-        Count("lines that declare settings elsewhere", elsewhere, None),
-        Count("lines of configuration, both", inside + elsewhere, WING_LINES, offenders),
+        Count(
+            "lines of the configuration files",
+            inside,
+            WING_LINES,
+            [f"{place}: {lines} lines" for place, lines in files.items()],
+        ),
+        each(f"settings elsewhere of more than {SETTING_LINES} lines", long, len(fields)),
+        Count("lines of settings elsewhere, in options' rooms", sum(fields.values()), None),
     ]
 
 

@@ -84,23 +84,21 @@ def test_it_reads_this_repository(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == bool(parts)
 
 
-def test_the_lines_of_the_configuration_and_of_settings_elsewhere_are_added(
+def test_the_lines_of_the_configuration_and_of_settings_elsewhere_have_a_limit_each(
     examine: Examine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     field = "    zero_stage: int = setting(\n        2,\n    )\n    other: int = setting(words=3)\n    plain: int = 2\n"
     files = {"gatepo/engine/deepspeed.py": f'"""DeepSpeed."""\n\n\nclass A:\n    """A."""\n\n{field}'}
-    monkeypatch.setattr(house, "WING_LINES", 8)  # 1 + 3 in the files, 3 + 1 elsewhere
+    monkeypatch.setattr(house, "WING_LINES", 4)  # 1 + 3 in the files
+    monkeypatch.setattr(house, "SETTING_LINES", 3)  # 3 + 1 elsewhere
     assert examine(files) == {}
     assert row(tmp_path, "lines of the configuration files").number == 4
-    assert row(tmp_path, "lines that declare settings elsewhere").number == 4
-    monkeypatch.setattr(house, "WING_LINES", 7)
+    assert row(tmp_path, "lines of settings elsewhere, in options' rooms").number == 4
+    monkeypatch.setattr(house, "WING_LINES", 3)
+    monkeypatch.setattr(house, "SETTING_LINES", 2)
     assert examine(files) == {
-        "lines of configuration, both": [
-            "gatepo/config.py:1: 3 lines",
-            "gatepo/settings.py:1: 1 lines",
-            "gatepo/engine/deepspeed.py:7: 3 lines",
-            "gatepo/engine/deepspeed.py:10: 1 lines",
-        ]
+        "lines of the configuration files": ["gatepo/config.py:1: 3 lines", "gatepo/settings.py:1: 1 lines"],
+        "settings elsewhere of more than 2 lines": ["gatepo/engine/deepspeed.py:7"],
     }
 
 
