@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -101,7 +102,16 @@ def read_state(path: Path, rank: int) -> RunState:
                 "read it with the version that wrote it, or evaluate its weights: python -m gatepo.evaluate run=..."
             ) from error
     assert isinstance(state, RunState)
+    for part in (state, state.rollout_batch):
+        _give_what_is_new(part)
     return state
+
+
+def _give_what_is_new(part: RunState | RolloutBatch | None) -> None:
+    """Give a state that an earlier version wrote the defaults of the fields that it did not have."""
+    for f in fields(part) if part is not None else ():
+        if not hasattr(part, f.name):
+            setattr(part, f.name, f.default)
 
 
 def _state_file(path: Path, rank: int) -> Path:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from command import gatepo
 from conftest import REPO
 from test_processes import SMALL as SMALL_ON_TWO
@@ -16,7 +17,10 @@ from test_run import SMALL, metrics, untimed
 
 from gatepo import checkpoint
 from gatepo.errors import UserError
+from gatepo.objective.aggregation import Totals
+from gatepo.state import RolloutBatch, RunState
 from gatepo.tracking.files import UpdateLog
+from gatepo.types import TokenBatch
 
 RUN = (*SMALL, "updates=9", "checkpoint.every=3", "checkpoint.keep=2")
 
@@ -130,3 +134,24 @@ def test_the_papers_stack_trains_leaves_nothing_behind_and_goes_on(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert untimed(metrics(folder)) == untimed(rows)
     assert (folder / "summary.json").exists()
+
+
+def test_a_state_of_an_earlier_version_gets_what_is_new(tmp_path: Path) -> None:
+    """It was written before the books of EUR were kept."""
+    one = torch.ones(1, 2)
+    tokens = TokenBatch(
+        ids_NT=one.long(),
+        completion_NT=one > 0,
+        attention_NT=one > 0,
+        advantage_N=torch.ones(1),
+        group_N=torch.zeros(1),
+        sampler_logp_NT=one,
+    )
+    batch = RolloutBatch(tokens=tokens, totals=Totals(completions=1, tokens=1), metrics={}, samples=[], iteration=1)
+    state = RunState(seed=3, update=7, rollout_batch=batch)
+    del state.rounding, batch.taken_before
+    torch.save(state, tmp_path / "state-0.pt")
+    read = checkpoint.read_state(tmp_path, 0)
+    assert (read.update, read.rounding) == (7, None)
+    assert read.rollout_batch is not None
+    assert (read.rollout_batch.iteration, read.rollout_batch.taken_before) == (1, 0.0)
