@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import row
+from benchmarks.rows import peak_mib, row
 from gatepo.data.decontamination import HeldOut
 from gatepo.data.sources import Source, open_rows
 
@@ -43,18 +42,14 @@ def measure(path: Path) -> None:
     rng = random.Random(1)
     held_out = HeldOut(" ".join(rng.choices(WORDS, k=40)) for _ in range(PROBLEMS))
     source = Source(path=str(path), answer="final_answer")
-    before, start, busy = _resident_mib(), time.perf_counter(), time.process_time()
+    before, start, busy = peak_mib(), time.perf_counter(), time.process_time()
     rows = open_rows("made", source, keep=lambda found: not held_out.holds(found.question))
     opened, busy = time.perf_counter(), time.process_time() - busy
     for _ in range(TAKEN):
         assert rows[rng.randrange(len(rows))].answer
     took = time.perf_counter() - opened
     found = {"rows": len(rows), "open": opened - start, "cpu": busy, "take": took / TAKEN}
-    print(json.dumps(found | {"memory": _resident_mib() - before}))
-
-
-def _resident_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(found | {"memory": peak_mib() - before}))
 
 
 def rows() -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.rows import row
+from benchmarks.rows import peak_mib, row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,7 +161,7 @@ def run(side: str) -> dict[str, Any]:
         started = time.perf_counter()
         loss_of(hidden_MH, weight_VH, token_M).backward()
         seconds.append(time.perf_counter() - started)
-        peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before - weight_VH.nbytes
+        peak = peak or peak_mib() * 2**20 - before - weight_VH.nbytes
     return {
         "seconds": seconds[1:],
         "peak": peak / 2**20,

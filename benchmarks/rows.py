@@ -74,6 +74,14 @@ def as_text(bench: dict[str, dict[str, Any]]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
+def peak_mib() -> float:
+    """Read the most memory that this process had resident, MiB; Linux only.
+
+    ``ru_maxrss`` would be no less than what the process that started this one had.
+    """
+    return next(int(line.split()[1]) for line in _lines("/proc/self/status") if line.startswith("VmHWM")) / 1024
+
+
 def _rounded(value: float) -> float:
     return float(f"{value:.5g}")
 

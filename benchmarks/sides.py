@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.rows import peak_mib
 from benchmarks.shape import ITERATIONS, LENGTH, PROMPTS, G
 from gatepo.rewards.tags import answer_text, format_reward
 from gatepo.rewards.verifier import Verifier
@@ -201,7 +201,7 @@ def main() -> None:
     side, folder, batches = SIDES[sys.argv[1]], Path(sys.argv[2]), int(sys.argv[3])
     replies, sys.stdout = sys.stdout, sys.stderr
     result = side(folder, batches)
-    result["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    result["peak"] = peak_mib()
     print(json.dumps(result), file=replies, flush=True)
     os._exit(0)  # no other tool's shut-down belongs to the measurement
 

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from conftest import REPO
 
 from benchmarks import batch, figures, gates, logprobs, stack
-from benchmarks.rows import BENCH, as_text, record, row
+from benchmarks.rows import BENCH, as_text, peak_mib, record, row
 
 PARTS: dict[str, dict[str, Any]] = json.loads(BENCH.read_text(encoding="utf-8"))
 
@@ -110,6 +112,15 @@ def test_the_rows_that_the_documents_need_are_the_ones_that_are_measured(monkeyp
         keys = [row["key"] for row in rows]
         assert len(set(keys)) == len(keys)
         assert PARTS[name].keys() - {"measured"} <= set(keys), name
+
+
+def test_peak_memory_is_that_of_the_process_itself() -> None:
+    """``ru_maxrss`` starts at what the starting process has, here far more than a bare interpreter."""
+    held = bytes(200 * 2**20)
+    code = "from benchmarks.rows import peak_mib; print(peak_mib())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    assert peak_mib() > len(held) / 2**20
+    assert 0 < float(done.stdout) < 100
 
 
 def test_a_part_is_recorded_in_the_place_of_the_former_and_loses_no_row(
