@@ -42,6 +42,10 @@ WARM_UP = (
     ("\\tan^2(y)+1", "\\sec^2(y)"),
     ("\\log_2 8 + e^{i\\pi}", "2"),
     ("\\sum_{k=1}^{n} k", "\\frac{n(n+1)}{2}"),
+    ("\\sum_{n=0}^{\\infty} \\frac{1}{n!}", "e"),
+    ("\\int_0^1 x^2 dx", "\\frac{1}{3}"),
+    ("\\lim_{x\\to 0} \\frac{\\sin x}{x}", "x^0"),
+    ("2x - y + 1 = 0", "y = 2x + 1"),
 )
 FORBIDDEN = (
     *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.", "pty.", "socket.", "shutil."),

@@ -9,7 +9,7 @@ from enum import Enum
 from gatepo.rewards.equality import settle
 from gatepo.rewards.pool import Pool, default_workers
 from gatepo.rewards.sandbox import DIFFERENT, EQUAL, FAILED, KILLED, REFUSED, TIMED_OUT, Limits
-from gatepo.rewards.spelling import unreadable
+from gatepo.rewards.tokens import unreadable
 
 
 class Reason(Enum):
