@@ -143,7 +143,7 @@ def _compare_relations(gold: Tree, prediction: Tree, judge: Judge) -> bool | Non
     if prediction[0] == gold[0] == "rel" and left.name is not None and right.name is None:
         return False
     if left.name is not None and right.name is not None and not _names_agree(left.name, right.name):
-        return judge(gold, prediction) if unknowns(left.value) and unknowns(right.value) else False
+        return judge(gold, prediction) if prediction[0] == "rel" and unknowns(left.value) else False
     return _all(compare(side, right.value, judge) for side in (left.value, *left.checks, *right.checks))
 
 
@@ -193,9 +193,9 @@ def _is_name(tree: Tree, lenient: bool = False) -> bool:
     if head == "f":
         return tree[:2] not in (*BINDING, ("f", "base")) and all(_is_name(part, True) for part in inside)
     if head == "*" and not lenient:  # AB, m A or Delta p is a name; x y = 6 is an equation
-        return all(part[0] == "v" and (part[1][0].isupper() or part[1] == "m") for part in inside[:-1]) and all(
-            map(_is_name, inside)
-        )
+        return all(
+            part[0] == "v" and (part[1][0].isupper() or part[1] in ("m", "nabla")) for part in inside[:-1]
+        ) and all(map(_is_name, inside))
     return head in (("*", "+", "-", "/", ":") if lenient else ("/", ":")) and all(
         _is_name(part, True) for part in inside
     )
@@ -247,6 +247,8 @@ def _kinds_agree(gold: Tree, prediction: Tree) -> bool:
     kinds = (gold[1] + gold[2], prediction[1] + prediction[2])
     if kinds[0] == kinds[1] or kinds in (("{}", ""), ("", "{}"), ("()", ""), ("", "[]"), ("[]", "")):
         return True
+    if kinds == ("", "()"):
+        return None not in map(_name, gold[3:]) and not _repeats_a_name(gold[3:])  # x = 1, y = 2 is (1, 2)
     return len(gold) > 5 and set(kinds) == {"()", "[]"}  # three items and more are no interval
 
 

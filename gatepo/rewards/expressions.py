@@ -23,7 +23,7 @@ _BINARY = {"\\cup": 1, "\\cap": 1, "\\setminus": 1, ":": 2, "+": 3, "-": 3, "±"
 TIMES, SIDE_BY_SIDE, FACTOR = 4, 5, 6
 _CLOSE = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 ENCLOSED = {"\\lfloor": ("\\rfloor", "floor"), "\\lceil": ("\\rceil", "ceil")}
-_MARKS = {"\\circ": "°", "°": "°", "'": "'", "*": "*", "\\star": "*"}
+_MARKS = {"°": "°", "'": "'", "*": "*", "\\star": "*"}
 BIG = ("\\sum", "\\prod", "\\int", "\\lim")
 _ATOMS = ("\\frac", "\\binom", "\\overline", "\\begin", "\\accent", *ENCLOSED)
 
@@ -141,7 +141,7 @@ class Expressions:
             return False
         if kind == "number":
             before = self.tokens[self.at - 1].text
-            return before in (")", "}", "]") or (left[0] != "n" and token.spaced and not self.argument)
+            return before in (")", "}", "]", "!") or (left[0] != "n" and token.spaced and not self.argument)
         if kind in ("letters", "name"):
             return token.text != "to"
         if kind == "function" or token.text in BIG:
@@ -301,7 +301,7 @@ class Expressions:
 
     def is_lone_word(self) -> bool:
         """Say whether letters with nothing beside them are a word, such as yes."""
-        alone = self.peek(1) in ("", ",", ";") or self.kind(1) == "join"
+        alone = self.peek(1) in ("", ",", ";") or self.kind(1) in ("join", "noun")
         alone = alone and (self.at == 0 or self.peek(-1) in (",", ";") or self.kind(-1) == "join")
         text = self.peek().lower()
         return alone and (text == "no" or (len(text) > 2 and any(c in "aeiou" for c in text)))

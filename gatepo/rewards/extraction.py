@@ -14,7 +14,7 @@ from gatepo.rewards.tags import CONTROL, answer_text
 from gatepo.rewards.tokens import EMPHASIS
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_JOINS = re.compile(r",|;|\band\b|\bor\b|\A(?:[\s$]|\\q?quad|\\\\)*\Z")
+_JOINS = re.compile(r",|;|\band\b|\bor\b|\A(?:[\s$]|\\q?quad|\\\\|\w+\s*=)*\Z")
 _JOINT = 30  # characters between two boxes that are one answer, as in \boxed{1} and \boxed{2}
 _MOST_BOXES = 64  # that are looked at, from the end
 _SHORT = 200  # characters of a response, or of the end of a sentence, that may be nothing but its answer
@@ -27,7 +27,8 @@ _PHRASE = re.compile(
 _HOPE = re.compile(r"\.?\s*I hope it is correct", re.IGNORECASE)
 _DOUBT = re.compile(
     r"\b(?:cannot|can't|could not|unable|unclear|unknown|impossible|insufficient|no idea|unsure|give up|undetermined"
-    r"|not (?:sure|enough|possible|able|know|be determined)|no (?:solution|answer|such|way)|don't know)\b|\?\s*\Z",
+    r"|not (?:sure|enough|possible|able|know|be determined)|no (?:solution|answer|such|way)|don't know"
+    r"|let (?:me|us)|let's|tried|fail\w*|wait|perhaps|maybe|suppose|consider|need)\b|\?\s*\Z",
     re.IGNORECASE,
 )
 _CONCLUDES = re.compile(
@@ -87,7 +88,7 @@ def final_answer(text: str) -> str | None:
         return boxed(text)
     if _is_cut_off(text):
         return None
-    if _is_bare(text) or (len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|\$|\\[(\[]", _COMMAND.sub("", text))):
+    if _is_bare(text) or (len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[#$]|\\[(\[]", _COMMAND.sub("", text))):
         return text
     phrases = deque(_PHRASE.finditer(text), maxlen=1)
     if phrases:
@@ -144,7 +145,7 @@ def _word(text: str) -> str | None:
     """Give the word that a short response is, or comes to: "Yes, it converges", "It is rational"."""
     if not _WORDS.search(_COMMAND.sub("", text)):
         return text
-    word = re.fullmatch(r"(yes|no)\b.*|\w+ (?:is|are) ([^\W\d]+\.?)", text, re.IGNORECASE | re.DOTALL)
+    word = re.fullmatch(r"(yes|no)[,.;!].*|\w+ (?:is|are) ([^\W\d]+\.?)", text, re.IGNORECASE | re.DOTALL)
     return None if word is None else word[1] or word[2]
 
 
@@ -169,8 +170,9 @@ def _stated(sentence: str) -> str | None:
         return None
     formulas = [match for match in _MATH.finditer(sentence) if _is_bare(_content(match))]
     for mark in reversed(deque(_MARK.finditer(_blank(sentence, formulas)), maxlen=_SENTENCES)):
-        rest = sentence[mark.end() :].strip(" .。)!")
-        if re.search(r"\d|\$|\\", rest) and _is_bare(rest):
+        rest = sentence[mark.end() :].strip(" .\u3002!")
+        rest = rest.removesuffix(")") if rest.count("(") < rest.count(")") else rest
+        if re.search(r"\d|\$|\\|\A\(?[A-H]\)?\Z", rest) and _is_bare(rest):
             return rest
     numbers = deque(
         (m for m in _NUMBER.finditer(_blank(sentence, formulas)) if not _LABEL.search(sentence, 0, m.start())), 1

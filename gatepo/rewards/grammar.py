@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from gatepo.rewards.commands import Commands
-from gatepo.rewards.expressions import Tree, Unreadable, parts, unknowns
+from gatepo.rewards.expressions import Tree, Unreadable, number, parts, unknowns
 from gatepo.rewards.tokens import Token, kind_of, tokens, unreadable, words
 from gatepo.rewards.units import BEHIND, CHANGING, COMPOUND, POWERS, Unit, unit_of
 
@@ -18,7 +18,8 @@ MOST_ITEMS = 64  # of a list
 RELATIONS = ("=", "<", ">", "≤", "≥", "≠", "≈", "∈", "≡", "→")
 _ENDS = frozenset((",", ";", ")", "]", "}", "\\}", "", *RELATIONS))
 _SHORT = words("an is it so we be to of in at as by he my es la le el il un una der die das ist est the")
-_DATE = re.compile(r"\d{4}-\d\d?-\d\d?", re.ASCII)
+_PLAIN = re.compile(r"\s*(?P<dollar>\$?)(?P<number>\d{1,30}(?:\.\d{1,30})?)(?P=dollar)\.?\s*", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d:\d\d\s*(?:\\text\w*\{)?\s*[ap]\.?m", re.ASCII | re.IGNORECASE)  # or a time
 _REALS, _NOTHING = ("v", "bbR"), ("v", "emptyset")
 _NAMED_SETS = {
     **dict.fromkeys(("all real numbers", "all reals", "real numbers", "the real numbers"), _REALS),
@@ -29,6 +30,9 @@ _NAMED_SETS = {
 @lru_cache(maxsize=1024)  # the G completions of a prompt share their gold answer
 def read(text: str) -> Tree:
     """Read an answer into a tree; what the grammar does not know is its own text, equal to nothing else."""
+    plain = _PLAIN.fullmatch(text)
+    if plain is not None:
+        return number(plain["number"])
     found = _stripped(tokens(text))
     for attempt in (found, _without_prose(found)):
         tree = _parsed(attempt) if _DATE.search(text) is None else None
@@ -150,13 +154,17 @@ class Parser(Commands):
     def item(self) -> Tree:
         """Read one item: a value, or a chain of relations."""
         self._deeper()
+        if self.at == 0:
+            self.take("=", "≈")
         sides, operators = [self.side()], ""
         while self.peek() in (*RELATIONS, "\\not", "∉"):
             negated = bool(self.take("\\not"))
             operator = self.take(*RELATIONS, "∉")
             operators += {"∈": "∉", "=": "≠"}.get(operator, "?") if negated else operator
             sides.append(self.side())
-            if operator == "≡" and (self.take("\\pmod") or (self.peek(1) == "\\mod" and self.take("("))):
+            if operator == "≡" and sides[-1][:2] == ("f", "mod"):
+                sides[-1] = ("l", "(", ")", sides[-1], sides[-1][3])
+            elif operator == "≡" and (self.take("\\pmod") or (self.peek(1) == "\\mod" and self.take("("))):
                 self.take("\\mod")
                 modulus = self.parse()
                 self.take(")")

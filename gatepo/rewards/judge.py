@@ -16,7 +16,7 @@ from sympy.core.relational import Relational
 
 import gatepo.rewards.equality as equality
 from gatepo.rewards.building import Senseless, as_set, build, has_name
-from gatepo.rewards.expressions import Tree, parts
+from gatepo.rewards.expressions import Tree, parts, unknowns
 from gatepo.rewards.numbers import LEAST_PLACES, Number, number_of, same
 
 DIGITS = 30  # of a value that is compared
@@ -37,6 +37,9 @@ def equal(gold: str, prediction: str) -> bool:
 def _same(gold: Tree, prediction: Tree) -> bool:
     """Judge two trees: sets, relations in the same unknowns, expressions. A number is no expression with infinity."""
     pairs = (gold, prediction), (prediction, gold)
+    common = _common_logarithms(gold), _common_logarithms(prediction)
+    if common != pairs[0] and _same(*common):
+        return True
     if any(number_of(tree) is not None and has_name(other, "infty") for tree, other in pairs):
         return False
     if gold[0] in ("rel", "&") and prediction[0] in ("rel", "&") and _names(gold) != _names(prediction):
@@ -54,13 +57,21 @@ def _same(gold: Tree, prediction: Tree) -> bool:
     if not (isinstance(left, Expr) and isinstance(right, Expr)):
         return False
     for number, other in ((number_of(gold), right), (number_of(prediction), left)):
-        if number is not None:
+        if number is not None and not other.free_symbols:
             return _equal_number(number, other)
     return _same_values(left, right)
 
 
+def _common_logarithms(tree: Tree) -> Tree:
+    """Read log without a base as that to the base of ten."""
+    inside = (_common_logarithms(part) if isinstance(part, tuple) and part else part for part in tree[1:])
+    base = (("n", Fraction(10), None),) if tree[:2] == ("f", "log") and len(tree) == 3 else ()
+    return (tree[0], *inside, *base)
+
+
 def _names(tree: Tree) -> set[str]:
-    return {tree[1]} if tree[0] == "v" else set().union(*map(_names, parts(tree)))
+    """Name the unknowns of a tree."""
+    return set().union(*map(_names, parts(tree))) if tree[0] != "v" else {tree[1]} if unknowns(tree) else set()
 
 
 # --- values -------------------------------------------------------------------------------------------------------
@@ -72,11 +83,11 @@ def _same_values(left: Expr, right: Expr) -> bool:
         return True
     left, right = left.doit(), right.doit()
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)
-    compared = 0
+    compared, real = 0, bool(symbols) and all(symbol.is_real for symbol in symbols)
     for start in STARTS if symbols else STARTS[:1]:
         values = {symbol: start + index * STEP for index, symbol in enumerate(symbols)}
         one, other = left.subs(values).doit(), right.subs(values).doit()
-        if not (_is_finite(one) and _is_finite(other)):
+        if not (_is_finite(one, real) and _is_finite(other, real)):
             continue
         if _are_apart(one, other):
             return False
@@ -84,9 +95,11 @@ def _same_values(left: Expr, right: Expr) -> bool:
     return compared > min(1, len(symbols)) or bool(sympy.simplify(left - right) == 0)
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: Any, real: bool = False) -> bool:
     found = value.evalf(DIGITS) if isinstance(value, Expr) else None
-    return isinstance(found, Expr) and bool(found.is_number) and found.is_finite is True
+    if not isinstance(found, Expr) or not found.is_number or found.is_finite is not True:
+        return False
+    return not real or found.as_real_imag()[1] == 0
 
 
 def _are_apart(one: Expr, other: Expr) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 from gatepo.rewards.units import unit_of
@@ -39,11 +40,27 @@ def unreadable(text: str) -> str | None:
 def tokens(text: str) -> list[Token]:
     """Cut an answer into tokens; what only sets the page is left out."""
     if not text.isascii():
-        text = text.translate(_TRANSLATION)
-    text = EMPHASIS.sub(" ", text)
-    for pattern, replacement in _SPELLINGS:
-        text = pattern.sub(replacement, text)
+        text = _RAISED.sub(lambda run: f"^{{{unicodedata.normalize('NFKC', run[0])}}}", text)
+        text = "".join(character if character.isascii() else _ascii(character) for character in text)
+    if _UNUSUAL.search(text) is not None:
+        text = EMPHASIS.sub(" ", text)
+        for pattern, replacement in _SPELLINGS:
+            text = pattern.sub(replacement, text)
     return _cut(text.strip())
+
+
+@lru_cache(maxsize=1024)
+def _ascii(character: str) -> str:
+    """Spell a sign, a Greek letter, a lowered digit or a fraction as plain text does."""
+    name, plain = unicodedata.name(character, ""), unicodedata.normalize("NFKC", character)
+    if character in _SIGNS:
+        return _SIGNS[character]
+    if name.startswith("SUBSCRIPT"):
+        return f"_{plain}"
+    if name.startswith("GREEK") and " LETTER " in name:
+        word = name.rpartition(" ")[2].replace("LAMDA", "LAMBDA").lower()
+        return f"\\{word.capitalize() if 'CAPITAL' in name else word} "
+    return f" {plain}".replace("\u2044", "/") if name.startswith("VULGAR FRACTION") else plain
 
 
 def kind_of(found: list[Token], at: int) -> str:
@@ -120,31 +137,14 @@ _CODE = re.compile(
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 EMPHASIS = re.compile(r"(?<![A-Za-z0-9)\]}])\*\*(?=\S)|(?<=\S)\*\*(?=[\s.,;:!?)]|\Z)|(?<=[^\x00-\x7f])\*\*", re.ASCII)
 """The asterisks of bold print, and no powers."""
+_RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
 _SIGNS = {
     **{"\u2212": "-", "\u2013": "-", "\u00d7": "*", "\u00f7": "/", "\u00b7": "*", "\u22c5": "*", "\u2219": "*"},
     **{"\u2264": "<=", "\u2265": ">=", "\u2260": "!=", "\u2019": "'", "\u2032": "'", "\u00a2": " cents"},
-    **{"\uff0c": ",", "\uff1a": ":", "\uff1b": ";", "\u3001": ",", "\uff08": "(", "\uff09": ")", "\u3002": "."},
+    **{"\u221e": r"\infty ", "\u222a": r"\cup ", "\u2229": r"\cap ", "\u2208": r"\in ", "\u2248": r"\approx "},
+    **{"\u00b0": r"\degree ", "\u221a": r"\sqrt ", "\u2205": r"\emptyset ", "\u00b1": r"\pm ", "\u211d": r"\bbR "},
+    **{"\u2211": r"\sum ", "\u222b": r"\int ", "\u3001": ",", "\u3002": "."},
 }
-_COMMANDS = {
-    **{"\u221e": "infty", "\u222a": "cup", "\u2229": "cap", "\u2208": "in", "\u2248": "approx", "\u00b0": "degree"},
-    **{"\u221a": "sqrt", "\u2205": "emptyset", "\u211d": "bbR", "\u2211": "sum", "\u222b": "int", "\u2126": "Omega"},
-    **{
-        "\u03b1": "alpha",
-        "\u03b2": "beta",
-        "\u03b3": "gamma",
-        "\u03b4": "delta",
-        "\u03b8": "theta",
-        "\u03bb": "lambda",
-    },
-    **{"\u03bc": "mu", "\u03c0": "pi", "\u03c1": "rho", "\u03c3": "sigma", "\u03c6": "phi", "\u03c9": "omega"},
-    **{"\u0394": "Delta", "\u03a9": "Omega", "\u00b1": "pm"},
-}
-_TRANSLATION = str.maketrans(
-    {power: f"^{n}" for n, power in enumerate("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")}
-    | {chr(0x2080 + n): f"_{n}" for n in range(10)}
-    | {character: f"\\{name} " for character, name in _COMMANDS.items()}
-    | _SIGNS
-)
 _SPELLINGS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -157,6 +157,7 @@ _SPELLINGS = tuple(
         (r"\$\$?([^$]*)\$\$?", r" \1 "),
         (r"\$(?=\s*-?\.?\d)|(?<=\d)\s?\$", "\u00a7"),
         (r"\$|\\[()\[\]]", " "),
+        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", r"\\degree "),
         (r"\\(?:mathbb|mathds|Bbb)\s*\{?([RZNQC])\}?", r"\\bb\1 "),
         (r"\\(?:mathbb|mathcal|mathscr)\s*\{?([A-Z])\}?", r" \1"),
         (r"(?<=\d)\s*\\Omega(?![A-Za-z])", " ohm"),
@@ -165,6 +166,7 @@ _SPELLINGS = tuple(
         (r"\A\s*\+\s*-|\+\s?/\s?-", r"\\pm "),
     )
 )
+_UNUSUAL = re.compile(r"[\\$*{+~^_]|\d \d{3}")  # without which no spelling is to be changed
 _TOKEN = re.compile(
     r"(?P<space>\s+|\\[,;:> ]|~|\\(?:q?quad|left|right|[bB]igg?[lrm]?|noindent|middle)(?![A-Za-z]))"
     r"|\\(?:text\w*|math(?:rm|bf|it|sf)|mbox|bold\w*|operatorname\*?|hbox)\s*\{(?P<set>(?:[^{}]|\{[^{}]*\})*)\}"
@@ -191,7 +193,7 @@ _SAME = {
             r"\overline": r"\bar",
             r"\phi": r"\varphi",
             r"\epsilon": r"\varepsilon",
-            r"\mod": r"\bmod",
+            r"\mod": r"\bmod mod",
             r"\angle": r"\measuredangle",
         },
         r"\accent": r"\vec \hat \widehat \tilde \dot \mathfrak \underline \boxed \fbox \bm \pmb \overrightarrow",

@@ -18,6 +18,7 @@ CURRENCIES = {"\u00a7": "dollar", "€": "euro", "£": "lb", "¥": "yen"}  # a p
 POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 BEHIND = {"squared": 2, "cubed": 3}
 COMPOUND = {"mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}, "kmh": {"km": 1, "h": -1}, "fps": {"ft": 1, "s": -1}}
+UNITS |= {word: word for word in COMPOUND}
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _COUNTING = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
 seventeen eighteen nineteen twenty"""

@@ -1,4 +1,4 @@
-"""Whether an answer is right (eq. 11): by its spelling where that decides it, else by math-verify in a worker."""
+"""Whether an answer is right (eq. 11): by its tree where that decides it, else by sympy in a worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Reason(Enum):
     """What a verdict rests on."""
 
     SPELLING = "spelling"  # numbers, lists and texts compared exactly
-    ALGEBRA = "algebra"  # math-verify
+    ALGEBRA = "algebra"  # sympy
     NO_ANSWER = "no answer"
     UNREADABLE = "unreadable"  # too long, nested too deep, invisible characters, code
     FAILED = FAILED  # a library raised on it
