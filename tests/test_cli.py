@@ -124,7 +124,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             "rewards/equality.py",
             {f"gatepo.rewards.{name}" for name in ("expressions", "grammar", "numbers", "tokens", "units")},
         ),
-        ("rewards/extraction.py", {"gatepo.rewards.grammar", "gatepo.rewards.tags", "gatepo.rewards.tokens"}),
+        ("rewards/extraction.py", {f"gatepo.rewards.{name}" for name in ("grammar", "tags", "tokens", "units")}),
         ("rewards/building.py", {"gatepo.rewards.expressions"}),
         ("rewards/judge.py", {f"gatepo.rewards.{name}" for name in ("building", "equality", "expressions", "numbers")}),
         ("rewards/sandbox.py", {"gatepo.rewards.judge"}),

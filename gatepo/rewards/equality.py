@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gatepo.rewards.expressions import BINDING, ONE, Tree, parts, unknowns
 from gatepo.rewards.grammar import read
-from gatepo.rewards.numbers import number_of, same
+from gatepo.rewards.numbers import Number, number_of, same
 from gatepo.rewards.tokens import unreadable
 from gatepo.rewards.units import Unit, differ
 
@@ -83,7 +83,7 @@ def _all(verdicts: Iterable[bool | None]) -> bool | None:
 def _compare_quantities(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     """Leave a unit aside where one side has none; two that differ make another answer."""
     (value, unit, letters), (their_value, their_unit, their_letters) = _quantity(gold), _quantity(prediction)
-    if differ(unit, their_unit):
+    if differ(unit, their_unit) or (unit and their_value[0] == "%") or (their_unit and value[0] == "%"):
         return False
     if letters is not None and not their_unit:  # 5m may be five times m
         if not unknowns(prediction):
@@ -108,8 +108,14 @@ def _compare_ratios(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     left, right = (tree[1:] if tree[0] == ":" else (tree, ONE) for tree in (gold, prediction))
     if len(left) != len(right) or any((n := number_of(part)) is not None and n.value == 0 for part in left + right):
         return False
+    if all(len(sides) == 2 and _is_time(*map(number_of, sides)) for sides in (left, right)):
+        return bool(left == right)
     pairs = ((("*", left[0], right[n]), ("*", left[n], right[0])) for n in range(1, len(left)))
     return _all(compare(one, other, judge) for one, other in pairs)
+
+
+def _is_time(hours: Number | None, minutes: Number | None) -> bool:
+    return hours is not None and minutes is not None and 0 <= hours.value <= 24 and 10 <= minutes.value < 60
 
 
 def _compare_matrices(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
@@ -245,11 +251,11 @@ def _compare_with_one(gold: Tree, prediction: Tree, judge: Judge) -> bool | None
 def _kinds_agree(gold: Tree, prediction: Tree) -> bool:
     """Accept the same brackets; one bare and the other no interval nor, on the gold side alone, a pair."""
     kinds = (gold[1] + gold[2], prediction[1] + prediction[2])
-    if kinds[0] == kinds[1] or kinds in (("{}", ""), ("", "{}"), ("()", ""), ("", "[]"), ("[]", "")):
+    if kinds[0] == kinds[1] or kinds in (("{}", ""), ("", "{}"), ("()", ""), ("", "[]")):
         return True
     if kinds == ("", "()"):
         return None not in map(_name, gold[3:]) and not _repeats_a_name(gold[3:])  # x = 1, y = 2 is (1, 2)
-    return len(gold) > 5 and set(kinds) == {"()", "[]"}  # three items and more are no interval
+    return len(gold) > 5 and set(kinds) <= {"()", "[]", ""}  # three items and more are no interval
 
 
 def _distinct(tree: Tree) -> list[Tree]:

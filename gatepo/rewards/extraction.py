@@ -12,6 +12,7 @@ from collections.abc import Callable
 from gatepo.rewards.grammar import is_answer
 from gatepo.rewards.tags import CONTROL, answer_text
 from gatepo.rewards.tokens import EMPHASIS
+from gatepo.rewards.units import CHANGING
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _JOINS = re.compile(r",|;|\band\b|\bor\b|\A(?:[\s$]|\\q?quad|\\\\|\w+\s*=)*\Z")
@@ -28,7 +29,8 @@ _HOPE = re.compile(r"\.?\s*I hope it is correct", re.IGNORECASE)
 _DOUBT = re.compile(
     r"\b(?:cannot|can't|could not|unable|unclear|unknown|impossible|insufficient|no idea|unsure|give up|undetermined"
     r"|not (?:sure|enough|possible|able|know|be determined)|no (?:solution|answer|such|way)|don't know"
-    r"|let (?:me|us)|let's|tried|fail\w*|wait|perhaps|maybe|suppose|consider|need)\b|\?\s*\Z",
+    r"|let (?:me|us)|let's|tried|fail\w*|wait|perhaps|maybe|suppose|consider|need|is not|isn't|does not|doesn't)\b"
+    r"|\A\W*(?:first|next|second)\b|\?\s*\Z",
     re.IGNORECASE,
 )
 _CONCLUDES = re.compile(
@@ -93,7 +95,7 @@ def final_answer(text: str) -> str | None:
     phrases = deque(_PHRASE.finditer(text), maxlen=1)
     if phrases:
         line = _HOPE.split(text[phrases[0].end() :].strip().split("\n\n", 1)[0], maxsplit=1)[0].strip()
-        said = line if _is_bare(line) else _stated(line.split("\n", 1)[0])
+        said = line if _is_bare(line) else _stated(line.split("\n", 1)[0][:_TAIL])
         if said is not None:
             return said
     return _concluded(text) or (_word(text) if len(text) <= _SHORT and "\n\n" not in text else None)
@@ -145,7 +147,7 @@ def _word(text: str) -> str | None:
     """Give the word that a short response is, or comes to: "Yes, it converges", "It is rational"."""
     if not _WORDS.search(_COMMAND.sub("", text)):
         return text
-    word = re.fullmatch(r"(yes|no)[,.;!].*|\w+ (?:is|are) ([^\W\d]+\.?)", text, re.IGNORECASE | re.DOTALL)
+    word = re.fullmatch(r"(yes|no)[,.;!].*|(?:\w+ ){1,4}(?:is|are) ([^\W\d]+\.?)", text, re.IGNORECASE | re.DOTALL)
     return None if word is None else word[1] or word[2]
 
 
@@ -174,13 +176,18 @@ def _stated(sentence: str) -> str | None:
         rest = rest.removesuffix(")") if rest.count("(") < rest.count(")") else rest
         if re.search(r"\d|\$|\\|\A\(?[A-H]\)?\Z", rest) and _is_bare(rest):
             return rest
-    numbers = deque(
-        (m for m in _NUMBER.finditer(_blank(sentence, formulas)) if not _LABEL.search(sentence, 0, m.start())), 1
-    )
+    numbers = deque((m for m in _NUMBER.finditer(_blank(sentence, formulas)) if _is_plain(sentence, m)), 1)
     with_digits = [match for match in formulas if re.search(r"\d", _content(match))]
     candidates = [(m.end(), _content(m)) for m in with_digits[-1:]] + [(m.end(), m[0]) for m in numbers]
     candidates = candidates or [(m.end(), _content(m)) for m in formulas[-1:]]
     return max(candidates)[1].strip() if candidates else None
+
+
+def _is_plain(sentence: str, number: re.Match[str]) -> bool:
+    """Say whether the words beside a number leave it what it is: not step 5, 5 squared, at least 5, 5 or more."""
+    before, after = sentence[max(0, number.start() - 20) : number.start()], sentence[number.end() : number.end() + 20]
+    words = [word.lower() for word in (*re.findall(r"(\w+)\W*\Z", before), *re.findall(r"\A\W*(\w+)", after))]
+    return _LABEL.search(before) is None and CHANGING.isdisjoint(words) and words[-1:] not in (["or"], ["and"])
 
 
 def _blank(text: str, matches: list[re.Match[str]]) -> str:

@@ -16,6 +16,7 @@ from gatepo.rewards.units import BEHIND, CHANGING, COMPOUND, POWERS, Unit, unit_
 
 MOST_ITEMS = 64  # of a list
 RELATIONS = ("=", "<", ">", "≤", "≥", "≠", "≈", "∈", "≡", "→")
+_FLIPPED = str.maketrans(">≥", "<≤")
 _ENDS = frozenset((",", ";", ")", "]", "}", "\\}", "", *RELATIONS))
 _SHORT = words("an is it so we be to of in at as by he my es la le el il un una der die das ist est the")
 _PLAIN = re.compile(r"\s*(?P<dollar>\$?)(?P<number>\d{1,30}(?:\.\d{1,30})?)(?P=dollar)\.?\s*", re.ASCII)
@@ -52,7 +53,11 @@ def _valued(found: list[Token]) -> Tree | None:
 def is_answer(text: str) -> bool:
     """Say whether the whole text is mathematics, or a few words: nothing is left out to read it."""
     tree = _parsed(_stripped(tokens(text))) if unreadable(text) is None else None
-    return tree is not None and not _has_prose(tree) and (tree[0] != "w" or tree[1].count(" ") <= 1)
+    return tree is not None and not _has_prose(tree) and not _is_wordy(tree)
+
+
+def _is_wordy(tree: Tree) -> bool:
+    return tree[1].count(" ") > 1 if tree[0] == "w" else any(map(_is_wordy, parts(tree)))
 
 
 def _parsed(found: list[Token]) -> Tree | None:
@@ -66,9 +71,13 @@ def _parsed(found: list[Token]) -> Tree | None:
 
 def _stripped(found: list[Token]) -> list[Token]:
     """Leave out full stops and commas at the end."""
-    while found and found[-1].text in (".", ",", ";", "\\", "\\\\", "*"):
+    while found and (found[-1].text in (".", ",", ";", "\\", "\\\\", "*") or _is_exclaimed(found)):
         found = found[:-1]
     return found
+
+
+def _is_exclaimed(found: list[Token]) -> bool:
+    return len(found) > 1 and found[-1].text == "!" and found[-2].kind in ("word", "text") and len(found[-2].text) > 1
 
 
 def _without_prose(found: list[Token]) -> list[Token]:
@@ -170,6 +179,8 @@ class Parser(Commands):
                 self.take(")")
                 sides[-1] = ("l", "(", ")", ("f", "mod", sides[-1], modulus), modulus)
         self.depth -= 1
+        if operators and set(operators) <= {">", "≥"}:
+            sides, operators = sides[::-1], operators[::-1].translate(_FLIPPED)
         return ("rel", operators, *sides) if operators else sides[0]
 
     def side(self) -> Tree:

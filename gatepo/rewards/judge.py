@@ -22,7 +22,15 @@ from gatepo.rewards.numbers import LEAST_PLACES, Number, number_of, same
 DIGITS = 30  # of a value that is compared
 MOST_DIGITS = 300  # to which a difference is worked out to find its first ones
 SURE_DIGITS = 10  # of a difference, from which on it is not a rounding error
-STARTS = (Rational(9, 7), Rational(17, 5), Rational(-5, 3), Rational(-21, 8), Rational(2, 9), Rational(71, 6))
+STARTS = (
+    Rational(9, 7),
+    Rational(17, 5),
+    Rational(-5, 3),
+    Rational(2, 9),
+    Rational(-3, 10),
+    Rational(71, 6),
+    Rational(4),
+)
 STEP = Rational(13, 11)  # from one variable's value to the next one's
 
 

@@ -163,10 +163,11 @@ _SPELLINGS = tuple(
         (r"(?<=\d)\s*\\Omega(?![A-Za-z])", " ohm"),
         (r"(?:\{\s*\})?[_^]\{?(\d+)\}?\s*C_\{?(\d+)\}?", r"\\binom{\1}{\2}"),
         (r"(?:\{\})?[_^]\{?(\d+)\}?\s*P_\{?(\d+)\}?", r"\\binom{\1}{\2}\2!"),
+        (r"(?<=[\d}])\s*(?:percent|per cent|pct)\b", "%"),
         (r"\A\s*\+\s*-|\+\s?/\s?-", r"\\pm "),
     )
 )
-_UNUSUAL = re.compile(r"[\\$*{+~^_]|\d \d{3}")  # without which no spelling is to be changed
+_UNUSUAL = re.compile(r"[\\$*{+~^_]|pct|cent|\d \d{3}")  # without which no spelling is to be changed
 _TOKEN = re.compile(
     r"(?P<space>\s+|\\[,;:> ]|~|\\(?:q?quad|left|right|[bB]igg?[lrm]?|noindent|middle)(?![A-Za-z]))"
     r"|\\(?:text\w*|math(?:rm|bf|it|sf)|mbox|bold\w*|operatorname\*?|hbox)\s*\{(?P<set>(?:[^{}]|\{[^{}]*\})*)\}"
