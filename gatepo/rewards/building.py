@@ -33,7 +33,7 @@ _SAME_NAME = {
     **{f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot")},
 }
 _FUNCTIONS: dict[str, Callable[..., Any]] = {name: getattr(sympy, ours) for name, ours in _SAME_NAME.items()}
-_FUNCTIONS |= {"root": lambda inside, degree: Pow(inside, 1 / degree), "det": lambda matrix: matrix.det()}
+_FUNCTIONS |= {"root": lambda inside, degree: _root(inside, degree), "det": lambda matrix: matrix.det()}
 _BINDERS = {"sum": sympy.Sum, "prod": sympy.Product, "int": sympy.Integral}
 
 
@@ -140,6 +140,12 @@ def _function(name: str, values: list[Any]) -> Any:
     if name not in _FUNCTIONS or large or any(isinstance(value, Set | Relational) for value in values):
         raise Senseless
     return _FUNCTIONS[name](*values)
+
+
+def _root(inside: Any, degree: Any) -> Any:
+    """Take the real root where there is one: the third of -8 is -2."""
+    odd = isinstance(degree, sympy.Integer) and degree % 2 == 1
+    return -Pow(-inside, 1 / degree) if odd and inside.is_negative else Pow(inside, 1 / degree)
 
 
 def _relation(operators: str, sides: list[Any]) -> Any:

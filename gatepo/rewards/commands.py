@@ -27,6 +27,8 @@ class Commands(Expressions):
         if name in ("sqrt", "cbrt"):
             return self._root(Fraction(3 if name == "cbrt" else 2))
         power = base = None
+        if name == "log" and self.peek() in ("2", "10") and self.peek(1) == "(":
+            base = self.number()
         for _ in range(2):
             if self.take("_"):
                 base = self.atom()

@@ -243,6 +243,8 @@ def _compare_with_one(gold: Tree, prediction: Tree, judge: Judge) -> bool | None
     if other[0] in _SETS or other in _WHOLE_SETS:
         return judge(gold, prediction)
     items = _distinct(listed)
+    if listed is prediction and prediction[1] == "":
+        return _all(compare(gold, item, judge) for item in items)  # one value, said again
     if len(items) != 1:
         return False
     return compare(items[0], other, judge) if listed is gold else compare(other, items[0], judge)

@@ -19,7 +19,20 @@ DEEPEST = 80  # expressions within each other
 BINDING = (("f", "sum"), ("f", "prod"), ("f", "int"), ("f", "lim"), ("f", "diff"))
 ONE = ("n", Fraction(1), None)
 SAME_NAME = {"infinity": "infty", "oo": "infty", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
-_BINARY = {"\\cup": 1, "\\cap": 1, "\\setminus": 1, ":": 2, "+": 3, "-": 3, "±": 3, "∓": 3, "*": 4, "/": 4, "\\mod": 4}
+_BINARY = {
+    "\\cup": 1,
+    "\\cap": 1,
+    "\\setminus": 1,
+    ":": 2,
+    "+": 3,
+    "-": 3,
+    "±": 3,
+    "∓": 3,
+    "*": 4,
+    "/": 4,
+    "\\mod": 4,
+    "\\choose": 2,
+}
 TIMES, SIDE_BY_SIDE, FACTOR = 4, 5, 6
 _CLOSE = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 ENCLOSED = {"\\lfloor": ("\\rfloor", "floor"), "\\lceil": ("\\rceil", "ceil")}
@@ -335,7 +348,7 @@ class Expressions:
             name += "'"
         if name[0] in "fghFGH" and [self.peek(n) for n in range(6)] == ["^", "{", "-", "1", "}", "("]:
             self.at, name = self.at + 5, name + "^-1"
-        if self.peek() != "(" or not (function or name[0] in "fghFGHP"):
+        if self.peek() != "(" or not (function or name[0] in "fghFGHPC"):
             return ("v", name)
         self.at, saved, self.bars = self.at + 1, self.bars, 1
         arguments = [self.listed()]
@@ -343,6 +356,8 @@ class Expressions:
             arguments.append(self.listed())
         self._need(")")
         self.bars = saved
+        if name == "C" and len(arguments[0]) == 5:
+            return ("f", "binom", *arguments[0][3:])
         return ("call", name, *arguments)
 
     def group_text(self) -> str:
@@ -353,8 +368,8 @@ class Expressions:
             if token is None:
                 raise Unreadable
             self.at += 1
-            depth += (token.text == "{") - (token.text == "}")
-            pieces.append("" if token.text in "{}" else token.text.removeprefix("\\"))
+            depth += (token.text in ("{", "(")) - (token.text in ("}", ")"))
+            pieces.append("" if token.text in "{}()" else token.text.removeprefix("\\"))
             if depth <= 0:
                 return "".join(pieces)
 
@@ -370,6 +385,6 @@ class Expressions:
 def _joined(sign: str, left: Tree, right: Tree) -> Tree:
     if sign == "-":
         return ("+", left, ("-", right))
-    if sign == "\\mod":
-        return ("f", "mod", left, right)
+    if sign in ("\\mod", "\\choose"):
+        return ("f", "mod" if sign == "\\mod" else "binom", left, right)
     return (*left, right) if sign in ("+", "*", ":", "\\cup", "\\cap") and left[0] == sign else (sign, left, right)

@@ -28,7 +28,7 @@ _NAMED_SETS = {
 }
 
 
-@lru_cache(maxsize=1024)  # the G completions of a prompt share their gold answer
+@lru_cache(maxsize=4096)  # the G completions of a prompt share their gold answer
 def read(text: str) -> Tree:
     """Read an answer into a tree; what the grammar does not know is its own text, equal to nothing else."""
     plain = _PLAIN.fullmatch(text)

@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-from gatepo.rewards.units import unit_of
+from gatepo.rewards.units import POWERS, unit_of
 
 LONGEST = 1000  # characters of an answer; the longest gold answer of MATH, GSM8K, AIME and DeepMath has 159
 DEEPEST = 30  # brackets within each other
@@ -82,7 +82,7 @@ def kind_of(found: list[Token], at: int) -> str:
         return "noun"
     if len(text) == 1:
         return "unit" if token.kind == "text" and behind_number and unit_of(text) else "letters"
-    if unit_of(text) and (behind_number or len(text) > 3 or token.kind == "text"):
+    if (unit_of(text) or text in POWERS) and (behind_number or len(text) > 3 or token.kind == "text"):
         return "unit"
     if token.kind == "text" or (len(text) > 3 and not (text.isupper() and len(text) < 6)):
         return "noun"
@@ -120,7 +120,7 @@ def words(text: str) -> frozenset[str]:
 
 FUNCTIONS = words(
     """sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot asin acos atan ln log lg exp sqrt cbrt
-    abs floor ceil max min gcd lcm det Re Im arg sgn binom"""
+    abs floor ceil max min gcd lcm det factorial Re Im arg sgn binom"""
 )
 NAMES = words(
     """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi
@@ -195,6 +195,7 @@ _SAME = {
             r"\phi": r"\varphi",
             r"\epsilon": r"\varepsilon",
             r"\mod": r"\bmod mod",
+            r"\choose": "choose",
             r"\angle": r"\measuredangle",
         },
         r"\accent": r"\vec \hat \widehat \tilde \dot \mathfrak \underline \boxed \fbox \bm \pmb \overrightarrow",
