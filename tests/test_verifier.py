@@ -17,6 +17,7 @@ from command import gatepo
 from conftest import REPO
 
 from gatepo.errors import UserError
+from gatepo.rewards.equality import settle
 from gatepo.rewards.extraction import anywhere
 from gatepo.rewards.pool import Pool, default_workers
 from gatepo.rewards.sandbox import KILLED, Limits
@@ -391,6 +392,10 @@ HOSTILE = {
     "product": "\\prod_{n=1}^{10^9} n",
     "binomial": "\\binom{10^9}{5\\cdot 10^8}",
     "matrix power": "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}^{999999999}",
+    "minus": "-" * 990 + "7",
+    "powers": "2^" * 490 + "2",
+    "lists in two ways": "2\\frac{1}{" * 28 + "1" + "}" * 28,
+    "sets in two ways": "\\{" * 28 + "x|x" + "\\}" * 28,
     "arabic digits": "\u0667",
     "fullwidth digits": "\uff17",
     "nul": "\x007",
@@ -692,6 +697,25 @@ def answer(rng: random.Random) -> str:
             place = rng.randrange(len(text) + 1)
             text = text[:place] + rng.choice(NOISE) + text[place + rng.randrange(2) :]
     return text * rng.choice((50, 500)) if kind > 0.99 else text
+
+
+SOUP = [
+    *ATOMS,
+    *NOISE,
+    *"sin log2 km m mph and or of not eggs dx choose mod to percent \\frac \\sqrt \\sum \\int \\lim".split(),
+]
+SOUP += "\\begin{pmatrix} \\end{pmatrix} & \\{ \\} [ ] | + - * / ** < \\le \\in \\pmod \\cup \\pm % ° ^\\circ : ½ ² √ is".split()
+
+
+def test_no_order_of_tokens_makes_reading_raise_or_take_long() -> None:
+    rng = random.Random(0)
+    for _ in range(2000):
+        text = rng.choice(("", " ")).join(rng.choice(SOUP) for _ in range(rng.choice((3, 6, 12, 25, 60))))
+        started = time.process_time()
+        for gold, prediction in (("x=5", text), (text, "[0,1)")):
+            assert settle(gold, prediction) in (True, False, None)
+        anywhere(text)
+        assert time.process_time() - started < 1.0
 
 
 def resident(pid: int | str) -> float:

@@ -16,6 +16,7 @@ from gatepo.rewards.units import CURRENCIES, NUMBERS, SCALES
 
 Tree = tuple[Any, ...]
 DEEPEST = 80  # expressions within each other
+MOST_STEPS = 2000  # of reading an answer: what may be read in two ways must not double the work with every bracket
 BINDING = (("f", "sum"), ("f", "prod"), ("f", "int"), ("f", "lim"), ("f", "diff"))
 ONE = ("n", Fraction(1), None)
 SAME_NAME = {"infinity": "infty", "oo": "infty", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
@@ -57,6 +58,14 @@ def parts(tree: Tree) -> list[Tree]:
     return [part for part in tree[1:] if isinstance(part, tuple) and part]
 
 
+def depth(tree: Tree) -> int:
+    """Count how many trees stand within each other; without recursion, for it may be many."""
+    found, level = 0, [tree]
+    while level:
+        found, level = found + 1, [part for one in level for part in parts(one)]
+    return found
+
+
 def number(text: str) -> Tree:
     """Give the tree of a number's digits."""
     mantissa, _, exponent = text.lower().partition("e")
@@ -67,8 +76,9 @@ def number(text: str) -> Tree:
 class Expressions:
     """Reads tokens from left to right; every method takes what it names and stops behind it."""
 
-    def __init__(self, tokens: list[Token]) -> None:
+    def __init__(self, tokens: list[Token], steps: list[int] | None = None) -> None:
         self.tokens, self.at, self.depth = tokens, 0, 0
+        self.steps = [0] if steps is None else steps  # shared with those who read a part
         self.bars, self.argument, self.differential = 0, 0, 0  # open |, arguments without brackets, integrands
         self.condition = False  # before the colon of a set's condition
 
@@ -115,7 +125,8 @@ class Expressions:
 
     def _deeper(self) -> None:
         self.depth += 1
-        if self.depth > DEEPEST:
+        self.steps[0] += 1
+        if self.depth > DEEPEST or self.steps[0] > MOST_STEPS:
             raise Unreadable
 
     # --- operators ---
@@ -132,7 +143,7 @@ class Expressions:
                 plain = sign == "/" and left[0] == "n" and self.kind() == "number"  # 1/2 x is x/2, but a/2x is a/(2x)
                 left = _joined(sign, left, self.parse(FACTOR if plain else strength + 1))
             elif not strength and least <= SIDE_BY_SIDE and self.starts_factor(left):
-                left = ("*", left, self.parse(FACTOR))
+                left = _joined("*", left, self.parse(FACTOR))
             else:
                 break
         self.depth -= 1
@@ -165,8 +176,8 @@ class Expressions:
 
     def at_differential(self) -> bool:
         """Say whether dx comes, and cut x dx out of xdx."""
-        text = self.peek()
-        if self.tokens[self.at].kind not in ("word", "text") or len(text) > 4:
+        token, text = self._token(), self.peek()
+        if token is None or token.kind not in ("word", "text") or len(text) > 4:
             return False
         if len(text) > 2 and text[-2] == "d" and self.kind() == "letters":
             self.cut(len(text) - 2)
@@ -207,11 +218,13 @@ class Expressions:
 
     def exponent(self, chained: bool = True) -> Tree:
         """Read a power: a group, or one atom with its sign."""
+        self._deeper()
         sign = self.take("-", "+")
         tree = self.atom()
         if chained and self.peek() == "^" and not self.raised():
             self.at += 1
             tree = ("^", tree, self.exponent())
+        self.depth -= 1
         return ("-", tree) if sign == "-" else tree
 
     # --- atoms ---

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from gatepo.rewards.commands import Commands
-from gatepo.rewards.expressions import Tree, Unreadable, number, parts, unknowns
+from gatepo.rewards.expressions import DEEPEST, Tree, Unreadable, depth, number, parts, unknowns
 from gatepo.rewards.tokens import Token, kind_of, tokens, unreadable, words
 from gatepo.rewards.units import BEHIND, CHANGING, COMPOUND, POWERS, Unit, unit_of
 
@@ -187,6 +187,8 @@ class Parser(Commands):
         """Read one side with the unit or the nouns behind it."""
         start = self.at
         tree = self.parse()
+        if depth(tree) > DEEPEST:
+            raise Unreadable
         tree = self.measured(start, tree) or tree
         if self.kind() in ("unit", "noun") and tree[0] != "w":
             if self.kind() == "noun" and unknowns(tree):
@@ -200,7 +202,7 @@ class Parser(Commands):
         end = max((n for n in range(start, self.at) if self._is_last_of_value(n)), default=self.at) + 1
         if not (end < self.at or (end == self.at and self.kind() == "unit")):
             return None
-        inner, tail = Parser(self.tokens[start:end]), Parser(self.tokens)
+        inner, tail = Parser(self.tokens[start:end], self.steps), Parser(self.tokens, self.steps)
         tail.at = end
         try:
             value, unit = inner.parse(), tail.quantity()

@@ -102,10 +102,9 @@ def _cut(text: str, word: str = "word") -> list[Token]:
         elif kind != "space":
             piece = _SAME.get(piece, piece)
             depth += (piece in _OPENING) - (piece in _CLOSING)
-            found.append(
-                Token(word if kind == "word" else kind, piece.replace(",", "") if kind == "number" else piece, spaced)
-            )
-        spaced = kind == "space"
+            kind = "command" if piece[0] == "\\" else word if kind == "word" else kind  # mod and choose are commands
+            found.append(Token(kind, piece.replace(",", "") if kind == "number" else piece, spaced))
+        spaced = match.lastgroup == "space"
     return found
 
 
