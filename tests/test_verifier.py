@@ -699,12 +699,10 @@ def answer(rng: random.Random) -> str:
     return text * rng.choice((50, 500)) if kind > 0.99 else text
 
 
-SOUP = [
-    *ATOMS,
-    *NOISE,
-    *"sin log2 km m mph and or of not eggs dx choose mod to percent \\frac \\sqrt \\sum \\int \\lim".split(),
-]
-SOUP += "\\begin{pmatrix} \\end{pmatrix} & \\{ \\} [ ] | + - * / ** < \\le \\in \\pmod \\cup \\pm % ° ^\\circ : ½ ² √ is".split()
+MORE = """sin log2 km m mph and or of not eggs dx choose mod to percent is \\frac \\sqrt \\sum \\int \\lim
+\\pmod \\cup \\pm ^\\circ \\begin{pmatrix} \\end{pmatrix} & \\{ \\} [ ] | + - * / ** < \\le \\in : ½
+² √ % °"""
+SOUP = [*ATOMS, *NOISE, *MORE.split()]
 
 
 def test_no_order_of_tokens_makes_reading_raise_or_take_long() -> None:

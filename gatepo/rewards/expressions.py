@@ -168,9 +168,7 @@ class Expressions:
             return before in (")", "}", "]", "!") or (left[0] != "n" and token.spaced and not self.argument)
         if kind in ("letters", "name"):
             return token.text != "to"
-        if kind == "function" or token.text in BIG:
-            return not self.argument
-        if token.text == "(":
+        if kind == "function" or token.text in ("(", *BIG):
             return not self.argument
         return token.text in ("{", "[", *_ATOMS) or (token.text == "|" and self.bars == 0)
 
@@ -318,12 +316,10 @@ class Expressions:
         except Unreadable:
             self.at = start
         self.bars, self.condition = 0, False
-        if self.at > start and self.take("|", ":"):
-            tree = self.listed()
-            self._need("\\}")
-            return tree
-        self.at = start
-        return None
+        tree = self.listed() if self.at > start and self.take("|", ":") else None
+        if tree is None or not self.take("\\}"):
+            self.at, tree = start, None
+        return tree
 
     def is_lone_word(self) -> bool:
         """Say whether letters with nothing beside them are a word, such as yes."""
