@@ -90,7 +90,9 @@ def final_answer(text: str) -> str | None:
         return boxed(text)
     if _is_cut_off(text):
         return None
-    if _is_bare(text) or (len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[#$]|\\[(\[]", _COMMAND.sub("", text))):
+    if _is_bare(text) or (
+        0 < len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[^\W\d_]:|[#$]|\\[(\[]", _COMMAND.sub("", text))
+    ):
         return text
     phrases = deque(_PHRASE.finditer(text), maxlen=1)
     if phrases:
@@ -146,7 +148,7 @@ def _is_bare(text: str) -> bool:
 def _word(text: str) -> str | None:
     """Give the word that a short response is, or comes to: "Yes, it converges", "It is rational"."""
     if not _WORDS.search(_COMMAND.sub("", text)):
-        return text
+        return text or None
     word = re.fullmatch(r"(yes|no)[,.;!].*|(?:\w+ ){1,4}(?:is|are) ([^\W\d]+\.?)", text, re.IGNORECASE | re.DOTALL)
     return None if word is None else word[1] or word[2]
 

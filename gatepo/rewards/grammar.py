@@ -102,7 +102,9 @@ def _has_prose(tree: Tree) -> bool:
     """Say whether there are words beside mathematics."""
     if tree[0] == "rel" and any(part[0] == "w" and " " in part[1] for part in tree[2:]):
         return True
-    return tree[0] in ("l", ":") and len({part[0] == "w" for part in parts(tree)}) > 1
+    if tree[0] == ":":  # a label, and what it labels
+        return len({part[0] in ("w", "v") for part in parts(tree)}) > 1
+    return tree[0] == "l" and len({part[0] == "w" for part in parts(tree)}) > 1
 
 
 def _expanded(tree: Tree) -> Tree:

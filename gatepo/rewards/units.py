@@ -45,5 +45,7 @@ def unit_of(word: str) -> str | None:
 
 
 def differ(gold: Unit, prediction: Unit) -> bool:
-    """Whether both say what they count, and it is not the same. Nothing is converted."""
-    return bool(gold) and bool(prediction) and gold != prediction
+    """Whether both say what they count, and it is not the same. Nothing is converted; $5 may be $5 per hour."""
+    shared = {name for name, _ in set(gold) & set(prediction)}
+    money = bool(shared & set(CURRENCIES.values())) and len(shared) == min(len(gold), len(prediction))
+    return bool(gold) and bool(prediction) and gold != prediction and not money
