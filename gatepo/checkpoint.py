@@ -2,7 +2,7 @@
 
 ``RUN/checkpoints/update-000020/`` holds the engine's part (weights, optimizer, schedule), ``state-RANK.pt`` of each
 rank (positions, controls and the rollout batch in training), and ``checkpoint.json``, which lists the files and their
-sizes. It gets this name only once all of it is written.
+sizes. It gets this name only once all of it is on the disk (:mod:`gatepo.durable`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pickle import UnpicklingError
 
 import torch
 
+from gatepo import durable
 from gatepo.engine.base import PolicyEngine
 from gatepo.errors import UserError
 from gatepo.objective.aggregation import Totals
@@ -40,22 +41,25 @@ def say_how_to_resume(run: Path) -> None:
 def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: int | None) -> Path:
     """Write a checkpoint, together with the other ranks; then only the newest ``keep`` stay (None: all)."""
     final = run / FOLDER / f"update-{state.update:06d}"
-    partial = final.with_suffix(".partial")
+    partial = durable.partial_of(final)
     if world.first:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(final, ignore_errors=True)
-        partial.mkdir(parents=True)
+        for left in final.parent.glob(f"*{durable.PARTIAL}"):  # by a run that was cut off
+            shutil.rmtree(left)
+        durable.make_folder(partial)
     world.barrier()
     engine.save(partial / ENGINE)
     torch.save(state, _state_file(partial, world.rank))
+    world.barrier()
+    if world.local_rank == 0:
+        durable.flush_tree(partial)  # on each host, whose own memory it may still be in
     world.barrier()
     if world.first:
         files = {str(p.relative_to(partial)): p.stat().st_size for p in sorted(partial.rglob("*")) if p.is_file()}
         manifest = {"update": state.update, "ranks": world.size, "files": files}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        partial.rename(final)
-        for old in found(run)[: -keep if keep else 0]:
-            shutil.rmtree(old)
+        durable.publish(partial, final)
+        for old in found(run)[: -keep if keep else 0]:  # only now, with the new one on the disk
+            durable.discard(old)
     world.barrier()
     return final
 

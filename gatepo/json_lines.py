@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from gatepo import durable
+
 
 def rows(path: Path) -> list[Any]:
     """Read the objects of all whole lines; none where there is no file."""
@@ -21,9 +23,9 @@ def open_to_append(path: Path, keep: Callable[[Any], bool] = lambda row: True) -
       keep: says of each object whether its line stays; the others are taken out first.
     """
     kept = [line for line in _whole_lines(path) if keep(json.loads(line))]
-    partial = path.with_name(path.name + ".partial")
+    partial = durable.partial_of(path)
     partial.write_bytes(b"".join(kept))
-    partial.rename(path)
+    durable.publish(partial, path)
     return path.open("a", encoding="utf-8")
 
 

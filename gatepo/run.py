@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import yaml
 
-from gatepo import build, checkpoint
+from gatepo import build, checkpoint, durable
 from gatepo.config import plain
 from gatepo.data.prompts import evaluation_prompts, prompt_template
 from gatepo.errors import UserError
@@ -40,6 +40,7 @@ from gatepo.tracking.standstill import FirstBatches, warn
 from gatepo.world import World
 
 log = logging.getLogger(__name__)
+ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
 
 
 def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Ev
         hooks.append(_evaluation(evaluate, algorithm, config.evaluate.every))
     with ExitStack() as files:
         if algorithm.world.first:
-            samples = files.enter_context(closing(UpdateLog(folder / "completions.jsonl", state.update)))
+            samples = files.enter_context(closing(UpdateLog(folder / COMPLETIONS, state.update)))
             trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
             hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers), FirstBatches()]
         if config.checkpoint.every:  # last: what it holds is written everywhere else already
@@ -120,7 +121,7 @@ def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Ev
 
 
 def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracker]:
-    trackers: list[Tracker] = [FileTracker(folder / "metrics.jsonl", state.update)]
+    trackers: list[Tracker] = [FileTracker(folder / METRICS, state.update)]
     chosen = config.tracker.start(folder, plain(config))
     if chosen is not None:
         trackers.append(chosen)
@@ -177,6 +178,9 @@ def _checkpointer(config: TrainConfig, folder: Path, algorithm: Algorithm) -> Ho
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
         if state.update % config.checkpoint.every == 0:
+            if algorithm.world.first:
+                for name in ROWS:
+                    durable.flush(folder / name)  # who goes on from here does not write these rows again
             checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep)
 
     return hook
@@ -219,26 +223,25 @@ def _claim(folder: Path, config: TrainConfig) -> None:
         raise UserError(
             f"hydra.run.dir={folder} must be a folder without a run, got one with {taken[0]}; choose another"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False), encoding="utf-8")
+    durable.make_folder(folder)
+    durable.write_text(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
 
 
 def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World) -> None:
     """Export model and tokenizer in transformers' format, under their name only once they are whole."""
-    partial = path.with_name(path.name + ".partial")
+    partial = durable.partial_of(path)
     if world.first:
         shutil.rmtree(partial, ignore_errors=True)
     algorithm.engine.export(partial)
     if world.first:
         tokenizer.save_pretrained(partial)
-        shutil.rmtree(path, ignore_errors=True)  # of a run that was cut off behind this and goes on
-        partial.rename(path)
+        durable.publish(partial, path)  # in place of that of a run which was cut off behind this and goes on
 
 
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
     done = read_run(folder)
     warn(done.metrics)
-    draw([done], folder)
+    figures = draw([done], folder)
     summary = {
         "updates": len(done.metrics),
         "seconds": seconds,
@@ -247,7 +250,7 @@ def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]
         "eur": done.first_and_last(done.eur_key),
         "evaluation": evaluation,
     }
-    partial = folder / "summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    partial.rename(folder / "summary.json")
+    for name in (*ROWS, *(figure.name for figure in figures)):
+        durable.flush(folder / name)
+    durable.write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gatepo import cli, config
+from gatepo import cli, config, durable
 from gatepo.evaluate import folder, report
 from gatepo.evaluate.generations import FILE
 from gatepo.evaluate.subject import subject
@@ -37,9 +37,8 @@ def task(composed: DictConfig) -> None:
     evaluation = folder.Evaluation(name=evaluated.name, sets=sets)
     print(report.page(asked, evaluation, others))
     document = {**evaluated.identity(), **report.as_json(asked, evaluation, others), "effort": effort}
-    partial = out / f"{folder.RESULTS}.partial"
-    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    partial.rename(out / folder.RESULTS)
+    durable.flush(out / FILE)  # the figures follow from it
+    durable.write_text(out / folder.RESULTS, json.dumps(document, indent=2) + "\n")
     print(f"\n{out / folder.RESULTS}\n{out / FILE}")
     if asked.rollout.EXITS_HARD:
         sys.stdout.flush()

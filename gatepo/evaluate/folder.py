@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatepo import durable
 from gatepo.errors import UserError
 from gatepo.evaluate.generations import Problem, finished_problems
 
@@ -27,10 +28,10 @@ def claim(out: Path, identity: Mapping[str, str]) -> None:
     Raises:
       UserError: it holds another evaluation.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(out)
     path = out / IDENTITY
     if not path.is_file():
-        path.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+        durable.write_text(path, json.dumps(identity, indent=2) + "\n")
         return
     before = json.loads(path.read_text(encoding="utf-8"))
     for key, value in identity.items():
