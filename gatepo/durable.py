@@ -9,9 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from gatepo.errors import UserError
+
 PARTIAL = ".partial"  # the end of a name that is not final yet
+FULL = ("No space left on device", "Disk quota exceeded")  # of safetensors, which raises no OSError
+FAILED = ("unexpected pos", "iostream error", "PytorchStreamWriter failed")  # of torch
 
 
 def partial_of(final: Path) -> Path:
@@ -20,10 +26,50 @@ def partial_of(final: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8 in place of the one there was: after a power cut one of the two is there, whole."""
+    """Write a file in UTF-8 in place of the one there was: after a power cut one of the two is there, whole.
+
+    Raises:
+      UserError: the disk is full.
+    """
     partial = partial_of(path)
-    partial.write_text(text, encoding="utf-8")
-    publish(partial, path)
+    with room_for(path, len(text.encode())):
+        partial.write_text(text, encoding="utf-8")
+        publish(partial, path)
+
+
+@contextmanager
+def room_for(path: Path, needed: int, partial: Path | None = None) -> Iterator[None]:
+    """Have a full disk said in one line.
+
+    Args:
+      path: what is written within; a folder above it exists.
+      needed: its bytes.
+      partial: the folder that is removed where it does not fit.
+    Raises:
+      UserError: the disk is full.
+    """
+    there = next(folder for folder in path.absolute().parents if folder.is_dir())
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error, shutil.disk_usage(there).free < needed):
+            raise
+        if partial is not None and partial.exists():
+            shutil.rmtree(partial)
+        raise UserError(
+            f"{path} needs {needed:,} bytes, and its disk is full, with {shutil.disk_usage(there).free:,} bytes free; "
+            "make room. What was finished before is still there"
+        ) from error
+
+
+def _is_full(error: BaseException | None, short: bool) -> bool:
+    """Say whether a full disk is behind an error; torch says only that writing failed, so that ``short`` decides."""
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(words in str(error) for words in FULL) or (short and any(w in str(error) for w in FAILED)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def publish(partial: Path, final: Path) -> None:

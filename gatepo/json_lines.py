@@ -24,9 +24,21 @@ def open_to_append(path: Path, keep: Callable[[Any], bool] = lambda row: True) -
     """
     kept = [line for line in _whole_lines(path) if keep(json.loads(line))]
     partial = durable.partial_of(path)
-    partial.write_bytes(b"".join(kept))
-    durable.publish(partial, path)
+    with durable.room_for(path, sum(map(len, kept))):
+        partial.write_bytes(b"".join(kept))
+        durable.publish(partial, path)
     return path.open("a", encoding="utf-8")
+
+
+def append(file: IO[str], line: str) -> None:
+    """Write a line to a file that :func:`open_to_append` opened, without waiting for the next.
+
+    Raises:
+      UserError: the disk is full.
+    """
+    with durable.room_for(Path(file.name), len(line.encode()) + 1):
+        file.write(line + "\n")
+        file.flush()
 
 
 def _whole_lines(path: Path) -> list[bytes]:

@@ -67,6 +67,7 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     world.barrier()
     tokenizer = load_tokenizer(config.model.path)
     model = config.engine.load(config.model.path, build.device(), config.model.attention)
+    parameters = sum(parameter.numel() for parameter in model.parameters())  # here they are whole on every engine
     algorithm = build.algorithm(config, chosen, model, tokenizer, world)
     template = prompt_template(config.data, config.sampling.max_prompt_length, tokenizer)
     sampling = replace(algorithm.sampling, num_generations=1, temperature=config.evaluate.temperature)
@@ -79,11 +80,11 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
         world=world,
     )
     state = _go_on(folder, algorithm) if config.resume else RunState(seed=config.seed, before=evaluate())
-    _train(config, folder, algorithm, evaluate, state)
+    _train(config, folder, algorithm, evaluate, state, parameters)
     algorithm.rollout.wake()
     algorithm.sync(state.update)
     after = evaluate()
-    _export(algorithm, tokenizer, folder / "model", world)
+    _export(algorithm, tokenizer, folder / "model", world, 4 * parameters)
     evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
     summary = _finish(folder, state.seconds, evaluation) if world.first else {}
     world.barrier()
@@ -106,7 +107,9 @@ def describe(summary: dict[str, Any], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Evaluator, state: RunState) -> None:
+def _train(
+    config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Evaluator, state: RunState, parameters: int
+) -> None:
     hooks: list[Hook] = [_clock, *_least_time(config)]
     if config.evaluate.every:
         hooks.append(_evaluation(evaluate, algorithm, config.evaluate.every))
@@ -116,7 +119,7 @@ def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Ev
             trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
             hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers), FirstBatches()]
         if config.checkpoint.every:  # last: what it holds is written everywhere else already
-            hooks.append(_checkpointer(config, folder, algorithm))
+            hooks.append(_checkpointer(config, folder, algorithm, parameters))
         train(algorithm, state, hooks)
 
 
@@ -173,7 +176,7 @@ def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
     return hook
 
 
-def _checkpointer(config: TrainConfig, folder: Path, algorithm: Algorithm) -> Hook:
+def _checkpointer(config: TrainConfig, folder: Path, algorithm: Algorithm, parameters: int) -> Hook:
     """Write a checkpoint at every ``checkpoint.every``-th update."""
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
@@ -181,7 +184,7 @@ def _checkpointer(config: TrainConfig, folder: Path, algorithm: Algorithm) -> Ho
             if algorithm.world.first:
                 for name in ROWS:
                     durable.flush(folder / name)  # who goes on from here does not write these rows again
-            checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep)
+            checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep, parameters)
 
     return hook
 
@@ -191,8 +194,9 @@ def _clock(state: RunState, metrics: dict[str, float]) -> None:
 
 
 def _go_on(folder: Path, algorithm: Algorithm) -> RunState:
-    """Return the state of the newest checkpoint, with the engine put where it was."""
-    state = checkpoint.load(checkpoint.found(folder)[-1], algorithm.engine, algorithm.world)
+    """Return the state of the newest whole checkpoint, with the engine put where it was."""
+    newest = checkpoint.newest_whole(folder, algorithm.world)
+    state = checkpoint.load(newest, algorithm.engine, algorithm.world)
     if state.rollout_batch is not None:
         state.rollout_batch = state.rollout_batch.to(algorithm.device)
     algorithm.rollout.sleep()  # as after every rollout batch
@@ -227,15 +231,16 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     durable.write_text(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
 
 
-def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World) -> None:
+def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World, needed: int) -> None:
     """Export model and tokenizer in transformers' format, under their name only once they are whole."""
     partial = durable.partial_of(path)
     if world.first:
         shutil.rmtree(partial, ignore_errors=True)
-    algorithm.engine.export(partial)
-    if world.first:
-        tokenizer.save_pretrained(partial)
-        durable.publish(partial, path)  # in place of that of a run which was cut off behind this and goes on
+    with durable.room_for(path, needed, partial if world.size == 1 else None):
+        algorithm.engine.export(partial)
+        if world.first:
+            tokenizer.save_pretrained(partial)
+            durable.publish(partial, path)  # in place of that of a run which was cut off behind this and goes on
 
 
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:

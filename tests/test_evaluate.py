@@ -186,6 +186,14 @@ def test_what_cannot_be_evaluated_is_said(run: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             subject(evaluation_settings(f"run={folder}"))
         assert words in str(caught.value)
+    damaged = tmp_path / "run" / "checkpoints" / "update-000002"
+    shutil.copytree(last_checkpoint(run), damaged)
+    shutil.copy(run / "config.yaml", tmp_path / "run")
+    (damaged / "checkpoint.json").write_text("")
+    with pytest.raises(
+        UserError, match=r"checkpoint\.json must be a checkpoint's manifest, got a file that is no whole"
+    ):
+        subject(evaluation_settings(f"run={damaged}"))
     with pytest.raises(UserError, match="must be folders of finished evaluations, got"):
         finished(run)
 

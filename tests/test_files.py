@@ -1,18 +1,23 @@
 """What a run leaves outlives a power cut, a flipped bit, a full disk and another run in the same folder."""
 
+import contextlib
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from command import gatepo
 from conftest import REPO
 from test_run import SMALL
 
-from gatepo import checkpoint, durable
+from gatepo import checkpoint, durable, manifest
+from gatepo.errors import UserError
 from gatepo.json_lines import open_to_append
 from gatepo.state import RunState
 from gatepo.world import World
@@ -104,8 +109,6 @@ def test_the_names_of_new_folders_are_on_the_disk_too(tmp_path: Path, seen: Seen
 
 def test_a_predecessor_leaves_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever cuts its removal off finds no half of it among the checkpoints, and the next one clears it away."""
-    import shutil
-
     save(tmp_path, 1)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", lambda path, *_, **__: (path / "checkpoint.json").unlink())
@@ -152,3 +155,141 @@ def test_every_final_name_of_a_run_is_given_so(tmp_path: Path) -> None:
         assert ("fsync", str(run / name)) in seen[begun:named]
     for name in ("reward.png", "entropy_eur.png"):
         assert ("fsync", str(run / name)) in seen[:finished]
+
+
+def flip(path: Path, at: int = -1) -> None:
+    """Turn one bit, in the middle unless said otherwise."""
+    content = bytearray(path.read_bytes())
+    content[at if at >= 0 else len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["engine/weights.pt", "state-0.pt", "checkpoint.json"])
+def test_one_flipped_bit_costs_one_checkpoint(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The run goes on from the one before, and says so; the damaged one does not count among those that stay."""
+    one, other = save(tmp_path, 1), save(tmp_path, 2)
+    flip(other / name)
+    with pytest.raises(UserError) as refused:
+        checkpoint.check(other)
+    assert f"{other / name} must be" in one_line(refused)
+    assert checkpoint.newest_whole(tmp_path, World()) == one
+    assert f"{other / name} must be" in caplog.text and f"goes on from {one}" in caplog.text
+    assert other.with_suffix(".damaged").is_dir()
+    assert checkpoint.found(tmp_path) == [one]
+    save(tmp_path, 2, keep=1)
+    assert checkpoint.newest_whole(tmp_path, World()) == other
+
+
+def test_no_bit_of_a_manifest_can_turn_unnoticed(tmp_path: Path) -> None:
+    path = save(tmp_path, 1) / "checkpoint.json"
+    content = path.read_bytes()
+    whole = manifest.read(path.parent)
+    for at in range(len(content)):
+        flip(path, at)
+        with contextlib.suppress(manifest.Damaged):
+            assert manifest.read(path.parent) == whole, at  # what turned was the space between two words
+        path.write_bytes(content)
+
+
+FOREIGN = {
+    "cut": '{"update": 1, "ranks": 1, "fil',
+    "empty": "",
+    "another list": "[1, 2]",
+    "no list of files": '{"update": 1, "ranks": 1}',
+    "no files": '{"update": 1, "ranks": 1, "files": {}}',
+    "names outside": '{"update": 1, "ranks": 1, "files": {"../../config.yaml": 3, "state-0.pt": 1}}',
+    "no state": '{"update": 1, "ranks": 2, "files": {"state-0.pt": 1}}',
+    "endless ranks": '{"update": 1, "ranks": 1000000000000, "files": {"state-0.pt": 1}}',
+    "too deep": "[" * 100_000,
+    "a long number": '{"update": ' + "9" * 100_000 + "}",
+}
+
+
+@pytest.mark.parametrize("text", FOREIGN.values(), ids=FOREIGN)
+def test_a_manifest_that_is_none_is_said_in_one_line(tmp_path: Path, text: str) -> None:
+    path = save(tmp_path, 1)
+    (path / "checkpoint.json").write_text(text)
+    for read in (lambda: checkpoint.check(path), lambda: checkpoint.newest_whole(tmp_path, World())):
+        with pytest.raises(UserError) as refused:
+            read()
+        assert f"{path / 'checkpoint.json'} must be a checkpoint's manifest" in one_line(refused)
+    assert path.is_dir()  # where nothing else is left, nothing is moved
+
+
+def test_a_manifest_that_is_missing_or_not_text_is_said_in_one_line(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    (path / "checkpoint.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="got a file that is no whole JSON; no checkpoint before it is whole"):
+        checkpoint.newest_whole(tmp_path, World())
+    (path / "checkpoint.json").unlink()
+    with pytest.raises(UserError, match=r"got none to read \(No such file or directory\); no checkpoint"):
+        checkpoint.newest_whole(tmp_path, World())
+
+
+def test_a_manifest_of_an_earlier_version_is_read_and_said_to_know_sizes_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(tmp_path, 1)
+    content = json.loads((path / "checkpoint.json").read_text())
+    earlier = {name: content[name] for name in ("update", "ranks", "files")}
+    (path / "checkpoint.json").write_text(json.dumps(earlier))
+    assert checkpoint.newest_whole(tmp_path, World()) == path
+    assert "a version without SHA-256" in caplog.text
+
+
+@pytest.mark.parametrize("raised", [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EDQUOT, "Quota")])
+def test_on_a_full_disk_the_last_checkpoint_stays_and_the_bytes_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: OSError
+) -> None:
+    def full(*given: object) -> None:
+        raise raised
+
+    engine = Weights()
+    for name in ("save", "flush_tree", "publish"):
+        run = tmp_path / name
+        with monkeypatch.context() as patched, pytest.raises(UserError) as said:
+            patched.setattr(torch if name == "save" else durable, name, full)
+            checkpoint.save(run, engine, RunState(seed=0, update=1), World(), 1, parameters=1000)
+        assert f"{run / 'checkpoints' / 'update-000001'} needs 12,000 bytes, and its disk is full" in one_line(said)
+        one = save(run, 1, keep=1)
+        size = sum(manifest.read(one).files.values())
+        with monkeypatch.context() as patched, pytest.raises(UserError) as said:
+            patched.setattr(torch if name == "save" else durable, name, full)
+            save(run, 2, keep=1)
+        needed = int(one_line(said).split(" needs ")[1].split(" bytes")[0].replace(",", ""))
+        assert size < needed < size + 2000  # the one before, with its manifest
+        assert [path.name for path in (run / "checkpoints").iterdir()] == ["update-000001"]
+        checkpoint.check(one)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MiB, on which the embedded model's checkpoint of 10.5 MB fits once."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "gatepo-test", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small disk can be mounted by root alone")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_run_on_a_disk_that_fills_up_ends_in_one_line_and_goes_on_where_there_is_room(small_disk: Path) -> None:
+    run = small_disk / "run"
+    small = (*SMALL, "updates=2", "checkpoint.every=1", "checkpoint.keep=1")
+    done = gatepo("train", *small, f"hydra.run.dir={run}")
+    assert done.returncode == 2, done.stderr
+    line, hint = done.stderr.splitlines()[-1], done.stderr.splitlines()[-2]
+    assert "Traceback" not in done.stderr
+    assert f"gatepo: {run / 'checkpoints' / 'update-000002'} needs " in line and " bytes, and its disk is full" in line
+    assert f"resume={run}" in hint
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["update-000001"]
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    done = gatepo("train", f"resume={run}")
+    assert done.returncode == 0, done.stderr
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2

@@ -89,8 +89,10 @@ def _of_run(asked: EvaluationConfig, folder: Path) -> Subject:
     run = folder.parent.parent if of_checkpoint else folder
     if not (run / "config.yaml").is_file():
         raise UserError(f"run must be the folder of a run, got {run}, which has no config.yaml; give outputs/...")
-    if of_checkpoint and not (folder / checkpoint.MANIFEST).is_file():
+    if of_checkpoint and not folder.is_dir():
         raise UserError(f"run must be a whole checkpoint, got {folder}; look into {folder.parent}")
+    if of_checkpoint:
+        checkpoint.check(folder)
     if not of_checkpoint and not (run / "model" / "config.json").is_file():
         raise UserError(f"run must be a finished run, got {run}; give one of {run / checkpoint.FOLDER}/update-...")
     trained = config.load(run / "config.yaml")
