@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import shutil
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 
-from gatepo import build, checkpoint, durable
+from gatepo import build, checkpoint, claim, durable
 from gatepo.config import plain
 from gatepo.data.prompts import evaluation_prompts, prompt_template
 from gatepo.errors import UserError
@@ -24,6 +25,7 @@ from gatepo.formulas.properties import broken_properties
 from gatepo.loop import Algorithm, Hook, train
 from gatepo.memory import keep_freed_memory
 from gatepo.model import load_tokenizer
+from gatepo.objective.surrogate import Objective
 from gatepo.plan import resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
@@ -62,9 +64,14 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
             log.info("gate=%s: %s", name_of(chosen.gate), note)
         for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
             log.warning("gate=%s: %s", name_of(config.gate), line)
-    if world.first:
-        _claim(folder, config)
-    world.barrier()
+    with ExitStack() as claims:
+        if world.first:
+            claims.enter_context(_claimed(folder, config))
+        world.barrier()
+        return _run(config, chosen, folder, world)
+
+
+def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model.path)
     model = config.engine.load(config.model.path, build.device(), config.model.attention)
     parameters = sum(parameter.numel() for parameter in model.parameters())  # here they are whole on every engine
@@ -212,8 +219,19 @@ def _make_deterministic(config: TrainConfig) -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def _claim(folder: Path, config: TrainConfig) -> None:
-    """Write the resolved config into a folder that holds no run yet; a run to go on with must have a checkpoint."""
+@contextmanager
+def _claimed(folder: Path, config: TrainConfig) -> Iterator[None]:
+    """Hold the run's folder against other processes; the resolved config goes into a new one."""
+    durable.make_folder(folder)
+    with claim.held(folder, "hydra.run.dir" if config.resume is None else "resume"):
+        _require_usable(folder, config)
+        if config.resume is None:
+            durable.write_text(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+        yield
+
+
+def _require_usable(folder: Path, config: TrainConfig) -> None:
+    """Refuse a folder that holds a run already, or, to go on with, one that has finished or has no checkpoint."""
     if config.resume is not None:
         if (folder / "summary.json").exists():
             raise UserError(f"resume must be an interrupted run, got {folder}, which is finished; choose another")
@@ -227,8 +245,6 @@ def _claim(folder: Path, config: TrainConfig) -> None:
         raise UserError(
             f"hydra.run.dir={folder} must be a folder without a run, got one with {taken[0]}; choose another"
         )
-    durable.make_folder(folder)
-    durable.write_text(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
 
 
 def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World, needed: int) -> None:

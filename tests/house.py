@@ -29,7 +29,7 @@ WORDS_AS_DATA = {("gatepo/rewards/units.py", "till")}  # a word that a model's a
 # Lowest first. A name stands for a module, or for a package and all in it unless a longer name says otherwise.
 LAYERS = (
     (
-        *("errors", "settings", "stopwatch", "memory", "json_lines", "durable", "manifest", "text_table"),
+        *("errors", "settings", "stopwatch", "memory", "json_lines", "durable", "manifest", "claim", "text_table"),
         *("launch.environment", "launch.slurm"),
     ),
     ("objective", "logprobs"),

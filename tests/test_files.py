@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,12 +13,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from command import gatepo
 from conftest import REPO
+from test_processes import wait_for
 from test_run import SMALL
 
-from gatepo import checkpoint, durable, manifest
+from gatepo import checkpoint, claim, durable, manifest
 from gatepo.errors import UserError
+from gatepo.evaluate import folder
 from gatepo.json_lines import open_to_append
 from gatepo.state import RunState
 from gatepo.world import World
@@ -146,8 +150,8 @@ def test_every_final_name_of_a_run_is_given_so(tmp_path: Path) -> None:
     (final,) = checkpoint.found(run)
     for path in (run / "config.yaml", run / "metrics.jsonl", run / "completions.jsonl", run / "summary.json"):
         assert_safe(seen, path, [])
-    for folder in (run / "model", final):
-        assert_safe(seen, folder, [str(path.relative_to(folder)) for path in folder.rglob("*")])
+    for whole in (run / "model", final):
+        assert_safe(seen, whole, [str(path.relative_to(whole)) for path in whole.rglob("*")])
     named = seen.index(("rename", str(final)))
     finished = seen.index(("rename", str(run / "summary.json")))
     for name in ("metrics.jsonl", "completions.jsonl"):
@@ -293,3 +297,99 @@ def test_a_run_on_a_disk_that_fills_up_ends_in_one_line_and_goes_on_where_there_
     done = gatepo("train", f"resume={run}")
     assert done.returncode == 0, done.stderr
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+HOLDS = """
+import os, sys, time
+from pathlib import Path
+from gatepo import claim
+with claim.held(Path(sys.argv[1]), "out"):
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+    sys.stdin.read()
+    os._exit(1)
+"""
+
+
+def test_a_claim_lives_as_long_as_its_process_and_no_longer(tmp_path: Path) -> None:
+    """Not even in a child that outlives it."""
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+    child = int(process.stdout.readline())
+    for attempt in (claim.held(tmp_path, "out").__enter__, lambda: claim.refuse_if_held(tmp_path, "out")):
+        with pytest.raises(UserError) as refused:
+            attempt()
+        words = (
+            f"out must be a folder that no other process writes into, got {tmp_path}, which process {process.pid} on"
+        )
+        assert words in one_line(refused)
+    process.stdin.close()
+    process.wait()
+    try:
+        os.kill(child, 0)  # it is still there
+        with claim.held(tmp_path, "out"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_what_another_process_writes_into_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    with claim.held(tmp_path, "hydra.run.dir"):
+        for module, *arguments in (
+            ("train", f"resume={tmp_path}"),
+            ("train", *SMALL, f"hydra.run.dir={tmp_path}"),
+            ("evaluate", "limit=1", f"out={tmp_path}"),
+        ):
+            done = gatepo(module, *arguments)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+            assert f"got {tmp_path}, which process {os.getpid()} on" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".claim", "config.yaml"]
+
+
+def start(module: str, cwd: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"gatepo.{module}", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_two_runs_started_together_have_a_folder_each(tmp_path: Path) -> None:
+    small = (*SMALL, "updates=1", "evaluate.limit=1")
+    started = [start("train", tmp_path, *small, f"seed={seed}") for seed in (0, 1)]
+    said = [process.communicate(timeout=300)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    folders = [path.parent for path in tmp_path.glob("outputs/*/*/summary.json")]
+    assert sorted(yaml.safe_load((path / "config.yaml").read_text())["seed"] for path in folders) == [0, 1]
+    assert all(path.name[8] == "-" and len(path.name) == 15 for path in folders)
+
+
+def test_a_second_evaluation_in_a_folder_is_refused_while_there_is_a_first(tmp_path: Path) -> None:
+    """Which may end, or be killed; then the same command goes on with its problems."""
+    asked = ("limit=2", "samples=1", "sampling.max_prompt_length=128", f"out={tmp_path / 'here'}")
+    first = start("evaluate", tmp_path, *asked[1:])
+    claimed = tmp_path / "here" / ".claim"
+    assert wait_for(lambda: claimed.exists() and claimed.stat().st_size > 0, 120)
+    second = gatepo("evaluate", *asked)
+    first.kill()
+    first.communicate()
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1), second.stderr
+    assert f"out must be a folder that no other process writes into, got {tmp_path / 'here'}" in second.stderr
+    third = gatepo("evaluate", *asked)
+    assert third.returncode == 0, third.stderr
+    lines = [json.loads(line) for line in (tmp_path / "here" / "generations.jsonl").read_text().splitlines()]
+    assert len({(line["set"], line["index"]) for line in lines}) == len(lines) >= 3 * 2
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_an_identity_that_is_none_is_said_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "identity.json").write_text(text)
+    with pytest.raises(UserError, match=r"identity\.json must say what is evaluated there, got no whole JSON"):
+        folder.claim(tmp_path, {"model": "tiny"})

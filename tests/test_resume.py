@@ -15,7 +15,7 @@ from test_processes import SMALL as SMALL_ON_TWO
 from test_processes import wait_for, workers
 from test_run import SMALL, metrics, untimed
 
-from gatepo import checkpoint
+from gatepo import checkpoint, claim
 from gatepo.errors import UserError
 from gatepo.objective.aggregation import Totals
 from gatepo.state import RolloutBatch, RunState
@@ -42,6 +42,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     lines = folder / "metrics.jsonl"
     assert wait_for(lambda: lines.exists() and lines.read_text().count("\n") >= 4 and checkpoint.found(folder), 120)
+    with pytest.raises(UserError, match=rf"which process {process.pid} on .* holds"):
+        claim.refuse_if_held(folder, "resume")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (folder / "summary.json").exists()

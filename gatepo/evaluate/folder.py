@@ -26,18 +26,17 @@ def claim(out: Path, identity: Mapping[str, str]) -> None:
     """Say in ``out`` what is evaluated there; further sets and an interrupted evaluation may come on top.
 
     Raises:
-      UserError: it holds another evaluation.
+      UserError: it holds another evaluation, or its identity.json is damaged.
     """
-    durable.make_folder(out)
     path = out / IDENTITY
     if not path.is_file():
         durable.write_text(path, json.dumps(identity, indent=2) + "\n")
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = _identity(out)
     for key, value in identity.items():
-        if before[key] != value:
+        if before.get(key) != value:
             raise UserError(
-                f"out={out} must hold this same evaluation, got one with {key}={before[key]} in place of {value}; "
+                f"out={out} must hold this same evaluation, got one with {key}={before.get(key)} in place of {value}; "
                 "choose another folder with out=FOLDER"
             )
 
@@ -56,5 +55,16 @@ def finished(out: Path) -> Evaluation:
     sets: dict[str, list[Problem]] = {}
     for problem in finished_problems(out).values():
         sets.setdefault(problem.set, []).append(problem)
-    identity = json.loads((out / IDENTITY).read_text(encoding="utf-8"))
-    return Evaluation(name=identity["model"], sets=sets)
+    return Evaluation(name=str(_identity(out).get("model")), sets=sets)
+
+
+def _identity(out: Path) -> dict[str, str]:
+    """Read what is evaluated in a folder."""
+    path = out / IDENTITY
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must say what is evaluated there, got no whole JSON; choose another folder")
+    return found
