@@ -1,6 +1,8 @@
 """How often verdicts agree with published marks, ours and those of math-verify 0.9.0 alone.
 
-Every file of the real data's folder ``answers``: lines with a gold answer, a bare answer or a whole output, and a mark.
+Every file of the real data's folder ``answers``, and the pairs that were written by hand for this verifier: those that
+it was developed on, and those that nobody who worked on it had seen (``tests/golden/answers_{dev,unseen}.jsonl``).
+Lines with a gold answer, a bare answer or a whole output, and a mark.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from benchmarks.verifier import data_folder, math_verify_alone
 from gatepo.rewards.verifier import Verifier
 from gatepo.verify import answers_in, grade
 
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+
 
 def rows() -> list[dict[str, Any]]:
     """Two rows for each file: agreements, and false positives; none where the real rows are not there."""
@@ -26,7 +30,8 @@ def rows() -> list[dict[str, Any]]:
         return []
     verifier = Verifier(deadline=5.0)
     try:
-        return [row for path in sorted((folder / "answers").glob("*.jsonl")) for row in _rows(path, verifier)]
+        paths = [*sorted((folder / "answers").glob("*.jsonl")), *sorted(GOLDEN.glob("answers_*.jsonl"))]
+        return [row for path in paths for row in _rows(path, verifier)]
     finally:
         verifier.close()
 

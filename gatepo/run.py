@@ -124,7 +124,7 @@ def _train(
         if algorithm.world.first:
             samples = files.enter_context(closing(UpdateLog(folder / COMPLETIONS, state.update)))
             trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
-            hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers), FirstBatches()]
+            hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers)]
         if config.checkpoint.every:  # last: what it holds is written everywhere else already
             hooks.append(_checkpointer(config, folder, algorithm, parameters))
         train(algorithm, state, hooks)
@@ -135,7 +135,7 @@ def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracke
     chosen = config.tracker.start(folder, plain(config))
     if chosen is not None:
         trackers.append(chosen)
-    return [*trackers, ProgressTracker(config.updates, config.batch.iterations, state.update)]
+    return [*trackers, ProgressTracker(config.updates, config.batch.iterations, state.update), FirstBatches()]
 
 
 def _least_time(config: TrainConfig) -> list[Hook]:

@@ -79,7 +79,7 @@ class BatchSettings:
     iterations: int = setting("mu, passes over one rollout batch.", default=2, rule=at_least(1), remedy=PAPER)
     micro: int | None = setting("Completions that one device runs at once; null: all.", default=None)
     max_rounds: int = setting("Rounds of sampling until rewards of groups differ.", default=1, rule=at_least(1))
-    filter: str = setting("The part of them that must differ.", default="total", rule=one_of("answer", "total"))
+    filter: str = setting("What of the rewards must differ.", default="total", rule=one_of("answer", "total"))
     max_deviation: float | None = setting(
         "No further iteration beyond this mean |r - 1| (ESPO).", default=None, rule=POSITIVE_OR_NULL
     )

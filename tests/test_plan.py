@@ -289,7 +289,7 @@ def test_fp32_weights_need_no_master_copy_and_autocast_keeps_bf16_copies() -> No
 def test_zero_holds_buckets_and_stage_3_gathers_weights() -> None:
     shape = KNOWN["Qwen/Qwen2.5-7B"]
     found = [cost.zero_bytes(shape, replace(BF16, zero_stage=stage)) for stage in range(4)]
-    assert found == [0, 1e9, 1e9, 3e9]  # DeepSpeed's defaults: 5e8 elements, and 1e9 more, of 2 bytes
+    assert found == [0, 2e9, 2e9, 4e9]  # DeepSpeed's defaults: 5e8 elements of 4 bytes, and 1e9 more of 2
 
 
 def test_each_sampler_pays_for_its_own_weights() -> None:

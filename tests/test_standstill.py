@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from command import gatepo
 
-from gatepo.state import RunState
 from gatepo.tracking.standstill import FirstBatches, standstill
 
 TINY = ("updates=8", "batch.prompts=2", "batch.num_generations=4", "batch.micro=8", "threads=1", "evaluate.limit=1")
@@ -41,14 +40,13 @@ def test_one_update_of_ten_may_differ() -> None:
 
 
 def test_the_first_three_batches_are_waited_for_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    for begun in (0, 7):  # a new run, and one that goes on
+    for done, wanted in ((0, 5), (1, 6)):  # a new run, and one that goes on from between two iterations
         caplog.clear()
         look = FirstBatches()
-        for update in range(12):
-            state = RunState(seed=0, update=update, rollouts=begun + 1 + update // 2)
-            look(state, LEARNS | EQUAL | STILL)
-            assert len(caplog.messages) == (update >= 4), (begun, update)
-    assert "5 of 5 updates" in caplog.messages[0]
+        for update in range(done + 1, 14):
+            look.log(update, LEARNS | EQUAL | STILL | {f"eur/iteration_{2 - update % 2}": 1.0})
+            assert len(caplog.messages) == (update - done >= wanted), (done, update)
+        assert f"{wanted} of {wanted} updates" in caplog.messages[0]
 
 
 def test_a_run_whose_reward_is_constant_says_so_twice(tmp_path: Path) -> None:

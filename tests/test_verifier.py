@@ -18,6 +18,8 @@ from conftest import REPO
 
 from benchmarks.rows import record, row
 from gatepo.errors import UserError
+from gatepo.rewards.equality import settle
+from gatepo.rewards.extraction import anywhere
 from gatepo.rewards.pool import Pool, default_workers
 from gatepo.rewards.sandbox import KILLED, Limits
 from gatepo.rewards.verifier import Reason, Verifier
@@ -26,7 +28,7 @@ from gatepo.verify import main as verify_answers
 
 EASY = ("\\frac{\\sqrt{2}}{2}", "1/\\sqrt{2}")  # needs algebra, and is equal
 ENDLESS = "\\sum_{n=1}^{10^9} \\frac{1}{n}"
-HUNGRY = "\\operatorname{ones}(400,400)"  # 18 MiB
+HUNGRY = ("x+y+z+t=1", "(x+y+z+t+1)^{50}=1")  # 300,000 terms
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def hurried() -> Iterator[Verifier]:
 # --- against published marks --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "total", "least"), [("equivalence", 240, 230), ("model_outputs", 988, 980)])
+@pytest.mark.parametrize(("name", "total", "least"), [("equivalence", 240, 230), ("model_outputs", 988, 976)])
 def test_published_marks_are_met_but_for_the_ones_that_the_docs_list(
     verify: Verifier, real_data: Path, name: str, total: int, least: int
 ) -> None:
@@ -237,6 +239,130 @@ def test_the_same_answer_passes_in_another_notation(verify: Verifier, gold: str,
     assert verify(gold, prediction).equal is True
 
 
+# What an earlier version refused, by the kinds that were seen: each is right.
+REFUSED = {
+    "plain ascii": [
+        ("2x^2+3x", "2*x**2 + 3*x"),
+        ("8", "2^(3)"),
+        ("\\sin x+\\cos x", "cos(x) + sin(x)"),
+        ("\\ln x", "ln x"),
+        ("\\sqrt{2+\\sqrt{3}}", "sqrt(2 + sqrt(3))"),
+        ("\\frac{-b+\\sqrt{b^2-4ac}}{2a}", "(-b + sqrt(b^2 - 4*a*c))/(2*a)"),
+    ],
+    "relations": [
+        ("x=1", "1 = x"),
+        ("y=2x+1", "2x - y + 1 = 0"),
+        ("3x+4y=12", "6x + 8y = 24"),
+        ("xy=6", "y = \\frac{6}{x}"),
+        ("a+b=c", "c = a+b"),
+        ("x\\ge 3", "3 \\le x"),
+        ("x>5", "2x > 10"),
+        ("-2<x<5", "x > -2 \\text{ and } x < 5"),
+        ("(-\\infty,2)\\cup(3,\\infty)", "x < 2 or x > 3"),
+        ("x \\equiv 3 \\pmod 7", "x \\equiv 10 \\pmod{7}"),
+    ],
+    "subscripts": [
+        ("x_1+x_2", "x_{2} + x_{1}"),
+        ("k_{\\mathrm{B}} T", "k_B T"),
+        ("x_1 = 2, x_2 = 3", "x_{1}=2,\\ x_{2}=3"),
+        ("a_{12}", "a_12"),
+    ],
+    "left sides": [
+        ("12", "I_{\\max} = 12"),
+        ("0.25", "\\Delta p \\approx 0.25"),
+        ("\\frac{3}{5}", "P(A \\cap B) = \\frac{3}{5}"),
+        ("\\frac13", "\\int_0^1 x^2\\,dx = \\frac13"),
+        ("2\\sqrt5", "\\overline{AB} = 2\\sqrt{5}"),
+    ],
+    "units": [
+        ("60 \\text{ km/h}", "60km/h"),
+        ("3.4 \\text{ m/s}^2", "3.4\\ \\mathrm{m\\,s^{-2}}"),
+        ("25 \\text{ cm}^2", "25cm^2"),
+        ("9.8", "9.8 m/s^2"),
+        ("1.5 \\text{ N}\\cdot\\text{m}", "1.5\\ \\mathrm{N\\cdot m}"),
+        ("\\$15 \\text{ per hour}", "15 dollars per hour"),
+    ],
+    "degrees in functions": [("\\frac12", "\\sin 30^\\circ"), ("2\\sin 10^\\circ", "2\\cos 80°")],
+    "ratios": [
+        ("\\frac34", "3:4"),
+        ("3:4", "0.75"),
+        ("2:3", "4:6"),
+        ("2:3:4", "a:b:c = 2:3:4"),
+        ("3 \\text{ to } 4", "3:4"),
+        ("\\frac{AB}{BC} = \\frac47", "\\frac47"),
+    ],
+    "brackets": [
+        ("1, 2, 3", "[1, 2, 3]"),
+        ("[1,2,3]", "(1,2,3)"),
+        ("(2,3), (3,2)", "(3,2), (2,3), (2,3)"),
+        ("\\{x \\in \\mathbb{R} : x \\ne 0\\}", "(-\\infty,0)\\cup(0,\\infty)"),
+    ],
+    "values": [
+        ("6", "\\det\\begin{pmatrix}2&0\\\\0&3\\end{pmatrix}"),
+        ("-2", "\\begin{vmatrix}1&2\\\\3&4\\end{vmatrix}"),
+        ("30", "\\sum_{k=1}^{4} k^2"),
+        ("e", "\\sum_{n=0}^{\\infty} \\frac{1}{n!}"),
+        ("\\frac{d}{dx}\\left(x^3\\right)", "3x^2"),
+        ("-1", "e^{i\\pi}"),
+        ("2", "\\log 100"),
+        ("\\ln(ab)", "\\ln a + \\ln b"),
+    ],
+}
+# What an earlier version let pass: each is wrong.
+PASSED = [
+    ("2x", "x**2"),
+    ("x=1", "1 = 1"),
+    ("x+y=3", "3"),
+    ("x^2+y^2=4", "4"),
+    ("a+b=c", "c"),
+    ("x=3", "x^3-27=0"),
+    ("x>5", "y>5"),
+    ("|x|", "x"),
+    ("3:4", "\\frac43"),
+    ("20 \\text{ mph}", "20 km/h"),
+    ("2.5 million", "2.5 billion"),
+    ("I_{\\max}=12", "I_{\\min}=12"),
+    ("6", "I_6 = 5"),
+    ("\\frac12", "\\sin 30"),
+    ("(4,1),(1,4)", "(4,1),(4,1)"),
+]
+SAID = [
+    ("Die Antwort ist $42$.", "42", True),
+    ("Daher beträgt die Gesamtzahl 15 Äpfel.", "15", True),
+    ("所以答案是3。", "3", True),
+    ("정답은 100입니다.", "100", True),
+    ("Ответ: 12", "12", True),
+    ("So there are 18 eggs left.", "18", True),
+    ("The roots are $\\boxed{2}$ and $\\boxed{3}$.", "2, 3", True),
+    ("x = \\boxed{2} \\quad y = \\boxed{3}", "2, 3", True),
+    ("2*x**2 + 3*x", "2x^2+3x", True),
+    ("so x = 2*sqrt(3)", "2\\sqrt3", True),
+    ("Yes, the series converges.", "\\text{Yes}", True),
+    ("x**2 + 4", "4", False),
+    ("sqrt(x) + 4", "4", False),
+    ("The answer cannot be determined from the 5 given conditions.", "5", False),
+    ("I tried 5 methods and failed.", "5", False),
+    ("There is no solution, because the sum would have to be larger than 10.", "10", False),
+    ("Step 1: define the variables.", "1", False),
+    ("First, there are 12 months in a year. " + "We go on and on. " * 20 + "So the rate is 12*4 - 7", "7", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gold", "prediction"), [pair for pairs in REFUSED.values() for pair in pairs])
+def test_mathematics_is_compared_and_not_its_spelling(verify: Verifier, gold: str, prediction: str) -> None:
+    assert verify(gold, prediction).equal is True
+
+
+@pytest.mark.parametrize(("gold", "prediction"), PASSED)
+def test_what_only_looks_like_the_gold_answer_does_not_pass(verify: Verifier, gold: str, prediction: str) -> None:
+    assert verify(gold, prediction).equal is False
+
+
+@pytest.mark.parametrize(("response", "gold", "right"), SAID)
+def test_a_response_is_read_where_it_states_its_answer(verify: Verifier, response: str, gold: str, right: bool) -> None:
+    assert verify(gold, anywhere(response)).equal is right
+
+
 # --- hostile text -------------------------------------------------------------------------------------------------
 
 HOSTILE = {
@@ -267,6 +393,10 @@ HOSTILE = {
     "product": "\\prod_{n=1}^{10^9} n",
     "binomial": "\\binom{10^9}{5\\cdot 10^8}",
     "matrix power": "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}^{999999999}",
+    "minus": "-" * 990 + "7",
+    "powers": "2^" * 490 + "2",
+    "lists in two ways": "2\\frac{1}{" * 28 + "1" + "}" * 28,
+    "sets in two ways": "\\{" * 28 + "x|x" + "\\}" * 28,
     "arabic digits": "\u0667",
     "fullwidth digits": "\uff17",
     "nul": "\x007",
@@ -303,7 +433,7 @@ def test_a_worker_that_takes_too_much_memory_is_replaced(verify: Verifier) -> No
     space = int(Path(f"/proc/{verify._pool._supervisor.process.pid}/statm").read_text().split()[0])  # type: ignore[union-attr]
     pool = Pool(1, Limits(memory_bytes=space * os.sysconf("SC_PAGE_SIZE") + (10 << 20), deadline=20.0))
     try:
-        assert pool.ask([EASY, ("x", HUNGRY), EASY]) == ["equal", KILLED, "equal"]
+        assert pool.ask([EASY, HUNGRY, EASY]) == ["equal", KILLED, "equal"]
     finally:
         pool.close()
 
@@ -568,6 +698,23 @@ def answer(rng: random.Random) -> str:
             place = rng.randrange(len(text) + 1)
             text = text[:place] + rng.choice(NOISE) + text[place + rng.randrange(2) :]
     return text * rng.choice((50, 500)) if kind > 0.99 else text
+
+
+MORE = """sin log2 km m mph and or of not eggs dx choose mod to percent is \\frac \\sqrt \\sum \\int \\lim
+\\pmod \\cup \\pm ^\\circ \\begin{pmatrix} \\end{pmatrix} & \\{ \\} [ ] | + - * / ** < \\le \\in : ½
+² √ % °"""
+SOUP = [*ATOMS, *NOISE, *MORE.split()]
+
+
+def test_no_order_of_tokens_makes_reading_raise_or_take_long() -> None:
+    rng = random.Random(0)
+    for _ in range(2000):
+        text = rng.choice(("", " ")).join(rng.choice(SOUP) for _ in range(rng.choice((3, 6, 12, 25, 60))))
+        started = time.process_time()
+        for gold, prediction in (("x=5", text), (text, "[0,1)")):
+            assert settle(gold, prediction) in (True, False, None)
+        anywhere(text)
+        assert time.process_time() - started < 1.0
 
 
 def resident(pid: int | str) -> float:

@@ -50,8 +50,8 @@ def policy_loss(
       rollout_is_weights: verl's rollout correction, [N, T].
     Returns: the micro-batch's share of the loss, and figures that verl averages over micro-batches and devices:
       ``actor/eur/token_mean`` is f' averaged over the micro-batch's tokens, since verl does not say which prompt a
-      completion answers (eq. 12 would average by prompt); ``actor/pg_clipfrac`` is the share of tokens with f' < 1/2
-      and A != 0, which for ``gatepo_clip`` are those that verl's own loss counts; ``actor/ppo_kl`` is verl's,
+      completion answers (eq. 12 would average by prompt); ``actor/pg_clipfrac`` is the share of tokens that the gate
+      clips and A != 0, which for ``gatepo_clip`` are those that verl's own loss counts; ``actor/ppo_kl`` is verl's,
       mean(-log r).
     """
     mask_NT = response_mask.bool()
@@ -63,7 +63,7 @@ def policy_loss(
     loss = agg_loss(loss_mat=loss_NT, loss_mask=mask_NT, loss_agg_mode=loss_agg_mode, **config.global_batch_info)
     figures = {
         "actor/eur/token_mean": found.slope_NT,
-        "actor/pg_clipfrac": ((found.slope_NT < 0.5) & (advantages != 0)).float(),
+        "actor/pg_clipfrac": (found.clipped_NT & (advantages != 0)).float(),
         "actor/ppo_kl": -log_ratio_NT.detach(),
     }
     return loss, {name: masked_mean(figure_NT, mask_NT).item() for name, figure_NT in figures.items()}

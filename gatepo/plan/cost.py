@@ -134,8 +134,8 @@ def zero_bytes(shape: ModelShape, layout: Layout) -> int:
 
 
 def bucket_bytes(shape: ModelShape, layout: Layout) -> int:
-    """Give gradients on their way, in the precision that they are summed over ranks in; stage 3 keeps the bucket."""
-    return layout.weights * min(BUCKET, shape.parameters) if layout.zero_stage >= 1 else 0
+    """Give gradients on their way, in fp32, as they are summed over ranks; stage 3 keeps the bucket."""
+    return 4 * min(BUCKET, shape.parameters) if layout.zero_stage >= 1 else 0
 
 
 def activation_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:

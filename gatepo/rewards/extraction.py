@@ -1,6 +1,6 @@
 """Where a response says its answer: between the paper's tags, in ``\\boxed``, or, failing both, at its end.
 
-Everything here runs in time linear in the text and compares strings only.
+Everything here runs in time linear in the text, but for reading short pieces of it by the grammar of answers.
 """
 
 from __future__ import annotations
@@ -9,32 +9,53 @@ import re
 from collections import deque
 from collections.abc import Callable
 
+from gatepo.rewards.grammar import is_answer
 from gatepo.rewards.tags import CONTROL, answer_text
+from gatepo.rewards.tokens import EMPHASIS
+from gatepo.rewards.units import CHANGING
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_JOINS = re.compile(r",|;|\band\b|\bor\b")
+_JOINS = re.compile(r",|;|\band\b|\bor\b|\A(?:[\s$]|\\q?quad|\\\\|\w+\s*=)*\Z")
 _JOINT = 30  # characters between two boxes that are one answer, as in \boxed{1} and \boxed{2}
 _MOST_BOXES = 64  # that are looked at, from the end
-_SHORT = 200  # characters of a response that may be nothing but its answer
-_PHRASE = re.compile(r"(?:\banswer is|\banswer\s*:|####)\s*:?\s*", re.IGNORECASE)
+_SHORT = 200  # characters of a response, or of the end of a sentence, that may be nothing but its answer
+_TAIL, _SENTENCES = 1000, 3  # characters, sentences at the end in which a conclusion is looked for
+_PHRASE = re.compile(
+    r"(?:\b(?:answer|respuesta|resposta|risposta|réponse|Antwort|ответ)"
+    r"(?:(?:\s+final)?\s+(?:is|ist|es|est|é|è)\b\s*:?|\s*[:=])|(?:答案|答え)(?:是|为|為|は)?\s*[:\uff1a]?|####|(?m:^)A:)\s*",
+    re.IGNORECASE,
+)
 _HOPE = re.compile(r"\.?\s*I hope it is correct", re.IGNORECASE)
+_DOUBT = re.compile(
+    r"\b(?:cannot|can't|could not|unable|unclear|unknown|impossible|insufficient|no idea|unsure|give up|undetermined"
+    r"|not (?:sure|enough|possible|able|know|be determined)|no (?:solution|answer|such|way)|don't know"
+    r"|let (?:me|us)|let's|tried|fail\w*|wait|perhaps|maybe|suppose|consider|need|is not|isn't|does not|doesn't)\b"
+    r"|\A\W*(?:first|next|second)\b|\?\s*\Z",
+    re.IGNORECASE,
+)
+_CONCLUDES = re.compile(
+    r"=|:|≈|\b(?:is|are|was|were|be|it's|that's|equals?|gives?|get|has|have|thus|so|therefore|hence|total|answer|est|es|ist|son)\b"
+    r"|[是为共]|所以|因此|هو",
+    re.IGNORECASE,
+)
+_MARK = re.compile(
+    r"(?<![<>!=])=(?!=)|≈|:(?!\d)|\b(?:is|are|was|be|equals|gives|exactly|get|est|es|ist)\b|[是为]", re.IGNORECASE
+)
 _MATH = re.compile(
     r"\$\$(?P<display>[^$]{1,300})\$\$|\$(?P<inline>(?:\\\$|[^$\n]){1,300})\$"
     r"|\\\((?P<round>.{1,300}?)\\\)|\\\[(?P<square>.{1,300}?)\\\]",
     re.DOTALL,
 )
 _NUMBER = re.compile(
-    r"(?<![\w.,/^{\\])(?:-(?=[\d.$])|-(?=\\\$))?\\?[$€£¥]?"
-    r"(?:\d{1,3}(?:,(?:\\!)?\d{3})+|\d+(?:,\d+)?|(?=\.\d))(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?",
+    r"(?<![A-Za-z0-9_.,/^{\\*+(√-])(?<![*/+^-] )(?:-(?=[\d.$])|-(?=\\\$))?\\?[$€£¥]?"
+    r"(?:\d{1,3}(?:,(?:\\!)?\d{3})+|\d+(?:,\d+)?|(?=\.\d))(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?(?![\d^*(√])",
     re.ASCII,
 )
-_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]*[a-z]{2,}(?![A-Za-z(])|[^\W\d_a-zA-Z\u0370-\u03ff]{2,}")
-_TEXT = re.compile(r"\\(?:text\w*|mathrm|mathbf|mbox|operatorname|begin|end)\s*\{[^{}]*\}")
-_NO_ANSWER = frozenset(
-    ("answer", "answers", "is", "are", "the", "so", "thus", "therefore", "hence", "definitely", "solution")
+_WORDS, _COMMAND = re.compile(r"[^\W\d_]{4,}"), re.compile(r"\\(?:begin|end|text\w*)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_LABEL = re.compile(
+    r"(?:step|case|part|question|problem|example|method|figure|equation|line|lemma)\s*\(?\Z", re.IGNORECASE
 )
-_LABEL = re.compile(r"[A-Za-z]\s*:\s")
-_SMALL_WORDS = frozenset(("and", "or", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "percent", "pct"))
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。!?])|\n+")
 
 
 def boxed(text: str) -> str | None:
@@ -60,19 +81,26 @@ def boxed(text: str) -> str | None:
 def final_answer(text: str) -> str | None:
     """Give the answer of a response without tags: its last box, else what it says at its end.
 
-    A short response that holds no prose is its own answer. Else it is what follows "the answer is", "answer:" or
-    "####"; else the last formula or number. None where there is nothing of the kind, or where a box or a formula was
-    opened and never closed: the response was cut off.
+    A short response that is nothing but mathematics is its own answer. Else it is what follows "the answer is",
+    "answer:" or "####"; else what its last sentences conclude. None where there is nothing of the kind, or where a box
+    or a formula was opened and never closed: the response was cut off.
     """
-    text = CONTROL.sub(" ", text).replace("**", " ").strip()
+    text = EMPHASIS.sub(" ", CONTROL.sub(" ", text)).strip()
     if _BOX.search(text) is not None:
         return boxed(text)
     if _is_cut_off(text):
         return None
-    said = _said(text)
-    if said is not None:
-        return said
-    return (text or None) if _is_bare(text) else _last(text)
+    if _is_bare(text) or (
+        0 < len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[^\W\d_]:|[#$]|\\[(\[]", _COMMAND.sub("", text))
+    ):
+        return text
+    phrases = deque(_PHRASE.finditer(text), maxlen=1)
+    if phrases:
+        line = _HOPE.split(text[phrases[0].end() :].strip().split("\n\n", 1)[0], maxsplit=1)[0].strip()
+        said = line if _is_bare(line) else _stated(line.split("\n", 1)[0][:_TAIL])
+        if said is not None:
+            return said
+    return _concluded(text) or (_word(text) if len(text) <= _SHORT and "\n\n" not in text else None)
 
 
 def tagged_or_boxed(text: str) -> str | None:
@@ -104,7 +132,7 @@ def _closing(text: str, start: int) -> int | None:
 
 
 def _joined(gap: str) -> bool:
-    return len(gap) <= _JOINT and "\n" not in gap and ". " not in gap and _JOINS.search(gap) is not None
+    return len(gap) <= _JOINT and ". " not in gap and _JOINS.search(gap) is not None
 
 
 def _is_cut_off(text: str) -> bool:
@@ -113,33 +141,55 @@ def _is_cut_off(text: str) -> bool:
 
 
 def _is_bare(text: str) -> bool:
-    """Say whether a text is only an answer: short, and no words but those of a unit, a name or a list."""
-    if len(text) > _SHORT or "\n\n" in text or _LABEL.search(text) is not None:
-        return False
-    words = [word.lower() for word in _PROSE.findall(_TEXT.sub("", text))]
-    return sum(word not in _SMALL_WORDS for word in words) <= 1 and _NO_ANSWER.isdisjoint(words)
+    """Say whether a text is only an answer."""
+    return 0 < len(text) <= _SHORT and is_answer(text) and re.search("no idea|(?:not|n't) know|not sure", text) is None
 
 
-def _said(text: str) -> str | None:
-    """Find what the response calls its answer, the last time it does."""
-    phrases = deque(_PHRASE.finditer(text), maxlen=1)
-    if not phrases:
+def _word(text: str) -> str | None:
+    """Give the word that a short response is, or comes to: "Yes, it converges", "It is rational"."""
+    if not _WORDS.search(_COMMAND.sub("", text)):
+        return text or None
+    word = re.fullmatch(r"(yes|no)[,.;!].*|(?:\w+ ){1,4}(?:is|are) ([^\W\d]+\.?)", text, re.IGNORECASE | re.DOTALL)
+    return None if word is None else word[1] or word[2]
+
+
+def _concluded(text: str) -> str | None:
+    """Find what the last sentences come to; nothing where they doubt, or where the text breaks off in a formula."""
+    broken = len(text) > _SHORT and text[-1:].isalnum()
+    tail = _MATH.sub(lambda math: math[0].replace("\n", " "), text[-_TAIL:])
+    formulas = list(_MATH.finditer(tail))
+    alone = len(formulas) + len(_NUMBER.findall(_blank(tail, formulas))) == 1
+    sentences = [sentence for sentence in _SENTENCE_END.split(tail) if sentence.strip()]
+    for sentence in reversed(sentences[-_SENTENCES:]):
+        if _DOUBT.search(sentence) is not None:
+            return None
+        if (_CONCLUDES.search(sentence) is not None or alone) and (stated := _stated(sentence)) is not None:
+            return None if broken and re.search(r"[-+*/^<>]\s*\S+\Z", stated) is not None else stated
+    return None
+
+
+def _stated(sentence: str) -> str | None:
+    """Find the answer in one sentence: what follows a sign of equality or an "is", else its last formula or number."""
+    if _DOUBT.search(sentence) is not None:
         return None
-    line = _HOPE.split(text[phrases[0].end() :].split("\n", 1)[0], maxsplit=1)[0].strip()
-    if _is_bare(line):
-        return line or None
-    formula = _MATH.match(line)
-    return _content(formula) if formula is not None else _last(line)
-
-
-def _last(text: str) -> str | None:
-    """Find the last formula or number, whichever ends later; a formula without a digit only where no number is."""
-    formulas = [match for match in _MATH.finditer(text) if _is_bare(_content(match))]
-    numbers = deque(_NUMBER.finditer(_blank(text, formulas)), maxlen=1)
+    formulas = [match for match in _MATH.finditer(sentence) if _is_bare(_content(match))]
+    for mark in reversed(deque(_MARK.finditer(_blank(sentence, formulas)), maxlen=_SENTENCES)):
+        rest = sentence[mark.end() :].strip(" .\u3002!")
+        rest = rest.removesuffix(")") if rest.count("(") < rest.count(")") else rest
+        if re.search(r"\d|\$|\\|\A\(?[A-H]\)?\Z", rest) and _is_bare(rest):
+            return rest
+    numbers = deque((m for m in _NUMBER.finditer(_blank(sentence, formulas)) if _is_plain(sentence, m)), 1)
     with_digits = [match for match in formulas if re.search(r"\d", _content(match))]
     candidates = [(m.end(), _content(m)) for m in with_digits[-1:]] + [(m.end(), m[0]) for m in numbers]
     candidates = candidates or [(m.end(), _content(m)) for m in formulas[-1:]]
     return max(candidates)[1].strip() if candidates else None
+
+
+def _is_plain(sentence: str, number: re.Match[str]) -> bool:
+    """Say whether the words beside a number leave it what it is: not step 5, 5 squared, at least 5, 5 or more."""
+    before, after = sentence[max(0, number.start() - 20) : number.start()], sentence[number.end() : number.end() + 20]
+    words = [word.lower() for word in (*re.findall(r"(\w+)\W*\Z", before), *re.findall(r"\A\W*(\w+)", after))]
+    return _LABEL.search(before) is None and CHANGING.isdisjoint(words) and words[-1:] not in (["or"], ["and"])
 
 
 def _blank(text: str, matches: list[re.Match[str]]) -> str:

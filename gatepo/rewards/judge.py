@@ -1,221 +1,113 @@
-"""Expressions that their spelling does not settle, by latex2sympy and math-verify. Imported in worker processes only.
+"""Trees that do not show whether they are equal, by sympy. Imported in worker processes only.
 
-math-verify alone is too generous for a reward: it rounds differences of small numbers to nothing (1/2006! is 1/2004!),
-takes a pair for an open interval, and reads what it can of a text that it cannot parse (4 in 4\\sqrt(2)). So the whole
-answer is parsed or nothing is, and what math-verify calls equal must also be equal in numbers.
+Two expressions are equal if they have the same values: at points on both sides of zero, in 30 digits, and where they
+are constants to as many as show a difference. Whatever cannot be evaluated must be equal as sympy simplifies it.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from fractions import Fraction
-from functools import lru_cache
-from itertools import islice
 from typing import Any
 
-from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
-from math_verify import verify
-from math_verify.grader import should_treat_as_complex
-from sympy import (
-    And,
-    Basic,
-    Derivative,
-    Expr,
-    FiniteSet,
-    Float,
-    I,
-    Interval,
-    MatrixBase,
-    Pow,
-    Rational,
-    Symbol,
-    Union,
-    factorial,
-    nan,
-    oo,
-    preorder_traversal,
-    zoo,
-)
+import sympy
+from sympy import Expr, FiniteSet, Float, Interval, MatrixBase, Rational, Set, Union
 from sympy.core.relational import Relational
 
-from gatepo.rewards.equality import settle
+import gatepo.rewards.equality as equality
+from gatepo.rewards.building import Senseless, as_set, build, has_name
+from gatepo.rewards.expressions import Tree, parts, unknowns
 from gatepo.rewards.numbers import LEAST_PLACES, Number, number_of, same
 
-DIGITS = 30  # of a constant that is compared in numbers
+DIGITS = 30  # of a value that is compared
 MOST_DIGITS = 300  # to which a difference is worked out to find its first ones
 SURE_DIGITS = 10  # of a difference, from which on it is not a rounding error
-MOST_NODES = 400  # of an expression
-MOST_BITS = 100_000  # of a number in it
-POINT, STEP = Rational(9, 7), Rational(13, 11)  # where the variables are put to compare in numbers
-_CONFIG = ConversionConfig(lowercase_symbols=False)
-
-
-_PLAIN = re.compile(r"[\d.,]+")
-
-
-class _Parser(_Latex2Sympy):
-    """latex2sympy without its one call of Python's ``eval``.
-
-    ``sympy.Number(text)``, by which it reads every number, hands the text to sympy's parser, which compiles it as
-    Python. Here a number is read as what it is, and a decimal exactly: 0.1 + 0.2 is 0.3.
-    """
-
-    def parse_number(self, text: str) -> Rational:
-        return Rational(text.replace(",", ""))
-
-    def convert_postfix_list(self, arr: Any, i: int = 0) -> Any:
-        """The product of what stands side by side; latex2sympy takes 2(3) for a mixed number, which would be 5."""
-        first = self.convert_postfix(arr[i])
-        if i == len(arr) - 1:
-            if isinstance(first, list):
-                raise ValueError("a derivative of nothing")
-            return first
-        rest = self.convert_postfix_list(arr, i + 1)
-        if isinstance(first, list):
-            return Derivative(rest, first[0])
-        if isinstance(first, MatrixBase) or isinstance(rest, MatrixBase):
-            return self.mat_mul_flat(first, rest)
-        if not (isinstance(first, Expr) and isinstance(rest, Expr)):
-            raise ValueError("a product of what cannot be multiplied")
-        text, following = arr[i].getText(), arr[i + 1].getText()
-        if _PLAIN.fullmatch(text) and i + 2 == len(arr) and following.startswith("\\frac") and _is_proper(rest):
-            return first + rest
-        if _PLAIN.fullmatch(text.strip("{}")) and _PLAIN.match(following.lstrip("{")):
-            raise ValueError("two numbers side by side")
-        return self.mul_flat(first, rest)
-
-
-def _is_proper(fraction: Expr) -> bool:
-    return isinstance(fraction, Rational) and 0 < fraction < 1
+STARTS = (
+    Rational(9, 7),
+    Rational(17, 5),
+    Rational(-5, 3),
+    Rational(2, 9),
+    Rational(-3, 10),
+    Rational(71, 6),
+    Rational(4),
+)
+STEP = Rational(13, 11)  # from one variable's value to the next one's
 
 
 def equal(gold: str, prediction: str) -> bool:
     """Whether two answers are equal (eq. 11).
 
-    Raises: whatever sympy raises while it works an expression out. One that cannot be parsed is different.
+    Raises: whatever sympy raises while it works an expression out.
     """
-    return bool(settle(gold, prediction, _equal_expressions))
+    return bool(equality.settle(gold, prediction, _same))
 
 
-def _equal_expressions(gold: str, prediction: str) -> bool:
-    left, right = _parse(gold), _parse(prediction)
-    if left is None or right is None:
+def _same(gold: Tree, prediction: Tree) -> bool:
+    """Judge two trees: sets, relations in the same unknowns, expressions. A number is no expression with infinity."""
+    pairs = (gold, prediction), (prediction, gold)
+    common = _common_logarithms(gold), _common_logarithms(prediction)
+    if common != pairs[0] and _same(*common):
+        return True
+    if any(number_of(tree) is not None and has_name(other, "infty") for tree, other in pairs):
         return False
-    if number_of(gold) is not None:
-        return _is_constant(right) and _equal_number(gold, right)
-    if number_of(prediction) is not None and _is_constant(left):
-        return _equal_number(prediction, left)
-    if _differ_in_numbers(left, right):
+    if gold[0] in ("rel", "&") and prediction[0] in ("rel", "&") and _names(gold) != _names(prediction):
         return False
-    if isinstance(left, Expr) and isinstance(right, Expr) and left.doit() == right.doit():
-        return True  # math-verify compares a bare x with what is spelled x, and not with x + 0
-    return bool(verify(left, right, allow_set_relation_comp=True, timeout_seconds=None))
-
-
-@lru_cache(maxsize=256)
-def _parse(text: str) -> Any:
-    """Parse the expression that the whole text spells; None where it spells none, or one too large to work with."""
     try:
-        expression = _Parser(is_real=not should_treat_as_complex(text), config=_CONFIG).parse(text)
-    except (MemoryError, RecursionError):
-        raise
-    except Exception:  # latex2sympy raises bare Exceptions on what it cannot read
-        return None
-    if _is_undefined(expression) or _is_too_large(expression):
-        return None
-    return expression.subs({symbol: I for symbol in expression.free_symbols if symbol.name == "i"})
-
-
-def _is_undefined(expression: Any) -> bool:
-    return not isinstance(expression, Basic | MatrixBase) or expression.has(nan, zoo)
-
-
-def _is_too_large(expression: Any) -> bool:
-    """Say whether working it out could take more time or memory than an answer is worth."""
-    nodes = list(islice(preorder_traversal(expression), MOST_NODES + 1))
-    return len(nodes) > MOST_NODES or any(_bits(node) > MOST_BITS for node in nodes)
-
-
-def _bits(expression: Any) -> float:
-    """Bound the bits of an expression's value: log2 of its size, with every variable as large as 2."""
-    if isinstance(expression, Rational | Float):
-        return math.log2(abs(expression.p) * expression.q + 1) if isinstance(expression, Rational) else 1.0
-    sizes = [_bits(part) for part in getattr(expression, "args", ())] or [1.0]
-    if isinstance(expression, Pow):
-        return (sizes[0] + 1) * _value(sizes[1])
-    if isinstance(expression, factorial):
-        return _value(sizes[0]) * sizes[0]
-    return math.fsum(sizes) + 1 if max(sizes) < math.inf else math.inf
-
-
-def _value(bits: float) -> float:
-    return 2**bits if bits < 64 else math.inf
-
-
-def _is_constant(expression: Any) -> bool:
-    return isinstance(expression, Expr) and not expression.free_symbols
-
-
-def _equal_number(text: str, constant: Basic) -> bool:
-    """Say whether a plain number and a constant expression are equal under the rules for plain numbers."""
-    number = number_of(text)
-    worked_out = constant.doit()
-    value = None if constant.has(oo) else _evaluate(worked_out)
-    if number is None or value is None or value.as_real_imag()[1] != 0:
+        left, right = build(gold), build(prediction)
+        if isinstance(left, Set) or isinstance(right, Set):
+            return _same_sets(as_set(left), as_set(right))
+    except (Senseless, TypeError, ValueError, AttributeError, NotImplementedError):
         return False
-    exact = Number(value=Fraction(str(value.as_real_imag()[0])))
-    if isinstance(value, Rational):
-        return same(number, exact)
-    if number.places is None or number.places < LEAST_PLACES:
-        plain = Rational(number.value.numerator, number.value.denominator)
-        return not _are_apart(worked_out, plain)
-    return same(number, exact)
-
-
-def _differ_in_numbers(left: Any, right: Any) -> bool:
-    """Say whether a number in them shows that they are not equal, whatever is said of them."""
-    if isinstance(left, MatrixBase) and isinstance(right, MatrixBase):
-        return left.shape == right.shape and any(map(_differ_in_numbers, left.flat(), right.flat()))
     if isinstance(left, Relational) and isinstance(right, Relational):
-        return _differ_as_relations(left, right)
-    if isinstance(left, Expr) and isinstance(right, Expr):
-        return _differ_at_a_point(left, right)
-    ours, theirs = _bounds(left), _bounds(right)
-    if ours is None or theirs is None:
+        return _same_relations(left, right)
+    if isinstance(left, MatrixBase) and isinstance(right, MatrixBase):
+        return left.shape == right.shape and all(map(_same_values, left.flat(), right.flat()))
+    if not (isinstance(left, Expr) and isinstance(right, Expr)):
         return False
-    return any(all(_differ_in_numbers(bound, other) for other in theirs) for bound in ours)
+    for number, other in ((number_of(gold), right), (number_of(prediction), left)):
+        if number is not None and not other.free_symbols:
+            return _equal_number(number, other)
+    return _same_values(left, right)
 
 
-def _differ_as_relations(left: Relational, right: Relational) -> bool:
-    """Say whether the quotient of their sides' differences is not the same at two points."""
-    quotient = (left.lhs - left.rhs) / (right.lhs - right.rhs)
-    return _differ_at_a_point(quotient, quotient.subs({symbol: 2 * symbol + 1 for symbol in quotient.free_symbols}))
+def _common_logarithms(tree: Tree) -> Tree:
+    """Read log without a base as that to the base of ten."""
+    inside = (_common_logarithms(part) if isinstance(part, tuple) and part else part for part in tree[1:])
+    base = (("n", Fraction(10), None),) if tree[:2] == ("f", "log") and len(tree) == 3 else ()
+    return (tree[0], *inside, *base)
 
 
-def _bounds(expression: Any) -> list[Any] | None:
-    """List the elements and finite ends of a set, or of what x < 2 says; None where they are not spelled out."""
-    if isinstance(expression, Expr):
-        return [expression]
-    if isinstance(expression, Relational):
-        others = [side for side in expression.args if not isinstance(side, Symbol)]
-        return others if len(others) == 1 else None
-    if isinstance(expression, Interval):
-        return [end for end in (expression.start, expression.end) if end.is_finite]
-    if isinstance(expression, FiniteSet):
-        return list(expression.args)
-    if isinstance(expression, And | Union):
-        parts = [_bounds(part) for part in expression.args]
-        return None if None in parts else [bound for part in parts if part is not None for bound in part]
-    return None
+def _names(tree: Tree) -> set[str]:
+    """Name the unknowns of a tree."""
+    return set().union(*map(_names, parts(tree))) if tree[0] != "v" else {tree[1]} if unknowns(tree) else set()
 
 
-def _differ_at_a_point(left: Expr, right: Expr) -> bool:
-    """Say whether both have values at the same point, and these differ."""
+# --- values -------------------------------------------------------------------------------------------------------
+
+
+def _same_values(left: Expr, right: Expr) -> bool:
+    """Say whether two expressions have the same value wherever both have one."""
+    if left == right:
+        return True
+    left, right = left.doit(), right.doit()
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)
-    values = {symbol: POINT + index * STEP for index, symbol in enumerate(symbols)}
-    one, other = (side.subs(values).doit() for side in (left, right))
-    return _evaluate(one) is not None and _evaluate(other) is not None and _are_apart(one, other)
+    compared, real = 0, bool(symbols) and all(symbol.is_real for symbol in symbols)
+    for start in STARTS if symbols else STARTS[:1]:
+        values = {symbol: start + index * STEP for index, symbol in enumerate(symbols)}
+        one, other = left.subs(values).doit(), right.subs(values).doit()
+        if not (_is_finite(one, real) and _is_finite(other, real)):
+            continue
+        if _are_apart(one, other):
+            return False
+        compared += 1
+    return compared > min(1, len(symbols)) or bool(sympy.simplify(left - right) == 0)
+
+
+def _is_finite(value: Any, real: bool = False) -> bool:
+    found = value.evalf(DIGITS) if isinstance(value, Expr) else None
+    if not isinstance(found, Expr) or not found.is_number or found.is_finite is not True:
+        return False
+    return not real or found.as_real_imag()[1] == 0
 
 
 def _are_apart(one: Expr, other: Expr) -> bool:
@@ -233,7 +125,67 @@ def _digits(number: Expr) -> float:
     return number._prec * math.log10(2) if isinstance(number, Float) else 0.0
 
 
-def _evaluate(worked_out: Basic) -> Any:
-    """Evaluate a constant, exactly where it is rational, else to DIGITS digits; None where no value is finite."""
+def _equal_number(number: Number, expression: Expr) -> bool:
+    """Say whether a plain number and a constant expression are equal under the rules for plain numbers."""
+    worked_out = expression.doit()
+    if worked_out.free_symbols or not _is_finite(worked_out):
+        return False
     value = worked_out if isinstance(worked_out, Rational) else worked_out.evalf(DIGITS)
-    return value if isinstance(value, Expr) and value.is_number and value.is_finite else None
+    real, imaginary = value.as_real_imag()
+    if imaginary != 0:
+        return False
+    if isinstance(value, Rational) or (number.places or 0) >= LEAST_PLACES:
+        return same(number, Number(value=Fraction(str(real))))
+    return not _are_apart(worked_out, Rational(number.value.numerator, number.value.denominator))
+
+
+# --- relations and sets -------------------------------------------------------------------------------------------
+
+
+def _same_relations(left: Relational, right: Relational) -> bool:
+    """Say whether one relation is the other times a constant, or an inequality with the same solutions."""
+    if len(left.free_symbols) == 1 and not isinstance(left, sympy.Eq):
+        return not isinstance(right, sympy.Eq) and _same_sets(as_set(left), as_set(right))
+    flipped = {sympy.Gt: sympy.Lt, sympy.Ge: sympy.Le}
+    kinds = [flipped.get(relation.func, relation.func) for relation in (left, right)]
+    one, other = _difference(left), _difference(right)
+    if kinds[0] != kinds[1] or one == 0 or other == 0:
+        return False
+    quotient = sympy.simplify(sympy.cancel(one / other))
+    known = not quotient.free_symbols and quotient.is_finite is True
+    return known and (kinds[0] in (sympy.Eq, sympy.Ne) or quotient.is_positive is True)
+
+
+def _difference(relation: Relational) -> Expr:
+    """Give what is 0, or below it, where the relation holds; of an equation without its denominator."""
+    if isinstance(relation, sympy.Eq):
+        return sympy.numer(sympy.together(relation.lhs - relation.rhs)).expand()
+    difference = relation.lhs - relation.rhs
+    return -difference if isinstance(relation, sympy.Gt | sympy.Ge) else difference
+
+
+def _same_sets(left: Set, right: Set) -> bool:
+    if left == right:
+        return True
+    ours, theirs = _pieces(left), _pieces(right)
+    return len(ours) == len(theirs) and all(
+        one[2:] == other[2:] and all(map(_same_ends, one[:2], other[:2]))
+        for one, other in zip(ours, theirs, strict=True)
+    )
+
+
+def _same_ends(one: Expr, other: Expr) -> bool:
+    return bool(one == other) if one.is_infinite or other.is_infinite else _same_values(one, other)
+
+
+def _pieces(found: Set) -> list[tuple[Expr, Expr, bool, bool]]:
+    """List the intervals and points of a set from left to right: their ends, and which are left out."""
+    pieces: list[tuple[Expr, Expr, bool, bool]] = []
+    for part in found.args if isinstance(found, Union) else (found,):
+        if isinstance(part, Interval):
+            pieces.append((part.start, part.end, bool(part.left_open), bool(part.right_open)))
+        elif isinstance(part, FiniteSet):
+            pieces += [(item, item, False, False) for item in part.args]
+        else:
+            raise Senseless
+    return sorted(pieces, key=lambda piece: sympy.default_sort_key(piece[0].evalf()))

@@ -1,4 +1,4 @@
-"""The supervisor of the worker processes that run math-verify: ``python -m gatepo.rewards.sandbox``.
+"""The supervisor of the worker processes that judge answers: ``python -m gatepo.rewards.sandbox``.
 
 It imports the libraries once and forks a worker for every core that it may use: a worker that breaks a limit is killed
 and its place is filled in milliseconds. The supervisor itself never looks at an answer, so nothing can hold it up.
@@ -31,7 +31,7 @@ REPLIES = {b"1": EQUAL, b"0": DIFFERENT, b"?": FAILED, b"!": REFUSED}  # of a wo
 QUESTIONS = 500  # of one worker, then it makes room: the caches of sympy and of the parser only ever grow
 ALIVE_SECONDS = 0.5  # between looks whether the parent is there
 PR_SET_PDEATHSIG = 1
-# Asked once before the first fork: they load what sympy imports late, and the parser learns the grammar.
+# Asked once before the first fork: they load what sympy imports late, and build the tables that it compiles.
 WARM_UP = (
     ("\\frac{\\sqrt{2}}{2}", "1/\\sqrt{2}"),
     ("x^2+2x+1", "(x+1)^2"),
@@ -42,6 +42,10 @@ WARM_UP = (
     ("\\tan^2(y)+1", "\\sec^2(y)"),
     ("\\log_2 8 + e^{i\\pi}", "2"),
     ("\\sum_{k=1}^{n} k", "\\frac{n(n+1)}{2}"),
+    ("\\sum_{n=0}^{\\infty} \\frac{1}{n!}", "e"),
+    ("\\int_0^{\\infty} e^{-x} dx", "\\sqrt{1}"),
+    ("\\lim_{x\\to 0} \\frac{\\sin x}{x}", "x^0"),
+    ("2x - y + 1 = 0", "y = 2x + 1"),
 )
 FORBIDDEN = (
     *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.", "pty.", "socket.", "shutil."),

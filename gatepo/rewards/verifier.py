@@ -1,4 +1,4 @@
-"""Whether an answer is right (eq. 11): by its spelling where that decides it, else by math-verify in a worker."""
+"""Whether an answer is right (eq. 11): by its tree where that decides it, else by sympy in a worker."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from enum import Enum
 from gatepo.rewards.equality import settle
 from gatepo.rewards.pool import Pool, default_workers
 from gatepo.rewards.sandbox import DIFFERENT, EQUAL, FAILED, KILLED, REFUSED, TIMED_OUT, Limits
-from gatepo.rewards.spelling import unreadable
+from gatepo.rewards.tokens import unreadable
 
 
 class Reason(Enum):
     """What a verdict rests on."""
 
     SPELLING = "spelling"  # numbers, lists and texts compared exactly
-    ALGEBRA = "algebra"  # math-verify
+    ALGEBRA = "algebra"  # sympy
     NO_ANSWER = "no answer"
     UNREADABLE = "unreadable"  # too long, nested too deep, invisible characters, code
     FAILED = FAILED  # a library raised on it

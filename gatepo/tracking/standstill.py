@@ -6,8 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from gatepo.state import RunState
-
 log = logging.getLogger(__name__)
 FIRST_BATCHES = 3  # after so many rollout batches a run is looked at for the first time
 MOSTLY = 0.9  # of the updates, what is called a standstill below
@@ -53,21 +51,23 @@ def standstill(rows: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 class FirstBatches:
-    """A hook that looks at the first rollout batches of a run, or of one that goes on, and warns once."""
+    """A tracker that looks at the first rollout batches of a run, or of one that goes on, and warns once."""
 
     def __init__(self) -> None:
-        self._rows: list[dict[str, float]] | None = []  # None once it has looked
-        self._last = 0  # the rollout batch that is waited for
+        self._rows: list[dict[str, float]] = []
+        self._batches = 0  # begun
 
-    def __call__(self, state: RunState, metrics: dict[str, float]) -> None:
-        """See :data:`gatepo.loop.Hook`."""
-        if self._rows is None:
+    def log(self, update: int, metrics: dict[str, float]) -> None:
+        """See :class:`~gatepo.tracking.base.Tracker`."""
+        if self._batches == FIRST_BATCHES:
             return
-        self._last = self._last or state.rollouts + FIRST_BATCHES - 1
         self._rows.append(metrics)
-        if state.rollouts >= self._last:
+        self._batches += "eur/iteration_1" in metrics
+        if self._batches == FIRST_BATCHES:
             warn(self._rows)
-            self._rows = None
+
+    def close(self) -> None:
+        """See :class:`~gatepo.tracking.base.Tracker`; the end of a run looks at all of its updates."""
 
 
 def warn(rows: Sequence[Mapping[str, float]]) -> None:
