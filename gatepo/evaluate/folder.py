@@ -12,6 +12,7 @@ from gatepo.errors import UserError
 from gatepo.evaluate.generations import Problem, finished_problems
 
 IDENTITY, RESULTS = "identity.json", "evaluation.json"
+NAME = "model"  # of what is evaluated; in the identity for a person to read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ def claim(out: Path, identity: Mapping[str, str]) -> None:
         return
     before = _identity(out)
     for key, value in identity.items():
-        if before.get(key) != value:
+        if key != NAME and before.get(key) != value:  # a model is its content, wherever it lies
             raise UserError(
                 f"out={out} must hold this same evaluation, got one with {key}={before.get(key)} in place of {value}; "
                 "choose another folder with out=FOLDER"
@@ -55,7 +56,7 @@ def finished(out: Path) -> Evaluation:
     sets: dict[str, list[Problem]] = {}
     for problem in finished_problems(out).values():
         sets.setdefault(problem.set, []).append(problem)
-    return Evaluation(name=str(_identity(out).get("model")), sets=sets)
+    return Evaluation(name=str(_identity(out).get(NAME)), sets=sets)
 
 
 def _identity(out: Path) -> dict[str, str]:

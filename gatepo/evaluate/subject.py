@@ -9,6 +9,8 @@ from gatepo import checkpoint, config
 from gatepo.data.settings import Data
 from gatepo.engine.base import EngineOption
 from gatepo.errors import UserError
+from gatepo.manifest import FILE, digest
+from gatepo.model import content
 from gatepo.rewards.base import RewardOption
 from gatepo.rewards.extra import as_option
 from gatepo.rollout.base import RolloutOption
@@ -41,6 +43,8 @@ class Subject:
         """Say what decides a sample of a problem and its grade. Evaluations that agree on it can share a folder."""
         return {
             "model": self.name,
+            "weights": content(self.model.path)
+            + ("" if self.checkpoint is None else f" {digest(self.checkpoint / FILE)}"),
             "model.dtype": self.model.dtype,
             "rollout": name_of(self.rollout),
             "samples": str(self.sampling.num_generations),
