@@ -1,13 +1,13 @@
 """Exact resume: what a run needs to go on, in its own folder, whole or not there at all.
 
 ``RUN/checkpoints/update-000020/`` holds the engine's part (weights, optimizer, schedule), ``state-RANK.pt`` of each
-rank (positions, controls and the rollout batch in training), and ``checkpoint.json``, which lists the files and their
-sizes. It gets this name only once all of it is written.
+rank (positions, controls and the rollout batch in training), and ``checkpoint.json``, which lists the files with their
+sizes and SHA-256. It gets this name only once all of it is on the disk (:mod:`gatepo.durable`).
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import shutil
 import sys
 from dataclasses import fields
@@ -16,14 +16,18 @@ from pickle import UnpicklingError
 
 import torch
 
+from gatepo import durable, manifest
 from gatepo.engine.base import PolicyEngine
 from gatepo.errors import UserError
+from gatepo.manifest import Damaged, Manifest
 from gatepo.objective.aggregation import Totals
 from gatepo.state import RolloutBatch, RunState
 from gatepo.types import TokenBatch
 from gatepo.world import World
 
-FOLDER, MANIFEST, ENGINE = "checkpoints", "checkpoint.json", "engine"
+log = logging.getLogger(__name__)
+FOLDER, ENGINE = "checkpoints", "engine"
+FIRST = 12  # bytes per parameter of a first checkpoint, more or less: weights and the two moments of Adam, fp32
 
 
 def found(run: Path) -> list[Path]:
@@ -37,54 +41,137 @@ def say_how_to_resume(run: Path) -> None:
         print(f"gatepo: go on with: python -m gatepo.train resume={run}", file=sys.stderr, flush=True)
 
 
-def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: int | None) -> Path:
-    """Write a checkpoint, together with the other ranks; then only the newest ``keep`` stay (None: all)."""
+def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: int | None, parameters: int = 0) -> Path:
+    """Write a checkpoint, together with the other ranks; then only the newest ``keep`` stay (None: all).
+
+    Args:
+      run: the run's folder.
+      engine: writes its part.
+      state: of this rank.
+      world: the ranks.
+      keep: how many stay.
+      parameters: of the policy, from which the bytes of a first checkpoint are estimated where the disk is full.
+    Raises:
+      UserError: the disk is full; the checkpoints that there were stay.
+    """
     final = run / FOLDER / f"update-{state.update:06d}"
-    partial = final.with_suffix(".partial")
+    partial = durable.partial_of(final)
+    needed = _bytes_of_newest(run) or FIRST * parameters
+    with durable.room_for(final, needed, partial if world.size == 1 else None):
+        if world.first:
+            for left in final.parent.glob(f"*{durable.PARTIAL}"):  # by a run that was cut off
+                shutil.rmtree(left)
+            durable.make_folder(partial)
+        world.barrier()
+        engine.save(partial / ENGINE)
+        torch.save(state, _state_file(partial, world.rank))
+        world.barrier()
+        if world.local_rank == 0:
+            durable.flush_tree(partial)  # on each host, whose own memory it may still be in
+        world.barrier()
+        made = _manifest(partial, state.update, world)
+        if world.first:
+            made.write(partial)
+            durable.publish(partial, final)
     if world.first:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(final, ignore_errors=True)
-        partial.mkdir(parents=True)
-    world.barrier()
-    engine.save(partial / ENGINE)
-    torch.save(state, _state_file(partial, world.rank))
-    world.barrier()
-    if world.first:
-        files = {str(p.relative_to(partial)): p.stat().st_size for p in sorted(partial.rglob("*")) if p.is_file()}
-        manifest = {"update": state.update, "ranks": world.size, "files": files}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        partial.rename(final)
-        for old in found(run)[: -keep if keep else 0]:
-            shutil.rmtree(old)
+        for old in found(run)[: -keep if keep else 0]:  # only now, with the new one on the disk
+            durable.discard(old)
     world.barrier()
     return final
 
 
-def load(path: Path, engine: PolicyEngine, world: World) -> RunState:
-    """Put the engine where the checkpoint left it, and give this rank's state.
+def _bytes_of_newest(run: Path) -> int:
+    return sum(file.stat().st_size for newest in found(run)[-1:] for file in _files(newest))
+
+
+def _manifest(folder: Path, update: int, world: World) -> Manifest:
+    """Measure what was written; each rank reads its share."""
+    files = world.broadcast({str(p.relative_to(folder)): p.stat().st_size for p in _files(folder)})
+    digests: dict[str, str] = {}
+    for share in world.gather({name: manifest.digest(folder / name) for name in world.share(list(files))}):
+        digests |= share
+    return Manifest(update=update, ranks=world.size, files=files, sha256=digests)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def newest_whole(run: Path, world: World) -> Path:
+    """Give the newest checkpoint from which the run can go on, and say so where a newer one is damaged.
+
+    Damaged ones get another name, so that none of them counts among those that stay.
 
     Raises:
-      UserError: a file is missing or cut short, or there were other numbers of ranks.
+      UserError: no checkpoint is whole, or there were other numbers of ranks.
     """
-    check(path, world.size)
+    faults: dict[Path, str] = {}
+    for path in reversed(world.broadcast(found(run))):
+        fault = _fault(path, world)
+        if fault is None:
+            written = manifest.read(path)
+            _require_ranks(path, written, world.size)
+            if world.first:
+                _say_if_unchecked(path, written)
+                _set_aside(faults, path)
+            world.barrier()
+            return path
+        faults[path] = fault
+    newest = next(iter(faults.values()))
+    raise UserError(f"{newest}; no checkpoint before it is whole, so that the run must be started again")
+
+
+def _fault(path: Path, world: World) -> str | None:
+    """Say what is wrong with a checkpoint, or None; each rank reads its share of the files, and all learn of it."""
+    own = None
+    try:
+        read = manifest.read(path)
+        read.check(path, world.share(sorted(read.files)))
+    except Damaged as damaged:
+        own = str(damaged)
+    return next((fault for fault in world.gather(own) if fault is not None), None)
+
+
+def _set_aside(faults: dict[Path, str], whole: Path) -> None:
+    for path, fault in faults.items():
+        aside = path.with_suffix(".damaged")
+        if aside.exists():
+            shutil.rmtree(aside)
+        path.rename(aside)
+        log.warning("%s; the run goes on from %s, and the damaged one is now %s", fault, whole, aside)
+
+
+def load(path: Path, engine: PolicyEngine, world: World) -> RunState:
+    """Put the engine where a whole checkpoint left it, and give this rank's state."""
     engine.load(path / ENGINE)
     return read_state(path, world.rank)
 
 
-def check(path: Path, ranks: int) -> None:
-    """See the errors of :func:`load`."""
-    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    for name, size in manifest["files"].items():
-        file = path / name
-        if not file.is_file() or file.stat().st_size != size:
-            raise UserError(f"{file} must be the {size} bytes that were written; remove {path} to use the one before")
-    if manifest["ranks"] != ranks:
-        raise UserError(f"devices must be {manifest['ranks']}, as when {path} was written, got {ranks}")
+def check(path: Path, ranks: int | None = None) -> Manifest:
+    """Give the manifest of a checkpoint that is whole, and was written by so many ranks, where that is asked.
+
+    Raises:
+      UserError: a file of it is missing, cut or altered, its manifest is none, or there were other numbers of ranks.
+    """
+    try:
+        found = manifest.read(path)
+        found.check(path, found.files)
+    except Damaged as damaged:
+        raise UserError(f"{damaged}; remove {path} to use the one before") from damaged
+    _say_if_unchecked(path, found)
+    if ranks is not None:
+        _require_ranks(path, found, ranks)
+    return found
 
 
-def ranks(path: Path) -> int:
-    """Say how many processes wrote a checkpoint."""
-    return int(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["ranks"])
+def _say_if_unchecked(path: Path, found: Manifest) -> None:
+    if not found.sha256:
+        log.warning("%s was written by a version without SHA-256: that no bit of it was flipped is not known", path)
+
+
+def _require_ranks(path: Path, found: Manifest, ranks: int) -> None:
+    if found.ranks != ranks:
+        raise UserError(f"devices must be {found.ranks}, as when {path} was written, got {ranks}")
 
 
 def read_state(path: Path, rank: int) -> RunState:

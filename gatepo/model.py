@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import reduce
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from gatepo import tiny
 from gatepo.errors import UserError
+from gatepo.manifest import digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -100,6 +102,21 @@ def _stored_dtype(path: str) -> torch.dtype:
             names |= {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118, it is no dict
     known = [dtype for name, dtype in STORED.items() if name in names]
     return reduce(torch.promote_types, known) if known else torch.float32
+
+
+def content(path: str) -> str:
+    """Say what the model at ``path`` is, whatever it is called: the SHA-256 of its files, or its commit on the hub."""
+    from transformers.utils import cached_file
+
+    folder = Path(tiny.locate(path))
+    if folder.is_dir():
+        files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+        lines = "".join(f"{digest(file)}  {file.name}\n" for file in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+    try:
+        return Path(str(cached_file(path, "config.json"))).parent.name
+    except (OSError, ValueError) as error:
+        raise _no_model(path, error) from error
 
 
 def context_length(path: str) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import secrets
 from pathlib import Path
 
 import yaml
@@ -25,6 +27,7 @@ def register() -> None:
     """Offer the schemas, and each file of ``experiments/`` and ``sweeps/`` as ``+experiment=`` and ``+sweep=``."""
     config.register()
     OmegaConf.register_new_resolver("first_of", lambda *values: next(v for v in values if v is not None), replace=True)
+    OmegaConf.register_new_resolver("unique", unique, replace=True)
     OmegaConf.register_new_resolver("prompt", prompt_text, replace=True)
     for folder, group in (("experiments", "experiment"), ("sweeps", "sweep")):
         root = yaml_dir(folder)
@@ -37,6 +40,12 @@ def register() -> None:
                 package="_global_",
                 provider=folder,
             )
+
+
+@functools.cache
+def unique() -> str:
+    """Give this process's own end of a folder's name: others may be started in the same second."""
+    return secrets.token_hex(3)
 
 
 def prompt_text(name: str) -> str:

@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import shutil
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 
-from gatepo import build, checkpoint
+from gatepo import build, checkpoint, claim, durable
 from gatepo.config import plain
 from gatepo.data.prompts import evaluation_prompts, prompt_template
 from gatepo.errors import UserError
@@ -24,6 +25,7 @@ from gatepo.formulas.properties import broken_properties
 from gatepo.loop import Algorithm, Hook, train
 from gatepo.memory import keep_freed_memory
 from gatepo.model import load_tokenizer
+from gatepo.objective.surrogate import Objective
 from gatepo.plan import resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
@@ -40,6 +42,7 @@ from gatepo.tracking.standstill import FirstBatches, warn
 from gatepo.world import World
 
 log = logging.getLogger(__name__)
+ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
 
 
 def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
@@ -61,11 +64,17 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
             log.info("gate=%s: %s", name_of(chosen.gate), note)
         for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
             log.warning("gate=%s: %s", name_of(config.gate), line)
-    if world.first:
-        _claim(folder, config)
-    world.barrier()
+    with ExitStack() as claims:
+        if world.first:
+            claims.enter_context(_claimed(folder, config))
+        world.barrier()
+        return _run(config, chosen, folder, world)
+
+
+def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model.path)
     model = config.engine.load(config.model.path, build.device(), config.model.attention)
+    parameters = sum(parameter.numel() for parameter in model.parameters())  # here they are whole on every engine
     algorithm = build.algorithm(config, chosen, model, tokenizer, world)
     template = prompt_template(config.data, config.sampling.max_prompt_length, tokenizer)
     sampling = replace(algorithm.sampling, num_generations=1, temperature=config.evaluate.temperature)
@@ -78,11 +87,11 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
         world=world,
     )
     state = _go_on(folder, algorithm) if config.resume else RunState(seed=config.seed, before=evaluate())
-    _train(config, folder, algorithm, evaluate, state)
+    _train(config, folder, algorithm, evaluate, state, parameters)
     algorithm.rollout.wake()
     algorithm.sync(state.update)
     after = evaluate()
-    _export(algorithm, tokenizer, folder / "model", world)
+    _export(algorithm, tokenizer, folder / "model", world, 4 * parameters)
     evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
     summary = _finish(folder, state.seconds, evaluation) if world.first else {}
     world.barrier()
@@ -105,22 +114,24 @@ def describe(summary: dict[str, Any], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _train(config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Evaluator, state: RunState) -> None:
+def _train(
+    config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Evaluator, state: RunState, parameters: int
+) -> None:
     hooks: list[Hook] = [_clock, *_least_time(config)]
     if config.evaluate.every:
         hooks.append(_evaluation(evaluate, algorithm, config.evaluate.every))
     with ExitStack() as files:
         if algorithm.world.first:
-            samples = files.enter_context(closing(UpdateLog(folder / "completions.jsonl", state.update)))
+            samples = files.enter_context(closing(UpdateLog(folder / COMPLETIONS, state.update)))
             trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
             hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers)]
         if config.checkpoint.every:  # last: what it holds is written everywhere else already
-            hooks.append(_checkpointer(config, folder, algorithm))
+            hooks.append(_checkpointer(config, folder, algorithm, parameters))
         train(algorithm, state, hooks)
 
 
 def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracker]:
-    trackers: list[Tracker] = [FileTracker(folder / "metrics.jsonl", state.update)]
+    trackers: list[Tracker] = [FileTracker(folder / METRICS, state.update)]
     chosen = config.tracker.start(folder, plain(config))
     if chosen is not None:
         trackers.append(chosen)
@@ -172,12 +183,15 @@ def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
     return hook
 
 
-def _checkpointer(config: TrainConfig, folder: Path, algorithm: Algorithm) -> Hook:
+def _checkpointer(config: TrainConfig, folder: Path, algorithm: Algorithm, parameters: int) -> Hook:
     """Write a checkpoint at every ``checkpoint.every``-th update."""
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
         if state.update % config.checkpoint.every == 0:
-            checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep)
+            if algorithm.world.first:
+                for name in ROWS:
+                    durable.flush(folder / name)  # who goes on from here does not write these rows again
+            checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep, parameters)
 
     return hook
 
@@ -187,8 +201,9 @@ def _clock(state: RunState, metrics: dict[str, float]) -> None:
 
 
 def _go_on(folder: Path, algorithm: Algorithm) -> RunState:
-    """Return the state of the newest checkpoint, with the engine put where it was."""
-    state = checkpoint.load(checkpoint.found(folder)[-1], algorithm.engine, algorithm.world)
+    """Return the state of the newest whole checkpoint, with the engine put where it was."""
+    newest = checkpoint.newest_whole(folder, algorithm.world)
+    state = checkpoint.load(newest, algorithm.engine, algorithm.world)
     if state.rollout_batch is not None:
         state.rollout_batch = state.rollout_batch.to(algorithm.device)
     algorithm.rollout.sleep()  # as after every rollout batch
@@ -204,8 +219,19 @@ def _make_deterministic(config: TrainConfig) -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def _claim(folder: Path, config: TrainConfig) -> None:
-    """Write the resolved config into a folder that holds no run yet; a run to go on with must have a checkpoint."""
+@contextmanager
+def _claimed(folder: Path, config: TrainConfig) -> Iterator[None]:
+    """Hold the run's folder against other processes; the resolved config goes into a new one."""
+    durable.make_folder(folder)
+    with claim.held(folder, "hydra.run.dir" if config.resume is None else "resume"):
+        _require_usable(folder, config)
+        if config.resume is None:
+            durable.write_text(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+        yield
+
+
+def _require_usable(folder: Path, config: TrainConfig) -> None:
+    """Refuse a folder that holds a run already, or, to go on with, one that has finished or has no checkpoint."""
     if config.resume is not None:
         if (folder / "summary.json").exists():
             raise UserError(f"resume must be an interrupted run, got {folder}, which is finished; choose another")
@@ -219,26 +245,24 @@ def _claim(folder: Path, config: TrainConfig) -> None:
         raise UserError(
             f"hydra.run.dir={folder} must be a folder without a run, got one with {taken[0]}; choose another"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False), encoding="utf-8")
 
 
-def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World) -> None:
+def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World, needed: int) -> None:
     """Export model and tokenizer in transformers' format, under their name only once they are whole."""
-    partial = path.with_name(path.name + ".partial")
+    partial = durable.partial_of(path)
     if world.first:
         shutil.rmtree(partial, ignore_errors=True)
-    algorithm.engine.export(partial)
-    if world.first:
-        tokenizer.save_pretrained(partial)
-        shutil.rmtree(path, ignore_errors=True)  # of a run that was cut off behind this and goes on
-        partial.rename(path)
+    with durable.room_for(path, needed, partial if world.size == 1 else None):
+        algorithm.engine.export(partial)
+        if world.first:
+            tokenizer.save_pretrained(partial)
+            durable.publish(partial, path)  # in place of that of a run which was cut off behind this and goes on
 
 
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
     done = read_run(folder)
     warn(done.metrics)
-    draw([done], folder)
+    figures = draw([done], folder)
     summary = {
         "updates": len(done.metrics),
         "seconds": seconds,
@@ -247,7 +271,7 @@ def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]
         "eur": done.first_and_last(done.eur_key),
         "evaluation": evaluation,
     }
-    partial = folder / "summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    partial.rename(folder / "summary.json")
+    for name in (*ROWS, *(figure.name for figure in figures)):
+        durable.flush(folder / name)
+    durable.write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary

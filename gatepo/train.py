@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gatepo import cli, config
+from gatepo import claim, cli, config
 from gatepo.errors import UserError
 from gatepo.launch.environment import DIES_WITH_PARENT
 from gatepo.schema import TrainConfig
@@ -85,6 +85,8 @@ def main() -> None:
     with cli.errors_as_one_line():  # before Hydra makes a folder of that name
         for argument in sys.argv[1:]:
             key, _, value = argument.partition("=")
+            if key in ("resume", "hydra.run.dir"):
+                claim.refuse_if_held(Path(value), key)
             if key == "resume" and value != "null" and not Path(value, "config.yaml").is_file():
                 raise UserError(
                     f"resume must be the folder of a run, got {value}, which has no config.yaml; choose another"

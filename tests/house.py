@@ -28,7 +28,10 @@ WORDS = ("mend", "mends", "tell", "tells", "told", "hear", "hears", "till")  # a
 WORDS_AS_DATA = {("gatepo/rewards/units.py", "till")}  # a word that a model's answer may contain
 # Lowest first. A name stands for a module, or for a package and all in it unless a longer name says otherwise.
 LAYERS = (
-    ("errors", "settings", "stopwatch", "memory", "json_lines", "text_table", "launch.environment", "launch.slurm"),
+    (
+        *("errors", "settings", "stopwatch", "memory", "json_lines", "durable", "manifest", "claim", "text_table"),
+        *("launch.environment", "launch.slurm"),
+    ),
     ("objective", "logprobs"),
     ("formulas",),
     ("types",),

@@ -17,6 +17,8 @@ from gatepo.evaluate.grading import grade_missing
 from gatepo.evaluate.results import compare, majority, result
 from gatepo.evaluate.statistics import clustered, pass_at
 from gatepo.evaluate.subject import subject
+from gatepo.state import RunState
+from gatepo.world import World
 
 SMALL = ("limit=12", "samples=4", "sampling.max_prompt_length=128", "sampling.max_completion_length=64")
 
@@ -169,9 +171,39 @@ def test_a_folder_holds_one_evaluation(untrained: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             claim(untrained, subject(evaluation_settings(*SMALL, argument)).identity())
         assert words in str(caught.value)
+    before = subject(evaluation_settings(*SMALL)).identity()
+    claim(untrained, before | {"model": "another path to the same files"})
     shutil.copy(untrained / "generations.jsonl", tmp_path)
     with pytest.raises(UserError, match=r"must hold the same problems, got another easy 0 in generations\.jsonl"):
         grade_missing(subject(evaluation_settings(*SMALL, "data.evaluation.easy.hub=tiny:hard")), tmp_path)
+
+
+def test_a_model_is_known_by_its_content(run: Path, tmp_path: Path) -> None:
+    """Other weights in the same place are another model; the same ones in another place are not."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for place in (here, there):
+        shutil.copytree(run, place)
+    part = last_checkpoint(run).relative_to(run)
+    for name, asked in (("run", Path()), ("checkpoint", part)):
+        (tmp_path / name).mkdir()
+        claim(tmp_path / name, subject(evaluation_settings(f"run={here / asked}", *SMALL)).identity())
+        claim(tmp_path / name, subject(evaluation_settings(f"run={there / asked}", *SMALL)).identity())
+    weights = here / "model" / "model.safetensors"
+    altered = bytearray(weights.read_bytes())
+    altered[-1] ^= 1
+    weights.write_bytes(altered)
+    shutil.rmtree(here / part)
+    shutil.copytree(checkpoint.save(tmp_path, Bare(), RunState(seed=1), World(), None), here / part)
+    for name, asked in (("run", Path()), ("checkpoint", part)):
+        with pytest.raises(UserError, match=r"must hold this same evaluation, got one with weights="):
+            claim(tmp_path / name, subject(evaluation_settings(f"run={here / asked}", *SMALL)).identity())
+
+
+class Bare:
+    """An engine of another checkpoint."""
+
+    def save(self, path: Path) -> None:
+        path.write_text("other weights")
 
 
 def test_what_cannot_be_evaluated_is_said(run: Path, tmp_path: Path) -> None:
@@ -186,6 +218,14 @@ def test_what_cannot_be_evaluated_is_said(run: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             subject(evaluation_settings(f"run={folder}"))
         assert words in str(caught.value)
+    damaged = tmp_path / "run" / "checkpoints" / "update-000002"
+    shutil.copytree(last_checkpoint(run), damaged)
+    shutil.copy(run / "config.yaml", tmp_path / "run")
+    (damaged / "checkpoint.json").write_text("")
+    with pytest.raises(
+        UserError, match=r"checkpoint\.json must be a checkpoint's manifest, got a file that is no whole"
+    ):
+        subject(evaluation_settings(f"run={damaged}"))
     with pytest.raises(UserError, match="must be folders of finished evaluations, got"):
         finished(run)
 

@@ -15,7 +15,7 @@ from test_processes import SMALL as SMALL_ON_TWO
 from test_processes import wait_for, workers
 from test_run import SMALL, metrics, untimed
 
-from gatepo import checkpoint
+from gatepo import checkpoint, claim
 from gatepo.errors import UserError
 from gatepo.objective.aggregation import Totals
 from gatepo.state import RolloutBatch, RunState
@@ -42,6 +42,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     lines = folder / "metrics.jsonl"
     assert wait_for(lambda: lines.exists() and lines.read_text().count("\n") >= 4 and checkpoint.found(folder), 120)
+    with pytest.raises(UserError, match=rf"which process {process.pid} on .* holds"):
+        claim.refuse_if_held(folder, "resume")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (folder / "summary.json").exists()
@@ -97,6 +99,27 @@ def test_what_cannot_be_gone_on_with_is_said(straight: Path, tmp_path: Path) -> 
     (tmp_path / "config.yaml").write_bytes((straight / "config.yaml").read_bytes())
     done = gatepo("train", f"resume={tmp_path}")
     assert (done.returncode, "resume must be a run with a checkpoint" in done.stderr) == (2, True), done.stderr
+
+
+def test_two_ranks_go_on_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:
+    """Where one bit of the newest has turned: both notice it, though each reads its own share of the files."""
+    run = tmp_path / "run"
+    small = (*SMALL_ON_TWO, "updates=3", "devices=2", "checkpoint.every=1", "checkpoint.keep=2")
+    done = gatepo("train", *small, f"hydra.run.dir={run}")
+    assert done.returncode == 0, done.stderr
+    rows = metrics(run)
+    (run / "summary.json").unlink()
+    engine = checkpoint.found(run)[-1] / "engine"
+    content = bytearray(engine.read_bytes())
+    content[len(content) // 2] ^= 1
+    engine.write_bytes(content)
+    done = gatepo("train", f"resume={run}")
+    assert done.returncode == 0, done.stderr
+    said = (done.stdout + done.stderr).splitlines()
+    (line,) = [line for line in said if "update-000003/engine must be the bytes that were written" in line]
+    assert f"goes on from {run / 'checkpoints' / 'update-000002'}" in line
+    assert untimed(metrics(run)) == untimed(rows)
+    assert [path.name for path in checkpoint.found(run)] == ["update-000002", "update-000003"]
 
 
 def test_a_checkpoint_that_is_not_whole_is_refused(straight: Path, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gatepo import cli, config
+from gatepo import claim, cli, config, durable
 from gatepo.evaluate import folder, report
 from gatepo.evaluate.generations import FILE
-from gatepo.evaluate.subject import subject
+from gatepo.evaluate.subject import Subject, subject
 from gatepo.schema import EvaluationConfig
 
 
@@ -28,6 +28,12 @@ def task(composed: DictConfig) -> None:
     evaluated = subject(asked)
     others = {path: folder.finished(Path(path)) for path in (*asked.beside, *filter(None, [asked.against]))}
     out = Path(asked.out) if asked.out else evaluated.out
+    durable.make_folder(out)
+    with claim.held(out, "out"):
+        _evaluate(asked, evaluated, others, out)
+
+
+def _evaluate(asked: EvaluationConfig, evaluated: Subject, others: dict[str, folder.Evaluation], out: Path) -> None:
     folder.claim(out, evaluated.identity())
     from gatepo.evaluate.grading import (
         grade_missing,  # torch and transformers, which --help and bad input need not wait for
@@ -37,9 +43,8 @@ def task(composed: DictConfig) -> None:
     evaluation = folder.Evaluation(name=evaluated.name, sets=sets)
     print(report.page(asked, evaluation, others))
     document = {**evaluated.identity(), **report.as_json(asked, evaluation, others), "effort": effort}
-    partial = out / f"{folder.RESULTS}.partial"
-    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    partial.rename(out / folder.RESULTS)
+    durable.flush(out / FILE)  # the figures follow from it
+    durable.write_text(out / folder.RESULTS, json.dumps(document, indent=2) + "\n")
     print(f"\n{out / folder.RESULTS}\n{out / FILE}")
     if asked.rollout.EXITS_HARD:
         sys.stdout.flush()

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatepo import durable
 from gatepo.errors import UserError
 from gatepo.evaluate.generations import Problem, finished_problems
 
 IDENTITY, RESULTS = "identity.json", "evaluation.json"
+NAME = "model"  # of what is evaluated; in the identity for a person to read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,18 +27,17 @@ def claim(out: Path, identity: Mapping[str, str]) -> None:
     """Say in ``out`` what is evaluated there; further sets and an interrupted evaluation may come on top.
 
     Raises:
-      UserError: it holds another evaluation.
+      UserError: it holds another evaluation, or its identity.json is damaged.
     """
-    out.mkdir(parents=True, exist_ok=True)
     path = out / IDENTITY
     if not path.is_file():
-        path.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+        durable.write_text(path, json.dumps(identity, indent=2) + "\n")
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = _identity(out)
     for key, value in identity.items():
-        if before[key] != value:
+        if key != NAME and before.get(key) != value:  # a model is its content, wherever it lies
             raise UserError(
-                f"out={out} must hold this same evaluation, got one with {key}={before[key]} in place of {value}; "
+                f"out={out} must hold this same evaluation, got one with {key}={before.get(key)} in place of {value}; "
                 "choose another folder with out=FOLDER"
             )
 
@@ -55,5 +56,16 @@ def finished(out: Path) -> Evaluation:
     sets: dict[str, list[Problem]] = {}
     for problem in finished_problems(out).values():
         sets.setdefault(problem.set, []).append(problem)
-    identity = json.loads((out / IDENTITY).read_text(encoding="utf-8"))
-    return Evaluation(name=identity["model"], sets=sets)
+    return Evaluation(name=str(_identity(out).get(NAME)), sets=sets)
+
+
+def _identity(out: Path) -> dict[str, str]:
+    """Read what is evaluated in a folder."""
+    path = out / IDENTITY
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must say what is evaluated there, got no whole JSON; choose another folder")
+    return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from gatepo.errors import UserError
-from gatepo.json_lines import rows
+from gatepo.json_lines import append, rows
 from gatepo.types import Group, Prompt, Reward
 
 FILE = "generations.jsonl"
@@ -84,8 +84,7 @@ def finished_problems(folder: Path) -> dict[Key, Problem]:
 
 def write(file: IO[str], problem: Problem) -> None:
     """Append a problem."""
-    file.write(json.dumps(asdict(problem), ensure_ascii=True) + "\n")
-    file.flush()
+    append(file, json.dumps(asdict(problem), ensure_ascii=True))
 
 
 def check_same(done: dict[Key, Problem], prompts: Sequence[Prompt], folder: Path) -> None:

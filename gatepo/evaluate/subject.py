@@ -9,6 +9,8 @@ from gatepo import checkpoint, config
 from gatepo.data.settings import Data
 from gatepo.engine.base import EngineOption
 from gatepo.errors import UserError
+from gatepo.manifest import FILE, digest
+from gatepo.model import content
 from gatepo.rewards.base import RewardOption
 from gatepo.rewards.extra import as_option
 from gatepo.rollout.base import RolloutOption
@@ -41,6 +43,8 @@ class Subject:
         """Say what decides a sample of a problem and its grade. Evaluations that agree on it can share a folder."""
         return {
             "model": self.name,
+            "weights": content(self.model.path)
+            + ("" if self.checkpoint is None else f" {digest(self.checkpoint / FILE)}"),
             "model.dtype": self.model.dtype,
             "rollout": name_of(self.rollout),
             "samples": str(self.sampling.num_generations),
@@ -89,8 +93,10 @@ def _of_run(asked: EvaluationConfig, folder: Path) -> Subject:
     run = folder.parent.parent if of_checkpoint else folder
     if not (run / "config.yaml").is_file():
         raise UserError(f"run must be the folder of a run, got {run}, which has no config.yaml; give outputs/...")
-    if of_checkpoint and not (folder / checkpoint.MANIFEST).is_file():
+    if of_checkpoint and not folder.is_dir():
         raise UserError(f"run must be a whole checkpoint, got {folder}; look into {folder.parent}")
+    if of_checkpoint:
+        checkpoint.check(folder)
     if not of_checkpoint and not (run / "model" / "config.json").is_file():
         raise UserError(f"run must be a finished run, got {run}; give one of {run / checkpoint.FOLDER}/update-...")
     trained = config.load(run / "config.yaml")

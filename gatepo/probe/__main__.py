@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from gatepo import build, checkpoint, cli, config
+from gatepo import build, checkpoint, cli, config, durable
 from gatepo.engine.policy import Policy
 from gatepo.errors import UserError
 from gatepo.formulas.gate import FormulaGate
@@ -49,10 +49,10 @@ def task(composed: DictConfig) -> None:
         for name, reading in found.items():
             readings[name].append(reading)
     out = Path(settings.out) if settings.out else run
-    out.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(out)
     cosine_KK = torch.stack(cosines).nanmean(dim=0)
     print(report(settings, objectives, readings, cosine_KK, stored))
-    (out / "probe.json").write_text(json.dumps(as_json(readings, cosine_KK, stored), indent=2) + "\n", encoding="utf-8")
+    durable.write_text(out / "probe.json", json.dumps(as_json(readings, cosine_KK, stored), indent=2) + "\n")
     print(out / "probe.json")
     print(draw(readings, cosine_KK, out / "probe.png"))
 

@@ -33,7 +33,7 @@ def snapshots(run: Path) -> Iterator[Snapshot]:
     """Give every checkpoint of a run that holds a rollout batch, oldest first.
 
     Raises:
-      UserError: the run has none.
+      UserError: the run has none, or one is damaged.
     """
     paths = checkpoint.found(run)
     if not paths:
@@ -42,7 +42,7 @@ def snapshots(run: Path) -> Iterator[Snapshot]:
             "N odd with two iterations, so that they fall between the iterations of a rollout batch"
         )
     for path in paths:
-        states = [checkpoint.read_state(path, rank) for rank in range(checkpoint.ranks(path))]
+        states = [checkpoint.read_state(path, rank) for rank in range(checkpoint.check(path).ranks)]
         batches = [state.rollout_batch for state in states if state.rollout_batch is not None]
         assert len(batches) == len(states), "every checkpoint is written with a rollout batch"
         yield Snapshot(

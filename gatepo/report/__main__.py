@@ -1,4 +1,4 @@
-"""Compare runs: ``python -m gatepo.report multirun/2026-11-21/12-00-00``.
+"""Compare runs: ``python -m gatepo.report multirun/2026-11-21/12-00-00-5b1f20``.
 
 Prints a table of every run in or below the given folder, and draws reward.png and entropy_eur.png into it.
 """

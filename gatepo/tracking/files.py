@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from gatepo.json_lines import open_to_append
+from gatepo.json_lines import append, open_to_append
 
 
 class UpdateLog:
@@ -22,8 +22,7 @@ class UpdateLog:
 
     def write(self, row: Mapping[str, object]) -> None:
         """Append one object; numbers keep all their digits."""
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._file.flush()
+        append(self._file, json.dumps(row, ensure_ascii=False))
 
     def close(self) -> None:
         """Close the file."""

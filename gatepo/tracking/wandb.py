@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from gatepo.durable import write_text
 from gatepo.settings import one_of, option, setting
 
 
@@ -38,7 +39,7 @@ class WandbTracker:
 
         identity = folder / "wandb-id"
         if not identity.is_file():
-            identity.write_text(secrets.token_hex(4), encoding="utf-8")
+            write_text(identity, secrets.token_hex(4))
         self._run = wandb.init(
             dir=str(folder),
             project=project,
