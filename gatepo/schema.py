@@ -6,7 +6,7 @@ Options have classes of their own, in the rooms of their groups; :data:`HOMES` n
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatepo.settings import (
     COUNT_OR_NULL,
@@ -66,8 +66,13 @@ class Model:
 
 
 _SEED = Rule("must be in [0, 2^63)", lambda value: 0 <= value < 2**63)
-_GREEDY = f"{PAPER}, and 0.01 is all but greedy"
 _GROUP = Rule("must be >= 2, a group of one has no advantage", lambda value: value >= 2)
+
+
+def _evaluation_temperature() -> Any:
+    """Describe what an evaluation within a run and one of its own have alike."""
+    remedy = f"{PAPER}, and 0.01 is all but greedy"
+    return setting("The sampler's temperature (section 5.1).", default=0.7, rule=SAMPLER_TEMPERATURE, remedy=remedy)
 
 
 @section("batch")
@@ -104,9 +109,7 @@ class EvaluateSettings:
     """How a run evaluates itself."""
 
     every: int = setting("Updates between evaluations; 0: only before and after.", default=0, rule=at_least(0))
-    temperature: float = setting(
-        "The sampler's temperature (section 5.1).", default=0.7, rule=SAMPLER_TEMPERATURE, remedy=_GREEDY
-    )
+    temperature: float = _evaluation_temperature()
     limit: int | None = setting("Problems of each set, from its start; null: all.", default=None, rule=COUNT_OR_NULL)
 
 
@@ -169,9 +172,7 @@ class ProbeConfig:
 class EvaluationSampling:
     """How completions are drawn for an evaluation."""
 
-    temperature: float = setting(
-        "The sampler's temperature (section 5.1).", default=0.7, rule=SAMPLER_TEMPERATURE, remedy=_GREEDY
-    )
+    temperature: float = _evaluation_temperature()
     max_prompt_length: int | None = setting("Tokens; null: the run's, else 1536.", default=None, rule=COUNT_OR_NULL)
     max_completion_length: int | None = setting("Tokens; null: the run's, else 512.", default=None, rule=COUNT_OR_NULL)
 
