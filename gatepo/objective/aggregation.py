@@ -34,7 +34,7 @@ class Aggregation(Protocol):
 
     One that states ``NEEDS_VALUES_ABOVE_ZERO = True`` is used only with gates whose values are above 0.
     It is taken to be linear in the values, so that a token's coefficient of A grad log pi is r f'(r), unless it is
-    :class:`NotLinear` and gives the factor of it.
+    :class:`NotLinear` and gives the factor of it by ``coefficient_factor``.
     """
 
     def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
@@ -50,7 +50,7 @@ class Aggregation(Protocol):
 class NotLinear(Protocol):
     """An aggregation that is not linear in the values f(r) declares what that makes of the coefficients r f'(r)."""
 
-    def factor(self, value_NT: Tensor, mask_NT: Tensor) -> Tensor:
+    def coefficient_factor(self, value_NT: Tensor, mask_NT: Tensor) -> Tensor:
         """Give what each token's r f'(r) is multiplied by in the coefficient of A grad log pi."""
         ...
 
@@ -155,7 +155,7 @@ class GeometricMean:
         weight_N = (weight_NT * mask_NT).sum(dim=1) / mask_NT.sum(dim=1).clamp(min=1)
         return (weight_N * self._mean_value(value_NT, mask_NT)).sum() / totals.completions
 
-    def factor(self, value_NT: Tensor, mask_NT: Tensor) -> Tensor:
+    def coefficient_factor(self, value_NT: Tensor, mask_NT: Tensor) -> Tensor:
         """See :class:`NotLinear`."""
         return self._mean_value(value_NT, mask_NT)[:, None] / torch.where(mask_NT, value_NT, 1.0)
 

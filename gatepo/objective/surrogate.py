@@ -91,7 +91,7 @@ class Objective:
         """Give the factor of A grad log pi at every token, [N, T]: r f'(r) (eq. 4) where the aggregation is linear."""
         coefficient_NT = log_ratio_NT.exp() * found.slope_NT
         if isinstance(self.aggregation, NotLinear):
-            coefficient_NT = coefficient_NT * self.aggregation.factor(found.value_NT, mask_NT)
+            coefficient_NT = coefficient_NT * self.aggregation.coefficient_factor(found.value_NT, mask_NT)
         return coefficient_NT
 
 
