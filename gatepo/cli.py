@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gatepo import overrides
+from gatepo import lazy_torch, overrides
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.launch.slurm import tasks
 from gatepo.memory import is_out_of_memory, out_of_memory_line
@@ -28,6 +28,7 @@ _FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.E
 
 def run(name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose ``conf/NAME.yaml`` with the command line and run ``task`` on it; exit 2 after a user's error."""
+    lazy_torch.import_on_use()
     with errors_as_one_line():
         register()
         sys.argv[1:] = overrides.prepared(sys.argv[1:])

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
 
 from gatepo import tiny
 from gatepo.errors import UserError
 from gatepo.manifest import digest
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}  # of safetensors
+STORED = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}  # safetensors' and torch's names
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -42,7 +42,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    path: str, device: torch.device, attention: str | None, dtype: torch.dtype | None = torch.float32
+    path: str, device: torch.device, attention: str | None, dtype: torch.dtype | Literal["stored"] | None = None
 ) -> PreTrainedModel:
     """Load the model at ``path``, in eval mode: dropout would make the ratio noisy at r = 1.
 
@@ -53,7 +53,7 @@ def load_model(
       path: a folder, a hub name, or ``tiny``.
       device: where the weights go.
       attention: transformers' ``attn_implementation``; None lets it choose.
-      dtype: of the weights; None leaves them as the files have them.
+      dtype: of the weights; None is float32, and "stored" what the files have.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -69,7 +69,7 @@ def load_model(
                 f"model.attention must be an implementation that {path} has, got {attention}; leave it out"
             ) from error
         raise _no_model(path, error) from error
-    place(model, device, dtype or stored).eval()
+    place(model, device, stored if dtype == "stored" else dtype or torch.float32).eval()
     _check_head(model)
     return model
 
@@ -100,7 +100,7 @@ def _stored_dtype(path: str) -> torch.dtype:
     for file in found:
         with safe_open(file, framework="pt") as weights:
             names |= {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118, it is no dict
-    known = [dtype for name, dtype in STORED.items() if name in names]
+    known = [getattr(torch, dtype) for name, dtype in STORED.items() if name in names]
     return reduce(torch.promote_types, known) if known else torch.float32
 
 

@@ -1,15 +1,14 @@
-"""The rules between several settings, as far as they need no file and no model. Those of one stand on its field."""
+"""The rules between several settings, as far as they need no file and no model. Those of one stand on its field.
+
+An option declares what a rule asks of it, so that those from outside are held to the rules too.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from gatepo.controllers import Controller
-from gatepo.objective.aggregation import GeometricMean
-from gatepo.objective.correction import BoundedCorrection, NoCorrection
 from gatepo.objective.kl import INITIAL
-from gatepo.objective.ratio import TokenRatio
 from gatepo.schema import EvaluationConfig, ProbeConfig, TrainConfig
 from gatepo.settings import Rule, name_of, require
 
@@ -25,7 +24,7 @@ def check(config: Any) -> None:
         _require_shares(config)
         _require_axes_that_go_together(config)
     if isinstance(config, ProbeConfig):
-        still = Rule("must be one that stands still, constant or matched", lambda tau: not isinstance(tau, Controller))
+        still = Rule("must be one that stands still, constant or matched", lambda tau: not hasattr(tau, "steer"))
         _require_option("tau", still, config.tau, "type tau=paper")
     if isinstance(config, EvaluationConfig):
         _require_evaluation(config)
@@ -74,14 +73,14 @@ def _require_axes_that_go_together(config: TrainConfig) -> None:
     if config.anchor == "rollout":
         none = Rule(
             "must be none with anchor=rollout, which divides by the sampler already",
-            lambda correction: isinstance(correction, NoCorrection),
+            lambda correction: getattr(correction, "CORRECTS_NOTHING", False),
         )
         _require_option("correction", none, config.correction, "type correction=none")
-    if isinstance(config.aggregation, GeometricMean):
+    if getattr(config.aggregation, "NEEDS_RATIO_OF_TOKEN", False):
         # Its product over tokens would take the |o|-th power of a ratio that is the same for all of them.
-        token = Rule("must be token with aggregation=geometric_mean", lambda ratio: isinstance(ratio, TokenRatio))
+        token = Rule("must be token with aggregation=geometric_mean", lambda ratio: getattr(ratio, "OF_TOKEN", False))
         _require_option("ratio", token, config.ratio, "type ratio=token, or aggregation=sequence_mean")
-        if isinstance(config.correction, BoundedCorrection):
+        if hasattr(config.correction, "level"):
             whole = Rule("must be sequence with aggregation=geometric_mean", lambda value: value == "sequence")
             require("correction.level", whole, config.correction.level, "type correction.level=sequence")
     for key, part in (("tau", config.tau), ("kl", config.kl)):

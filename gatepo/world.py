@@ -19,7 +19,6 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-import torch.distributed as dist
 
 from gatepo.errors import UserError
 from gatepo.launch.environment import LAUNCHED
@@ -54,7 +53,7 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        torch.distributed.all_gather_object(values, value)
         return values
 
     def broadcast(self, value: Item) -> Item:
@@ -63,11 +62,11 @@ class World:
 
     def sum(self, *values: float) -> list[float]:
         """Sum each value over all ranks, in float64."""
-        return self._reduce(values, dist.ReduceOp.SUM)
+        return self._reduce(values, torch.distributed.ReduceOp.SUM)
 
     def maximum(self, *values: float) -> list[float]:
         """Take the largest of each value over all ranks."""
-        return self._reduce(values, dist.ReduceOp.MAX)
+        return self._reduce(values, torch.distributed.ReduceOp.MAX)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -78,11 +77,11 @@ class World:
         if self.watch is not None and any(words in str(error) for words in BROKEN_CONNECTION):
             self.watch.hurry()
 
-    def _reduce(self, values: Sequence[float], how: dist.ReduceOp.RedOpType) -> list[float]:
+    def _reduce(self, values: Sequence[float], how: torch.distributed.ReduceOp.RedOpType) -> list[float]:
         if self.size == 1:
             return list(values)
         value_K = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(value_K, op=how)
+        torch.distributed.all_reduce(value_K, op=how)
         return value_K.tolist()
 
 
@@ -110,7 +109,9 @@ def join() -> World:
                 f"{world.local_rank}; lower devices"
             )
         torch.cuda.set_device(world.local_rank)
-    dist.init_process_group(_backend(), timeout=timedelta(hours=2))  # a rollout may take long; the watch is quicker
+    torch.distributed.init_process_group(
+        _backend(), timeout=timedelta(hours=2)
+    )  # a rollout may take long; the watch is quicker
     if world.size == 1:
         return world
     watch = Watch(world)
@@ -120,8 +121,8 @@ def join() -> World:
 
 def open_group() -> None:
     """Open a process group of one, for libraries that want a group in any case; nothing where there is one."""
-    if not dist.is_initialized():
-        dist.init_process_group(_backend(), store=dist.HashStore(), rank=0, world_size=1)
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(_backend(), store=torch.distributed.HashStore(), rank=0, world_size=1)
 
 
 def _backend() -> str:
@@ -144,7 +145,7 @@ class Watch:
 
     def start(self) -> None:
         """Meet the others, then watch in the background for as long as the process lives."""
-        store = dist.TCPStore(
+        store = torch.distributed.TCPStore(
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
             is_master=False,
@@ -162,7 +163,7 @@ class Watch:
         self.patience = 3 * PERIOD
         time.sleep(6 * PERIOD)
 
-    def _talk(self, store: dist.TCPStore, names: list[str]) -> None:
+    def _talk(self, store: torch.distributed.TCPStore, names: list[str]) -> None:
         others = [r for r in range(self.world.size) if r != self.world.rank]
         count = 0
         while True:
@@ -182,7 +183,7 @@ class Watch:
                 )
                 return
 
-    def _guard(self, store: dist.TCPStore, names: list[str]) -> None:
+    def _guard(self, store: torch.distributed.TCPStore, names: list[str]) -> None:
         """A thread of its own, because a call to a store on a silent host may hang beyond every time-out."""
         while time.monotonic() - self._answered <= self.patience:
             time.sleep(PERIOD / 2)

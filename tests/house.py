@@ -41,10 +41,11 @@ LAYERS = (
     ),
     ("loop",),
     ("schema", "rules", "config", "presets", "build"),
-    ("overrides", "reference", "cli"),
+    ("lazy_torch", "overrides", "reference", "cli"),
     ("run", "evaluate", "probe", "plan", "gates", "report", "verify"),
     ("train", "launch", "__main__", "gatepo"),
 )
+LIBRARIES = {("gatepo/lazy_torch.py", "torch")}  # the name of a library, and not of the option that is called alike
 ROOMS = {"rollout": "gatepo/rollout/", "engine": "gatepo/engine/", "tracker": "gatepo/tracking/"}  # group: its code
 Defaults = dict[str, float | str | None]
 Option = tuple[str, str, Defaults]  # group, name, defaults
@@ -328,6 +329,7 @@ def implementations(sources: list[Source], root: Path, known: list[Option]) -> C
     names = (names | {name for group, name, _ in known if group in ROOMS}) - {"none"}
     outside = [source for source in sources if not source.path.startswith(tuple(ROOMS.values()))]
     found = [(s, word) for s in outside for node in s.nodes(ast.AST) for word in mentions(node, names)]
+    found = [(s, word) for s, word in found if (s.path, getattr(word, "value", "")) not in LIBRARIES]
     return each("implementations named outside their room", [s.at(word.lineno, ast.unparse(word)) for s, word in found])
 
 

@@ -211,3 +211,41 @@ def test_the_package_lists_its_commands_without_importing_what_they_need() -> No
         (line,) = [line for line in lines if line.startswith(f"python -m gatepo.{command} ")]
         assert len(line.split(maxsplit=3)[3]) > 20
         assert (REPO / "gatepo" / f"{command}.py").is_file() or (REPO / "gatepo" / command / "__main__.py").is_file()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "probe", "gates", "plan"])
+@pytest.mark.parametrize(
+    ("words", "code"), [(["gaet=erf"], 2), (["tau=5"], 2), (["updates=abc"], 2), (["--help"], 0)], ids=str
+)
+def test_wrong_words_and_help_do_not_wait_for_torch(command: str, words: list[str], code: int) -> None:
+    """Its import takes 1 to 3 s. In a process of its own: those of ``command.py`` have imported torch already."""
+    program = (
+        "import runpy, sys\n"
+        "try: runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)\n"
+        "finally: print('torch came:', 'torch._C' in sys.modules)"
+    )
+    arguments = [sys.executable, "-c", program, f"gatepo.{command}", *words]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=REPO, check=False)
+    assert done.returncode == code, done.stderr
+    assert (done.stderr.count("\n"), done.stdout.splitlines()[-1]) == (int(code > 0), "torch came: False")
+
+
+USES = (
+    *("torch.ones(1)", "from torch import Tensor", "from torch.nn import functional", "import torch.nn.functional"),
+    *("import torch.distributed.elastic.multiprocessing.errors", "import torch.utils.benchmark"),
+)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_torch_comes_when_it_is_used(use: str) -> None:
+    """It is the same module that an import gives, and each part of it is there once."""
+    program = (
+        "import sys; from gatepo import lazy_torch; lazy_torch.import_on_use(); import torch\n"
+        "assert 'torch._C' not in sys.modules\n"
+        f"{use}\n"
+        "assert torch.ones(2).sum() == 2 and torch is sys.modules['torch'] and type(torch) is type(sys)\n"
+        "import torch.nn.functional as F; assert F is torch.nn.functional and F.__spec__.loader.name == F.__name__\n"
+        "assert torch.nn.Linear(1, 1)(torch.ones(1)).shape == (1,)\n"
+        "lazy_torch.import_on_use(); assert sys.modules['torch'] is torch\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=REPO, check=True)

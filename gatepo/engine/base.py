@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
-from torch import Tensor
 
 from gatepo.engine.optimizer import OptimizerOption
 from gatepo.model import load_model
@@ -19,6 +18,7 @@ from gatepo.types import StepMetrics, TokenBatch
 from gatepo.world import World
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
-from gatepo.engine.policy import Policy
 from gatepo.engine.torch import stop_unless_finite
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.model import body_and_head, load_model, place
@@ -27,6 +25,7 @@ from gatepo.types import StepMetrics, TokenBatch
 from gatepo.world import open_group
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class DeepSpeed(EngineOption):
 
     def load(self, path: str, device: torch.device, attention: str | None) -> PreTrainedModel:
         """See :class:`~gatepo.engine.base.EngineOption`: on the host, so that stage 3 takes only shards."""
-        return load_model(path, torch.device("cpu"), attention, None)
+        return load_model(path, torch.device("cpu"), attention, "stored")
 
     def make(self, parts: EngineParts) -> PolicyEngine:
         """See :class:`~gatepo.engine.base.EngineOption`.
@@ -125,6 +124,8 @@ class DeepSpeedEngine:
         self._world = parts.world
         self._sharded = settings.zero_stage == 3
         self._updates_done = 0
+        from gatepo.engine.policy import Policy  # a torch module; a look at the options needs none
+
         policy = Policy(parts.model, parts.temperature, torch.float32)  # the weights are in the body's precision
         open_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)

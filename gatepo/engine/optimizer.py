@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import nn
 
 from gatepo.settings import DECAY, PAPER, POSITIVE, Rule, at_least, one_of, option, section, setting
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.optim.lr_scheduler import LRScheduler
 
 # transformers' own "constant" knows no warm-up

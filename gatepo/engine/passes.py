@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
@@ -19,7 +19,10 @@ from gatepo.objective.telemetry import join
 from gatepo.types import TokenBatch
 from gatepo.world import World
 
-Policy = Callable[..., tuple[Tensor, Tensor]]  # (ids, completion mask[, temperature]) -> (log-probability, entropy)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Policy = Callable[..., "tuple[Tensor, Tensor]"]  # (ids, completion mask[, temperature]) -> (log-probability, entropy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
-from gatepo.engine.policy import Policy
 from gatepo.errors import TrainingStopped
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
@@ -20,6 +17,7 @@ from gatepo.settings import option
 from gatepo.types import StepMetrics, TokenBatch
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -48,6 +46,8 @@ class TorchEngine:
     """Any optimizer on fp32 weights; the body may compute in bf16, head and log-probabilities stay in fp32."""
 
     def __init__(self, parts: EngineParts) -> None:
+        from gatepo.engine.policy import Policy  # a torch module; a look at the options needs none
+
         self._model = parts.model
         self._policy = Policy(parts.model, parts.temperature, parts.dtype)
         self._micro = parts.micro
@@ -114,7 +114,7 @@ class TorchEngine:
             if parameter.grad is None:  # no completion learns: zero is what the skipped backward would have given
                 parameter.grad = torch.zeros_like(parameter)
             if self._world.size > 1:
-                dist.all_reduce(parameter.grad)
+                torch.distributed.all_reduce(parameter.grad)
 
 
 def stop_unless_finite(update: int, loss: float, grad_norm: float) -> None:

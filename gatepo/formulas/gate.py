@@ -16,8 +16,6 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gatepo.errors import UserError
 from gatepo.formulas.integral import IntegratedValue, NoIntegral
@@ -25,6 +23,8 @@ from gatepo.objective.gates import Formula
 from gatepo.settings import option, setting
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gatepo.formulas.lower import Program
 
 TAUS = (1.0, 5.0, 10.0, 15.0)  # at which forms are compared; a test holds formulas/exact.py to them
@@ -71,7 +71,9 @@ class FormulaGate:
 
     def value(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
         """See :class:`~gatepo.objective.gates.Gate`."""
-        found: Tensor = _Value.apply(ratio, tau, self._derived)
+        from gatepo.formulas.value import ValueWithSlope
+
+        found: Tensor = ValueWithSlope.apply(ratio, tau, self._derived)
         return found
 
     def slope(self, ratio: Tensor, tau: Tensor, positive: Tensor) -> Tensor:
@@ -139,24 +141,6 @@ def _check(gate: FormulaGate, taus: Sequence[float]) -> None:
         raise ExpressionError(
             f"must have an integral, got a slope that needs {error}; let it stop oscillating"
         ) from None
-
-
-class _Value(torch.autograd.Function):
-    """f forward; backward the gradient times f', whatever f was computed by."""
-
-    @staticmethod
-    def forward(ctx: Any, ratio: Tensor, tau: Tensor, gate: _Derived) -> Tensor:
-        if not ctx.needs_input_grad[0]:
-            return gate.value(ratio, tau)
-        slope, value = gate.both(ratio, tau)
-        ctx.save_for_backward(slope)
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (slope,) = ctx.saved_tensors
-        return gradient * slope, None, None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

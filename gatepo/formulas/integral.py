@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-Slope = Callable[[Tensor, Tensor], Tensor]  # f'(ratio, tau)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Slope = Callable[["Tensor", "Tensor"], "Tensor"]  # f'(ratio, tau)
 
 TOLERANCE = 1e-10  # of one cell's integral, absolute and relative; the value then holds to 1e-8
 LARGEST_LOG_RATIO = 88.0  # the bound of ratio.clamp

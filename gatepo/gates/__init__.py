@@ -7,5 +7,17 @@
 
 from __future__ import annotations
 
-from gatepo.objective.gates import *  # noqa: F403
-from gatepo.objective.gates import __all__ as __all__
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gatepo.objective.gates import *  # noqa: F403
+    from gatepo.objective.gates import __all__ as __all__
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(import_module("gatepo.objective.gates"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(import_module("gatepo.objective.gates").__all__)

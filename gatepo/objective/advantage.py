@@ -5,12 +5,13 @@ Axes: P prompts of the whole rollout batch, over all devices, G completions of o
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from gatepo.errors import TrainingStopped
 from gatepo.settings import at_least, one_of, option, section, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Advantage(Protocol):

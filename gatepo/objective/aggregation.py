@@ -9,12 +9,14 @@ Axes: N completions, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
 from gatepo.settings import at_least, option, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,8 @@ class Totals:
 class Aggregation(Protocol):
     """An aggregation gives a micro-batch's share of the update's aggregate; the shares of all micro-batches add up.
 
-    One that states ``NEEDS_VALUES_ABOVE_ZERO = True`` is used only with gates whose values are above 0.
+    One that states ``NEEDS_VALUES_ABOVE_ZERO = True`` is used only with gates whose values are above 0, and one that
+    states ``NEEDS_RATIO_OF_TOKEN = True`` only with a ratio whose ``OF_TOKEN`` is True.
     It is taken to be linear in the values, so that a token's coefficient of A grad log pi is r f'(r), unless it is
     :class:`NotLinear` and gives the factor of it by ``coefficient_factor``.
     """
@@ -150,6 +153,7 @@ class GeometricMean:
     """
 
     NEEDS_VALUES_ABOVE_ZERO: ClassVar[bool] = True
+    NEEDS_RATIO_OF_TOKEN: ClassVar[bool] = True
 
     def __call__(self, value_NT: Tensor, weight_NT: Tensor, mask_NT: Tensor, totals: Totals) -> Tensor:
         weight_N = (weight_NT * mask_NT).sum(dim=1) / mask_NT.sum(dim=1).clamp(min=1)

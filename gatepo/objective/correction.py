@@ -8,12 +8,14 @@ Axes: N completions, T tokens.
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
-from torch import Tensor
 
 from gatepo.settings import POSITIVE, one_of, option, section, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Correction(Protocol):
@@ -29,6 +31,8 @@ class NoCorrection:
     >>> NoCorrection()(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2).bool())
     tensor([[1., 1.]])
     """
+
+    CORRECTS_NOTHING: ClassVar[bool] = True
 
     def __call__(self, anchor_NT: Tensor, sampler_NT: Tensor, mask_NT: Tensor) -> Tensor:
         return torch.ones_like(anchor_NT)

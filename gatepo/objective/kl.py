@@ -16,11 +16,12 @@ Axes: N completions, T tokens.
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from gatepo.settings import POSITIVE, one_of, option, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INITIAL, SAMPLING = "initial", "sampling"
 

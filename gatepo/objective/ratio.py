@@ -5,12 +5,14 @@ Axes: N completions, T tokens.
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
-from torch import Tensor
 
 from gatepo.settings import Rule, option, section, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Ratio(Protocol):
@@ -49,6 +51,8 @@ class TokenRatio(Clamped):
     >>> TokenRatio()(logp, anchor, torch.ones(1, 2).bool())
     tensor([[ 0.5000, 20.0000]])
     """
+
+    OF_TOKEN: ClassVar[bool] = True  # each token has a ratio of its own, not one that a completion shares
 
     def __call__(self, logp_NT: Tensor, anchor_NT: Tensor, mask_NT: Tensor) -> Tensor:
         """Shapes: all [N, T]; log-probabilities in nats. Padding may hold anything, NaN included."""

@@ -6,9 +6,9 @@ Axes: N completions, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from gatepo.objective.aggregation import Aggregation, NotLinear, SequenceMean, Totals
 from gatepo.objective.correction import Correction, NoCorrection
@@ -17,6 +17,9 @@ from gatepo.objective.gates.base import clipped
 from gatepo.objective.kl import SAMPLING, Kl, NoKl
 from gatepo.objective.ratio import Ratio, TokenRatio
 from gatepo.objective.tau import Tau, tau_by_sign
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +89,13 @@ class Objective:
         log_ratio_NT = self.ratio(logp_NT, anchor_NT, mask_NT)
         return gated(self.gate, self.tau, log_ratio_NT, advantage_N[:, None]), log_ratio_NT
 
-    @torch.no_grad()
     def coefficient(self, found: Gated, log_ratio_NT: Tensor, mask_NT: Tensor) -> Tensor:
         """Give the factor of A grad log pi at every token, [N, T]: r f'(r) (eq. 4) where the aggregation is linear."""
-        coefficient_NT = log_ratio_NT.exp() * found.slope_NT
-        if isinstance(self.aggregation, NotLinear):
-            coefficient_NT = coefficient_NT * self.aggregation.coefficient_factor(found.value_NT, mask_NT)
-        return coefficient_NT
+        with torch.no_grad():
+            coefficient_NT = log_ratio_NT.exp() * found.slope_NT
+            if isinstance(self.aggregation, NotLinear):
+                coefficient_NT = coefficient_NT * self.aggregation.coefficient_factor(found.value_NT, mask_NT)
+            return coefficient_NT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

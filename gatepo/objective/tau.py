@@ -6,14 +6,16 @@ The rules that stand still are here; those that move tau during a run are in :mo
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor
 
 from gatepo.errors import UserError
 from gatepo.objective.gates import Gate
 from gatepo.settings import POSITIVE, TEMPERATURE, option, section, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PAPERS = (10.0, 12.0)
 """tau.pos and tau.neg of the paper's best pair (section 5.2); conf/tau/paper.yaml shows it to the command line."""

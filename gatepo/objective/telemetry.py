@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
 
 from gatepo.objective.surrogate import TokenRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BANDS = (0.01, 0.05, 0.2, 1.0)  # edges of |log r|, nats
 
@@ -61,7 +63,7 @@ def join(records: Sequence[TokenRecord]) -> TokenRecord:
 
     def joined(name: str) -> Tensor:
         parts = [getattr(record, name) for record in records]
-        return torch.cat([pad(p, (0, width - p.shape[1])) if p.dim() == 2 else p for p in parts])
+        return torch.cat([torch.nn.functional.pad(p, (0, width - p.shape[1])) if p.dim() == 2 else p for p in parts])
 
     return TokenRecord(**{field.name: joined(field.name) for field in fields(TokenRecord)})
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AT_ONCE = 1 << 22  # elements that are summed at once: their 64-bit copies take 32 MiB
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ def fingerprint(tensor: Tensor, dtype: torch.dtype) -> Fingerprint:
     flat = tensor.detach().flatten()
     first = second = 0
     for part in flat.split(AT_ONCE):
-        bits = part.to(dtype).view(_BITS[dtype.itemsize]).long()
+        bits = part.to(dtype).view(getattr(torch, f"int{8 * dtype.itemsize}")).long()
         first += int(bits.sum())
         second += int((bits * bits).sum())
     return Fingerprint(first % 2**64, second % 2**64)

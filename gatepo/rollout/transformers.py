@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from gatepo.model import autocast, body_and_head, for_generation
 from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts, completion_seed
@@ -22,6 +21,7 @@ from gatepo.settings import option
 from gatepo.types import Completion, Group, Prompt, Sampling
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 

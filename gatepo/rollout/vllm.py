@@ -11,10 +11,9 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
-from torch import Tensor, nn
 
 from gatepo import tiny
 from gatepo.errors import TrainingStopped, UserError
@@ -25,8 +24,10 @@ from gatepo.settings import FRACTION, at_least, option, setting
 from gatepo.types import Completion, Group, Prompt, Sampling
 from gatepo.world import World
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 Item = TypeVar("Item")
-DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 @option("rollout", "vllm")
@@ -93,7 +94,7 @@ class VllmRollout:
         with _shared_memory_of_this_run(world) if shared else nullcontext():
             self._llm: Any = vllm.LLM(
                 model=str(tiny.locate(parts.model_path)),
-                dtype=DTYPES[parts.dtype],
+                dtype=str(parts.dtype).removeprefix("torch."),
                 seed=parts.seed,
                 enforce_eager=not torch.cuda.is_available(),
                 max_model_len=parts.context,

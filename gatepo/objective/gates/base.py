@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from gatepo.settings import FRACTION, PAPER, section, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @runtime_checkable

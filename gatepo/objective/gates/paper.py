@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from gatepo.objective.gates.base import Bounds, Formula
 from gatepo.settings import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @option("gate", "sigmoid")

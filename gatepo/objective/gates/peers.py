@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from gatepo.objective.gates.base import Bounds, Formula
 from gatepo.objective.gates.paper import Clip
 from gatepo.settings import ABOVE_ONE, POSITIVE, at_least, option, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @option("gate", "dual_clip")
