@@ -42,8 +42,8 @@ LAYERS = (
     ("loop",),
     ("schema", "rules", "config", "presets", "build"),
     ("overrides", "reference", "cli"),
-    ("run", "evaluate", "probe", "plan", "gates", "report", "verify"),
-    ("train", "launch", "__main__", "gatepo"),
+    ("record", "run", "evaluate", "probe", "plan", "gates", "report", "verify"),
+    ("train", "replay", "launch", "__main__", "gatepo"),
 )
 ROOMS = {"rollout": "gatepo/rollout/", "engine": "gatepo/engine/", "tracker": "gatepo/tracking/"}  # group: its code
 Defaults = dict[str, float | str | None]
