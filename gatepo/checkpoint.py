@@ -18,6 +18,7 @@ import torch
 
 from gatepo import durable, manifest
 from gatepo.engine.base import PolicyEngine
+from gatepo.engine.weights import whole
 from gatepo.errors import UserError
 from gatepo.manifest import Damaged, Manifest
 from gatepo.objective.aggregation import Totals
@@ -38,7 +39,8 @@ def found(run: Path) -> list[Path]:
 def say_how_to_resume(run: Path) -> None:
     """Print how an interrupted run goes on, if it can."""
     if found(run) and not (run / "summary.json").exists():
-        print(f"gatepo: go on with: python -m gatepo.train resume={run}", file=sys.stderr, flush=True)
+        trust = " trust=true" if "_target_: " in (run / "config.yaml").read_text(encoding="utf-8") else ""
+        print(f"gatepo: go on with: python -m gatepo.train resume={run}{trust}", file=sys.stderr, flush=True)
 
 
 def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: int | None, parameters: int = 0) -> Path:
@@ -180,15 +182,17 @@ def read_state(path: Path, rank: int) -> RunState:
     Raises:
       UserError: an earlier version of gatepo wrote it.
     """
-    with torch.serialization.safe_globals([RunState, RolloutBatch, TokenBatch, Totals]):
+    file = _state_file(path, rank)
+    with whole(file), torch.serialization.safe_globals([RunState, RolloutBatch, TokenBatch, Totals]):
         try:
-            state = torch.load(_state_file(path, rank), map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
             raise UserError(
                 f"{path} must be a checkpoint of this version of gatepo, got one whose state holds other classes; "
                 "read it with the version that wrote it, or evaluate its weights: python -m gatepo.evaluate run=..."
             ) from error
-    assert isinstance(state, RunState)
+    if not isinstance(state, RunState):
+        raise UserError(f"{file} must be the state of a run, got {type(state).__name__}; choose another checkpoint")
     for part in (state, state.rollout_batch):
         _give_what_is_new(part)
     return state

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 
-from gatepo import build, checkpoint, claim, durable
+from gatepo import build, checkpoint, claim, durable, record
 from gatepo.config import plain
 from gatepo.data.prompts import evaluation_prompts, prompt_template
 from gatepo.errors import UserError
@@ -46,7 +46,7 @@ ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
 
 
 def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
-    """Train, and leave in ``folder``: config.yaml, metrics.jsonl, completions.jsonl, model/, figures, summary.json.
+    """Train, and leave in ``folder``: config.yaml, run.json, metrics.jsonl, completions.jsonl, model/, summary.json.
 
     ``summary.json`` is written last: a folder that has one holds a finished run. Returns its content.
 
@@ -67,6 +67,7 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     with ExitStack() as claims:
         if world.first:
             claims.enter_context(_claimed(folder, config))
+            claims.enter_context(record.kept(folder, config, world))
         world.barrier()
         return _run(config, chosen, folder, world)
 

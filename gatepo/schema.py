@@ -75,6 +75,11 @@ def _evaluation_temperature() -> Any:
     return setting("The sampler's temperature (section 5.1).", default=0.7, rule=SAMPLER_TEMPERATURE, remedy=remedy)
 
 
+def _trust() -> Any:
+    """Describe what commands that read a run's folder have alike."""
+    return setting("Code that the config.yaml of a run names (_target_) may run.", default=False)
+
+
 @section("batch")
 class BatchSettings:
     """How much is sampled and learned at once."""
@@ -126,6 +131,7 @@ class TrainConfig:
     """``python -m gatepo.train`` and ``python -m gatepo.plan``."""
 
     resume: str | None = setting("The folder of an interrupted run, which goes on as it was.", default=None)
+    trust: bool = _trust()
     seed: int = setting("The order of prompts and every sample follow from it.", default=0, rule=_SEED)
     devices: int = setting("Processes, one for each device.", default=1, rule=at_least(1))
     threads: int | None = setting("CPU threads of a process; null: torch's choice.", default=None, rule=COUNT_OR_NULL)
@@ -158,6 +164,7 @@ class ProbeConfig:
     """``python -m gatepo.probe``."""
 
     run: str = setting("The folder of a run with checkpoints.")
+    trust: bool = _trust()
     gates: list[str] = setting(
         "Gates to compare, with their options' defaults, by name or as a formula of the slope.",
         default_factory=lambda: ["clip", "sigmoid", "erf", "arctan", "softsign"],
@@ -182,6 +189,7 @@ class EvaluationConfig:
     """``python -m gatepo.evaluate``."""
 
     run: str | None = setting("The folder of a run or of a checkpoint; null: model.", default=None)
+    trust: bool = _trust()
     against: str | None = setting("A finished evaluation's folder to compare with, problem by problem.", default=None)
     beside: list[str] = setting("Finished evaluations' folders to show as benchmarks.", default_factory=list)
     out: str | None = setting("The folder of the results; null: in the run, or outputs/evaluation/MODEL.", default=None)

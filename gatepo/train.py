@@ -8,6 +8,7 @@ given back and its failure stops no other.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from omegaconf import DictConfig
 
 from gatepo import claim, cli, config
 from gatepo.errors import UserError
-from gatepo.launch.environment import DIES_WITH_PARENT
+from gatepo.launch.environment import COMMAND, DIES_WITH_PARENT
 from gatepo.schema import TrainConfig
 
 
@@ -33,12 +34,9 @@ def task(composed: DictConfig) -> None:
     folder = Path(hydra.runtime.output_dir)
     if settings.resume is not None:
         folder = Path(settings.resume)
-        settings = _settings_of(folder, list(hydra.overrides.task))
+        settings = _settings_of(folder, list(hydra.overrides.task), settings.trust)
     if settings.devices > 1 and not cli.started_with_others():
-        from gatepo.launch.local import launch
-
-        with _Job(settings, folder) as job:
-            launch(job, folder, settings.devices, settings.threads)
+        train_in_processes(settings, folder)
     elif hydra.mode == RunMode.MULTIRUN:
         _run_in_process_of_its_own(settings, folder)
     else:
@@ -49,12 +47,27 @@ def task(composed: DictConfig) -> None:
         train_here(settings, folder)
 
 
-def _settings_of(run: Path, overrides: list[str]) -> TrainConfig:
+def train_in_processes(settings: TrainConfig, folder: Path) -> None:
+    """Train in processes of its own, as many as there are devices.
+
+    Raises:
+      UserError: one of them failed.
+    """
+    if settings.devices == 1:
+        _run_in_process_of_its_own(settings, folder)
+        return
+    from gatepo.launch.local import launch
+
+    with _Job(settings, folder) as job:
+        launch(job, folder, settings.devices, settings.threads)
+
+
+def _settings_of(run: Path, overrides: list[str], trust: bool) -> TrainConfig:
     """Read what an interrupted run was started with; nothing of it can be changed on the way."""
-    others = [text for text in overrides if not text.startswith("resume=")]
+    others = [text for text in overrides if not text.startswith(("resume=", "trust="))]
     if others:
         raise UserError(f"resume must stand alone, got {' '.join(others)} beside it; the run's own settings go on")
-    return replace(config.load(run / "config.yaml"), resume=str(run))
+    return replace(config.load(run / "config.yaml", trust=trust), resume=str(run))
 
 
 class _Job:
@@ -82,6 +95,7 @@ def _run_in_process_of_its_own(settings: TrainConfig, folder: Path) -> None:
 
 def main() -> None:
     """Entry point of ``python -m gatepo.train`` and of the script ``gatepo-train``."""
+    os.environ[COMMAND] = shlex.join(["python", "-m", "gatepo.train", *sys.argv[1:]])
     with cli.errors_as_one_line():  # before Hydra makes a folder of that name
         for argument in sys.argv[1:]:
             key, _, value = argument.partition("=")

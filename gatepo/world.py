@@ -26,6 +26,8 @@ from gatepo.launch.slurm import torchrun_environment
 
 Item = TypeVar("Item")
 BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset", "Broken pipe", "Connection refused")  # gloo's
+LOCALHOST = "127.0.0.1"
+LOOPBACK = ("lo", "lo0")  # of Linux; of macOS
 PERIOD, PATIENCE = 2.0, 30.0  # seconds between two signs of life, and without any until a rank counts as dead
 
 
@@ -109,14 +111,51 @@ def join() -> World:
                 f"{world.local_rank}; lower devices"
             )
         torch.cuda.set_device(world.local_rank)
-    torch.distributed.init_process_group(
-        _backend(), timeout=timedelta(hours=2)
-    )  # a rollout may take long; the watch is quicker
+    backend, patience = _backend(), timedelta(hours=2)  # a rollout may take long; the watch is quicker
+    if on_one_host(os.environ):
+        stay_on_loopback()
+    if on_one_host(os.environ) and not torch.distributed.is_torchelastic_launched():  # its agent has a store already
+        os.environ["MASTER_ADDR"] = LOCALHOST
+        torch.distributed.init_process_group(backend, None, patience, world.size, world.rank, _store(world))
+    else:
+        torch.distributed.init_process_group(backend, timeout=patience)
     if world.size == 1:
         return world
     watch = Watch(world)
     watch.start()
     return replace(world, watch=watch)
+
+
+def on_one_host(environment: Mapping[str, str]) -> bool:
+    """Say whether all processes of the run are on this host, as far as whoever started them says where they are."""
+    here, nodes = environment.get("LOCAL_WORLD_SIZE"), environment.get("SLURM_STEP_NUM_NODES")
+    return nodes == "1" if here is None else here == environment["WORLD_SIZE"]
+
+
+def stay_on_loopback() -> None:
+    """Have gloo and NCCL listen where no other host can reach them, unless the user has chosen an interface."""
+    for _, name in socket.if_nameindex():
+        if name in LOOPBACK:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+
+
+def store_on_loopback(port: int = 0) -> torch.distributed.TCPStore:
+    """Open a key-value store that this host alone can reach; torch itself would listen on all of its addresses.
+
+    Args:
+      port: where it listens; 0 takes one that is free.
+    """
+    listener = socket.create_server((LOCALHOST, port))
+    port = listener.getsockname()[1]
+    return torch.distributed.TCPStore(
+        LOCALHOST, port, None, True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
+
+
+def _store(world: World) -> torch.distributed.TCPStore:
+    port = int(os.environ["MASTER_PORT"])
+    return store_on_loopback(port) if world.first else torch.distributed.TCPStore(LOCALHOST, port)
 
 
 def open_group() -> None:

@@ -42,8 +42,8 @@ LAYERS = (
     ("loop",),
     ("schema", "rules", "config", "presets", "build"),
     ("lazy_torch", "overrides", "reference", "cli"),
-    ("run", "evaluate", "probe", "plan", "gates", "report", "verify"),
-    ("train", "launch", "__main__", "gatepo"),
+    ("record", "run", "evaluate", "probe", "plan", "gates", "report", "verify"),
+    ("train", "replay", "launch", "__main__", "gatepo"),
 )
 LIBRARIES = {("gatepo/lazy_torch.py", "torch")}  # the name of a library, and not of the option that is called alike
 ROOMS = {"rollout": "gatepo/rollout/", "engine": "gatepo/engine/", "tracker": "gatepo/tracking/"}  # group: its code

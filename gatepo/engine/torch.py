@@ -10,6 +10,7 @@ import torch
 
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
+from gatepo.engine.weights import as_data, put, whole
 from gatepo.errors import TrainingStopped
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
@@ -31,7 +32,9 @@ class Torch(EngineOption):
 
     def read_weights(self, model: PreTrainedModel, path: Path) -> None:
         """See :class:`~gatepo.engine.base.EngineOption`."""
-        model.load_state_dict(torch.load(path, map_location=model.device, weights_only=True)["model"])
+        with whole(path), as_data(path):
+            state = torch.load(path, map_location=model.device, weights_only=True)["model"]
+            put(model, state, path)
 
     def shares_weights(self, dtype: torch.dtype) -> bool:
         """See :class:`~gatepo.engine.base.EngineOption`; the weights are fp32 ones in any case."""
@@ -103,7 +106,8 @@ class TorchEngine:
 
     def load(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        state = torch.load(path, map_location=self._model.device, weights_only=True)
+        with as_data(path):
+            state = torch.load(path, map_location=self._model.device, weights_only=True)
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])

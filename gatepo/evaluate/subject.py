@@ -99,7 +99,7 @@ def _of_run(asked: EvaluationConfig, folder: Path) -> Subject:
         checkpoint.check(folder)
     if not of_checkpoint and not (run / "model" / "config.json").is_file():
         raise UserError(f"run must be a finished run, got {run}; give one of {run / checkpoint.FOLDER}/update-...")
-    trained = config.load(run / "config.yaml")
+    trained = config.load(run / "config.yaml", trust=asked.trust)
     sampling = replace(
         asked.sampling,
         max_prompt_length=asked.sampling.max_prompt_length or trained.sampling.max_prompt_length,

@@ -34,6 +34,8 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     from gatepo import checkpoint  # imports torch
+    from gatepo.launch.loopback import register
+    from gatepo.world import LOCALHOST
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed is said below
     start = elastic_launch(
@@ -42,9 +44,8 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
             max_nodes=1,
             nproc_per_node=devices,
             run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
-            local_addr="127.0.0.1",
+            rdzv_backend=register(),
+            local_addr=LOCALHOST,
             max_restarts=0,
         ),
         sys.executable,
