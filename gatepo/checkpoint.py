@@ -21,24 +21,20 @@ from gatepo.engine.base import PolicyEngine
 from gatepo.errors import UserError
 from gatepo.manifest import Damaged, Manifest
 from gatepo.objective.aggregation import Totals
+from gatepo.run_folder import CHECKPOINTS, found, how_to_go_on, is_finished
 from gatepo.state import RolloutBatch, RunState
 from gatepo.types import TokenBatch
 from gatepo.world import World
 
 log = logging.getLogger(__name__)
-FOLDER, ENGINE = "checkpoints", "engine"
+ENGINE = "engine"
 FIRST = 12  # bytes per parameter of a first checkpoint, more or less: weights and the two moments of Adam, fp32
-
-
-def found(run: Path) -> list[Path]:
-    """Give the whole checkpoints of a run, oldest first."""
-    return sorted(path for path in (run / FOLDER).glob("update-*") if path.suffix == "")
 
 
 def say_how_to_resume(run: Path) -> None:
     """Print how an interrupted run goes on, if it can."""
-    if found(run) and not (run / "summary.json").exists():
-        print(f"gatepo: go on with: python -m gatepo.train resume={run}", file=sys.stderr, flush=True)
+    if found(run) and not is_finished(run):
+        print(f"gatepo: {how_to_go_on(run)}", file=sys.stderr, flush=True)
 
 
 def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: int | None, parameters: int = 0) -> Path:
@@ -54,7 +50,7 @@ def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: i
     Raises:
       UserError: the disk is full; the checkpoints that there were stay.
     """
-    final = run / FOLDER / f"update-{state.update:06d}"
+    final = run / CHECKPOINTS / f"update-{state.update:06d}"
     partial = durable.partial_of(final)
     needed = _bytes_of_newest(run) or FIRST * parameters
     with durable.room_for(final, needed, partial if world.size == 1 else None):

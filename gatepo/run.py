@@ -6,9 +6,10 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -32,8 +33,10 @@ from gatepo.plan.shape import model_shape
 from gatepo.report.figures import draw
 from gatepo.report.runs import read_run
 from gatepo.rules import remarks
+from gatepo.run_folder import COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished
 from gatepo.schema import TrainConfig
 from gatepo.settings import name_of
+from gatepo.signals import Interrupted, finishing
 from gatepo.state import RunState
 from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, UpdateLog
@@ -42,7 +45,6 @@ from gatepo.tracking.standstill import FirstBatches, warn
 from gatepo.world import World
 
 log = logging.getLogger(__name__)
-ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
 
 
 def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     Raises:
       UserError: something in the config cannot work; nothing that looks like a finished run is left.
       TrainingStopped: the loss or the gradient is not finite.
+      Interrupted: a process of the run was asked to stop, and a checkpoint is there.
     """
     keep_freed_memory()
     _make_deterministic(config)
@@ -87,17 +90,23 @@ def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World) -> 
         world=world,
     )
     state = _go_on(folder, algorithm) if config.resume else RunState(seed=config.seed, before=evaluate())
-    _train(config, folder, algorithm, evaluate, state, parameters)
-    algorithm.rollout.wake()
-    algorithm.sync(state.update)
-    after = evaluate()
-    _export(algorithm, tokenizer, folder / "model", world, 4 * parameters)
-    evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
-    summary = _finish(folder, state.seconds, evaluation) if world.first else {}
-    world.barrier()
-    algorithm.reward.close()
-    algorithm.rollout.close()  # last: vLLM takes every process group down with it
-    return summary
+    save = partial(_save, config, folder, algorithm, parameters)
+    with finishing():
+        try:
+            _train(config, folder, algorithm, evaluate, state, save)
+            algorithm.rollout.wake()
+            algorithm.sync(state.update)
+            after = evaluate()
+        except Interrupted:
+            save(state)
+            raise
+        _export(algorithm, tokenizer, folder / "model", world, 4 * parameters)
+        evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
+        summary = _finish(folder, state.seconds, evaluation) if world.first else {}
+        world.barrier()
+        algorithm.reward.close()
+        algorithm.rollout.close()  # last: vLLM takes every process group down with it
+        return summary
 
 
 def describe(summary: dict[str, Any], folder: Path) -> str:
@@ -115,18 +124,23 @@ def describe(summary: dict[str, Any], folder: Path) -> str:
 
 
 def _train(
-    config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Evaluator, state: RunState, parameters: int
+    config: TrainConfig,
+    folder: Path,
+    algorithm: Algorithm,
+    evaluate: Evaluator,
+    state: RunState,
+    save: Callable[[RunState], None],
 ) -> None:
     hooks: list[Hook] = [_clock, *_least_time(config)]
-    if config.evaluate.every:
-        hooks.append(_evaluation(evaluate, algorithm, config.evaluate.every))
+    if config.evaluate.every:  # first: it may be cut off, and the hooks of this update are then called again
+        hooks.insert(0, _evaluation(evaluate, algorithm, config.evaluate.every))
     with ExitStack() as files:
         if algorithm.world.first:
             samples = files.enter_context(closing(UpdateLog(folder / COMPLETIONS, state.update)))
             trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
             hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers)]
         if config.checkpoint.every:  # last: what it holds is written everywhere else already
-            hooks.append(_checkpointer(config, folder, algorithm, parameters))
+            hooks.append(_checkpointer(config.checkpoint.every, save))
         train(algorithm, state, hooks)
 
 
@@ -173,27 +187,34 @@ def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
         if state.update % every == 0:
+            state.unwritten = metrics
             started = perf_counter()
             algorithm.rollout.wake()
             algorithm.sync(state.update)
             metrics |= {f"evaluation/{name}": accuracy for name, accuracy in evaluate().items()}
             algorithm.rollout.sleep()  # as after every rollout batch
             metrics["time/evaluation"] = perf_counter() - started
+            state.unwritten = None
 
     return hook
 
 
-def _checkpointer(config: TrainConfig, folder: Path, algorithm: Algorithm, parameters: int) -> Hook:
-    """Write a checkpoint at every ``checkpoint.every``-th update."""
+def _checkpointer(every: int, save: Callable[[RunState], None]) -> Hook:
+    """Write a checkpoint at every ``every``-th update."""
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
-        if state.update % config.checkpoint.every == 0:
-            if algorithm.world.first:
-                for name in ROWS:
-                    durable.flush(folder / name)  # who goes on from here does not write these rows again
-            checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep, parameters)
+        if state.update % every == 0:
+            save(state)
 
     return hook
+
+
+def _save(config: TrainConfig, folder: Path, algorithm: Algorithm, parameters: int, state: RunState) -> None:
+    """Write a checkpoint. The rows of its updates are on the disk first: who goes on does not write them again."""
+    if algorithm.world.first:
+        for name in ROWS:
+            durable.flush(folder / name)
+    checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep, parameters)
 
 
 def _clock(state: RunState, metrics: dict[str, float]) -> None:
@@ -226,21 +247,21 @@ def _claimed(folder: Path, config: TrainConfig) -> Iterator[None]:
     with claim.held(folder, "hydra.run.dir" if config.resume is None else "resume"):
         _require_usable(folder, config)
         if config.resume is None:
-            durable.write_text(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+            durable.write_text(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False))
         yield
 
 
 def _require_usable(folder: Path, config: TrainConfig) -> None:
     """Refuse a folder that holds a run already, or, to go on with, one that has finished or has no checkpoint."""
     if config.resume is not None:
-        if (folder / "summary.json").exists():
+        if is_finished(folder):
             raise UserError(f"resume must be an interrupted run, got {folder}, which is finished; choose another")
-        if not checkpoint.found(folder):
+        if not found(folder):
             raise UserError(
                 f"resume must be a run with a checkpoint, got {folder}; set checkpoint.every when you start it again"
             )
         return
-    taken = [name for name in ("metrics.jsonl", "summary.json") if (folder / name).exists()]
+    taken = [name for name in (METRICS, SUMMARY) if (folder / name).exists()]
     if taken:
         raise UserError(
             f"hydra.run.dir={folder} must be a folder without a run, got one with {taken[0]}; choose another"
@@ -249,14 +270,14 @@ def _require_usable(folder: Path, config: TrainConfig) -> None:
 
 def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World, needed: int) -> None:
     """Export model and tokenizer in transformers' format, under their name only once they are whole."""
-    partial = durable.partial_of(path)
+    begun = durable.partial_of(path)
     if world.first:
-        shutil.rmtree(partial, ignore_errors=True)
-    with durable.room_for(path, needed, partial if world.size == 1 else None):
-        algorithm.engine.export(partial)
+        shutil.rmtree(begun, ignore_errors=True)
+    with durable.room_for(path, needed, begun if world.size == 1 else None):
+        algorithm.engine.export(begun)
         if world.first:
-            tokenizer.save_pretrained(partial)
-            durable.publish(partial, path)  # in place of that of a run which was cut off behind this and goes on
+            tokenizer.save_pretrained(begun)
+            durable.publish(begun, path)  # in place of that of a run which was cut off behind this and goes on
 
 
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -273,5 +294,5 @@ def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]
     }
     for name in (*ROWS, *(figure.name for figure in figures)):
         durable.flush(folder / name)
-    durable.write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    durable.write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary

@@ -7,6 +7,11 @@ given back and its failure stops no other.
 
 from __future__ import annotations
 
+from gatepo import signals
+
+if __name__ == "__main__":
+    signals.listen()  # before what takes seconds to import
+
 import os
 import subprocess
 import sys
@@ -21,6 +26,7 @@ from omegaconf import DictConfig
 from gatepo import claim, cli, config
 from gatepo.errors import UserError
 from gatepo.launch.environment import DIES_WITH_PARENT
+from gatepo.run_folder import how_to_go_on
 from gatepo.schema import TrainConfig
 
 
@@ -37,6 +43,7 @@ def task(composed: DictConfig) -> None:
     if settings.devices > 1 and not cli.started_with_others():
         from gatepo.launch.local import launch
 
+        signals.say_beside(lambda: how_to_go_on(folder))
         with _Job(settings, folder) as job:
             launch(job, folder, settings.devices, settings.threads)
     elif hydra.mode == RunMode.MULTIRUN:
@@ -73,9 +80,18 @@ class _Job:
 
 
 def _run_in_process_of_its_own(settings: TrainConfig, folder: Path) -> None:
-    with _Job(settings, folder) as job:
+    signals.say_beside(lambda: how_to_go_on(folder))
+    started: list[int] = []
+    with _Job(settings, folder) as job, signals.passed_on(lambda: started):
         command = [sys.executable, "-m", "gatepo.launch.rank", str(job), str(folder)]
-        code = subprocess.run(command, check=False, env=os.environ | {DIES_WITH_PARENT: "1"}).returncode
+        environment = os.environ | {DIES_WITH_PARENT: "1"}
+        with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+            started.append(process.pid)
+            code = process.wait()
+    stopped = signals.ended_by(code)
+    if stopped is not None:  # and with it the whole multirun
+        stopped = signals.asked() or stopped
+        signals.leave(stopped, f"{signals.stopped(stopped)}; {how_to_go_on(folder)}")
     if code != 0:
         raise UserError(f"the job in {folder} ended with exit code {code}; its message is above")
 

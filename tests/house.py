@@ -30,6 +30,7 @@ WORDS_AS_DATA = {("gatepo/rewards/units.py", "till")}  # a word that a model's a
 LAYERS = (
     (
         *("errors", "settings", "stopwatch", "memory", "json_lines", "durable", "manifest", "claim", "text_table"),
+        *("signals", "run_folder"),
         *("launch.environment", "launch.slurm"),
     ),
     ("objective", "logprobs"),
