@@ -12,14 +12,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
 
-from gatepo import build, checkpoint, claim, durable
-from gatepo.config import plain
-from gatepo.data.prompts import evaluation_prompts, prompt_template
+from gatepo import build, checkpoint, claim, durable, resume
+from gatepo.config import load, plain
+from gatepo.data.prompts import PromptStream, evaluation_prompts, fingerprints, prompt_template
 from gatepo.errors import UserError
 from gatepo.evaluate.loop import Evaluator
 from gatepo.formulas.properties import broken_properties
@@ -68,13 +68,20 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
         for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
             log.warning("gate=%s: %s", name_of(config.gate), line)
     with ExitStack() as claims:
+        goes_on = world.broadcast(resume.goes_on(folder, config))
         if world.first:
-            claims.enter_context(_claimed(folder, config))
+            claims.enter_context(_claimed(folder, config, goes_on))
         world.barrier()
-        return _run(config, chosen, folder, world)
+        newest = checkpoint.newest_whole(folder, world) if goes_on else None
+        if newest is not None:
+            resume.require_same(folder, config, newest)
+        world.barrier()  # every rank has read the config before it is written
+        if world.first:
+            _write_config(folder, config)
+        return _run(config, chosen, folder, world, newest)
 
 
-def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World) -> dict[str, Any]:
+def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World, newest: Path | None) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model.path)
     model = config.engine.load(config.model.path, build.device(), config.model.attention)
     parameters = sum(parameter.numel() for parameter in model.parameters())  # here they are whole on every engine
@@ -89,8 +96,13 @@ def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World) -> 
         seed=config.seed,
         world=world,
     )
-    state = _go_on(folder, algorithm) if config.resume else RunState(seed=config.seed, before=evaluate())
-    save = partial(_save, config, folder, algorithm, parameters)
+    rows = fingerprints(cast(PromptStream, algorithm.take_prompts), evaluate.sets)
+    if newest is None:
+        state = RunState(seed=config.seed, before=evaluate())
+    else:
+        resume.require_same_rows(folder, rows, newest)
+        state = _go_on(newest, algorithm)
+    save = partial(_save, config, folder, algorithm, rows, parameters)
     with finishing():
         try:
             _train(config, folder, algorithm, evaluate, state, save)
@@ -209,21 +221,24 @@ def _checkpointer(every: int, save: Callable[[RunState], None]) -> Hook:
     return hook
 
 
-def _save(config: TrainConfig, folder: Path, algorithm: Algorithm, parameters: int, state: RunState) -> None:
-    """Write a checkpoint. The rows of its updates are on the disk first: who goes on does not write them again."""
+def _save(
+    config: TrainConfig, folder: Path, algorithm: Algorithm, rows: dict[str, str], parameters: int, state: RunState
+) -> None:
+    """Write a checkpoint. The lines of its updates are on the disk first: who goes on does not write them again."""
+    basis = None
     if algorithm.world.first:
         for name in ROWS:
             durable.flush(folder / name)
-    checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep, parameters)
+        basis = resume.basis(config, rows, folder)
+    checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep, parameters, basis)
 
 
 def _clock(state: RunState, metrics: dict[str, float]) -> None:
     state.seconds += metrics["step_time"]
 
 
-def _go_on(folder: Path, algorithm: Algorithm) -> RunState:
-    """Return the state of the newest whole checkpoint, with the engine put where it was."""
-    newest = checkpoint.newest_whole(folder, algorithm.world)
+def _go_on(newest: Path, algorithm: Algorithm) -> RunState:
+    """Return the state of a whole checkpoint, with the engine put where it was."""
     state = checkpoint.load(newest, algorithm.engine, algorithm.world)
     if state.rollout_batch is not None:
         state.rollout_batch = state.rollout_batch.to(algorithm.device)
@@ -241,25 +256,37 @@ def _make_deterministic(config: TrainConfig) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path, config: TrainConfig) -> Iterator[None]:
-    """Hold the run's folder against other processes; the resolved config goes into a new one."""
+def _claimed(folder: Path, config: TrainConfig, goes_on: bool) -> Iterator[None]:
+    """Hold the run's folder against other processes."""
     durable.make_folder(folder)
-    with claim.held(folder, "hydra.run.dir" if config.resume is None else "resume"):
-        _require_usable(folder, config)
-        if config.resume is None:
-            durable.write_text(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False))
+    with claim.held(folder, "hydra.run.dir" if config.resume in (None, resume.AUTO) else "resume"):
+        _require_usable(folder, config, goes_on)
         yield
 
 
-def _require_usable(folder: Path, config: TrainConfig) -> None:
+def _write_config(folder: Path, config: TrainConfig) -> None:
+    """Write the resolved config, with what may change in a run that goes on, which is then no longer finished."""
+    durable.write_text(folder / CONFIG, yaml.safe_dump(resume.as_written(config), sort_keys=False))
+    if is_finished(folder):
+        (folder / SUMMARY).unlink()
+        durable.flush(folder)
+
+
+def _require_usable(folder: Path, config: TrainConfig, goes_on: bool) -> None:
     """Refuse a folder that holds a run already, or, to go on with, one that has finished or has no checkpoint."""
-    if config.resume is not None:
-        if is_finished(folder):
-            raise UserError(f"resume must be an interrupted run, got {folder}, which is finished; choose another")
+    if goes_on:
+        if resume.is_done(folder, config):
+            raise UserError(
+                f"resume must be an interrupted run, got {folder}, which is finished; choose another, or type more "
+                "updates beside it"
+            )
         if not found(folder):
             raise UserError(
                 f"resume must be a run with a checkpoint, got {folder}; set checkpoint.every when you start it again"
             )
+        return
+    if config.resume == resume.AUTO and (folder / CONFIG).is_file() and not is_finished(folder):
+        resume.require_same_settings(folder, config, resume.as_written(load(folder / CONFIG)))
         return
     taken = [name for name in (METRICS, SUMMARY) if (folder / name).exists()]
     if taken:

@@ -43,7 +43,7 @@ LAYERS = (
     ("loop",),
     ("schema", "rules", "config", "presets", "build"),
     ("overrides", "reference", "cli"),
-    ("run", "evaluate", "probe", "plan", "gates", "report", "verify"),
+    ("run", "resume", "evaluate", "probe", "plan", "gates", "report", "verify"),
     ("train", "launch", "__main__", "gatepo"),
 )
 ROOMS = {"rollout": "gatepo/rollout/", "engine": "gatepo/engine/", "tracker": "gatepo/tracking/"}  # group: its code

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
+from gatepo.engine.optimizer import follow
 from gatepo.engine.policy import Policy
 from gatepo.engine.torch import stop_unless_finite
 from gatepo.errors import TrainingStopped, UserError
@@ -208,6 +209,7 @@ class DeepSpeedEngine:
         if found is None:
             raise UserError(f"{path} holds no checkpoint that DeepSpeed can read with these settings")
         self._updates_done = client["updates"]
+        follow(self._schedule)
 
     def _place(self, dtype: torch.dtype, config: dict[str, Any]) -> None:
         """Bring the weights to the device and to ``dtype``; at stage 3 each is sharded before the next one comes."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
+from gatepo.engine.optimizer import follow
 from gatepo.engine.policy import Policy
 from gatepo.errors import TrainingStopped
 from gatepo.objective.aggregation import Totals
@@ -110,6 +111,7 @@ class TorchEngine:
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
+        follow(self._schedule)
         self._updates_done = state["updates"]
 
     def _add_up_gradients(self) -> None:

@@ -15,7 +15,7 @@ from gatepo import signals
 from gatepo.cli import USER_ERROR
 from gatepo.errors import UserError
 from gatepo.launch.environment import LAUNCHED
-from gatepo.run_folder import how_to_go_on
+from gatepo.run_folder import found, how_to_go_on
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
@@ -41,6 +41,7 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
     from gatepo import checkpoint  # imports torch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed is said below
+    known = found(folder)
     share = str(threads or max(1, len(os.sched_getaffinity(0)) // devices))
     handled = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGHUP,SIGQUIT"}  # the others are ours
     with _environment({"OMP_NUM_THREADS": share} | os.environ | handled | {LAUNCHED: "1"}):
@@ -49,7 +50,7 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
             with signals.passed_on(lambda: _ranks(agent)):
                 failure = _first_failure(agent)
         except BaseException:
-            checkpoint.say_how_to_resume(folder)
+            checkpoint.say_how_to_resume(folder, known)
             raise
     if failure is None:
         return
@@ -58,7 +59,7 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
         stopped = signals.asked() or stopped
         job.unlink(missing_ok=True)
         signals.leave(stopped, f"{signals.stopped(stopped)}; {how_to_go_on(folder)}")
-    checkpoint.say_how_to_resume(folder)
+    checkpoint.say_how_to_resume(folder, known)
     raise UserError(_said(*failure))
 
 

@@ -25,7 +25,7 @@ from gatepo import checkpoint, cli, config, rules
 from gatepo.errors import UserError
 from gatepo.launch.environment import DIES_WITH_PARENT, LAUNCHED, end_with_parent
 from gatepo.run import describe, run
-from gatepo.run_folder import how_to_go_on
+from gatepo.run_folder import found, how_to_go_on
 from gatepo.schema import TrainConfig
 from gatepo.signals import Interrupted
 from gatepo.world import World, is_broken_connection, join
@@ -39,6 +39,7 @@ def train_here(settings: TrainConfig, folder: Path) -> None:
     world = join()
     folder = world.broadcast(folder)
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    known = found(shown)
     if world.first:
         signals.say_beside(lambda: how_to_go_on(shown))
     try:
@@ -47,7 +48,7 @@ def train_here(settings: TrainConfig, folder: Path) -> None:
         if isinstance(error, Interrupted) or (signals.asked() and is_broken_connection(error)):
             _leave(shown, world)
         if LAUNCHED not in os.environ:
-            checkpoint.say_how_to_resume(shown)
+            checkpoint.say_how_to_resume(shown, known)
         if isinstance(error, RuntimeError):
             world.name_the_dead(error)
         raise
