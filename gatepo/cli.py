@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gatepo import lazy_torch, overrides
+from gatepo import lazy_torch, overrides, signals
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.launch.slurm import tasks
 from gatepo.memory import is_out_of_memory, out_of_memory_line
@@ -29,6 +29,7 @@ _FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.E
 def run(name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose ``conf/NAME.yaml`` with the command line and run ``task`` on it; exit 2 after a user's error."""
     lazy_torch.import_on_use()
+    signals.listen(speaks=not started_with_others() or _is_first())
     with errors_as_one_line():
         register()
         sys.argv[1:] = overrides.prepared(sys.argv[1:])
@@ -38,7 +39,7 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
         return
     # Hydra would print its errors over several lines, and end with advice that helps nobody here.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    if started_with_others() and os.environ.get("RANK", os.environ.get("SLURM_PROCID")) != "0":
+    if started_with_others() and not _is_first():
         # The run's folder is the first rank's; the others leave nothing of Hydra's behind.
         sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
 
@@ -56,6 +57,10 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
 def started_with_others() -> bool:
     """Whether torchrun or SLURM started this process as one of several."""
     return "RANK" in os.environ or tasks(os.environ) > 1
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID")) == "0"
 
 
 def say(line: str) -> None:

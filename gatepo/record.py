@@ -25,6 +25,7 @@ from gatepo import durable
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.launch.environment import COMMAND
 from gatepo.schema import TrainConfig
+from gatepo.signals import Interrupted, exit_code
 from gatepo.world import World
 
 log = logging.getLogger(__name__)
@@ -147,6 +148,8 @@ def _exit_code(error: BaseException) -> int:
     """Give the code with which the process is about to exit."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, Interrupted):
+        return exit_code(error.number)
     if isinstance(error, KeyboardInterrupt):
         return 130
     return 2 if isinstance(error, UserError | TrainingStopped) else 1

@@ -13,16 +13,19 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 
+from gatepo import signals
 from gatepo.errors import UserError
 from gatepo.launch.environment import LAUNCHED
 from gatepo.launch.slurm import torchrun_environment
+from gatepo.signals import Interrupted
 
 Item = TypeVar("Item")
 BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset", "Broken pipe", "Connection refused")  # gloo's
@@ -74,9 +77,25 @@ class World:
         """Wait until every rank is here."""
         self.sum(0.0)
 
+    def stop_if_asked(self) -> None:
+        """Leave the work in hand on every rank, where any of them was asked to; they all come here at the same point.
+
+        Raises:
+          Interrupted: one was.
+        """
+        signals.ask(int(self.maximum(signals.asked())[0]))
+        signals.stop_if_asked()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let each rank leave the block where it can be left, without waiting for others there; then all leave."""
+        with suppress(Interrupted):
+            yield
+        self.stop_if_asked()
+
     def name_the_dead(self, error: BaseException) -> None:
         """Give the watch the seconds it needs to say which rank is gone, where the error is a broken connection."""
-        if self.watch is not None and any(words in str(error) for words in BROKEN_CONNECTION):
+        if self.watch is not None and is_broken_connection(error):
             self.watch.hurry()
 
     def _reduce(self, values: Sequence[float], how: torch.distributed.ReduceOp.RedOpType) -> list[float]:
@@ -85,6 +104,11 @@ class World:
         value_K = torch.tensor(values, dtype=torch.float64)
         torch.distributed.all_reduce(value_K, op=how)
         return value_K.tolist()
+
+
+def is_broken_connection(error: BaseException) -> bool:
+    """Say whether an error is that of a rank whose partner is gone."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in BROKEN_CONNECTION)
 
 
 def place_in(environment: Mapping[str, str]) -> World | None:
@@ -209,11 +233,12 @@ class Watch:
             time.sleep(PERIOD)
             count += 1
             try:
-                store.set(_key(self.world.rank), str(count))
+                store.set(_key(self.world.rank), f"{count} {signals.asked()}")
                 found = dict(zip(others, store.multi_get([_key(r) for r in others]), strict=True))
             except RuntimeError:  # DistNetworkError, DistStoreError: the guard counts the seconds without an answer
                 continue
             self._answered = time.monotonic()
+            signals.ask(max(asked_in(count) for count in found.values()))
             silent = self.silent(found, self._answered)
             if silent is not None:
                 self.die(
@@ -239,6 +264,11 @@ class Watch:
             elif now - self._seen[rank][1] > self.patience:
                 return rank
         return None
+
+
+def asked_in(count: bytes) -> int:
+    """Give the signal by which a rank was asked to stop, which stands behind its count; or 0."""
+    return int(count.partition(b" ")[2] or 0)
 
 
 def _key(rank: int) -> str:

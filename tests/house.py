@@ -30,6 +30,7 @@ WORDS_AS_DATA = {("gatepo/rewards/units.py", "till")}  # a word that a model's a
 LAYERS = (
     (
         *("errors", "settings", "stopwatch", "memory", "json_lines", "durable", "manifest", "claim", "text_table"),
+        *("signals", "run_folder"),
         *("launch.environment", "launch.slurm"),
     ),
     ("objective", "logprobs"),
@@ -42,7 +43,7 @@ LAYERS = (
     ("loop",),
     ("schema", "rules", "config", "presets", "build"),
     ("lazy_torch", "overrides", "reference", "cli"),
-    ("record", "run", "evaluate", "probe", "plan", "gates", "report", "verify"),
+    ("record", "run", "resume", "evaluate", "probe", "plan", "gates", "report", "verify"),
     ("train", "replay", "launch", "__main__", "gatepo"),
 )
 LIBRARIES = {("gatepo/lazy_torch.py", "torch")}  # the name of a library, and not of the option that is called alike

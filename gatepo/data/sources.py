@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, overload
 
 from gatepo import tiny
+from gatepo.data.fingerprint import Fingerprint
 from gatepo.errors import UserError
 from gatepo.rewards.extraction import boxed
 from gatepo.settings import POSITIVE, name_of, option, section, setting
@@ -127,16 +128,19 @@ class Rows(Sequence[Row]):
         self._keys = array("Q")
         self.unanswered = 0  # rows without a gold answer, left out
         self.dropped = 0  # rows that ``keep`` refused
+        known = Fingerprint()
         for key, where, record in self._records.scan():
             row = _row(name, source, where, record)
             if row is None:
                 self.unanswered += 1
             elif keep(row):
                 self._keys.append(key)
+                known.add(row.question, row.answer)
             else:
                 self.dropped += 1
         if not self._keys:
             raise UserError(f"data source {name}: {source.place(paths)} has no rows; give data.path=FILE.jsonl")
+        self.fingerprint = str(known)  # of the rows in use
 
     def __len__(self) -> int:
         return len(self._keys)

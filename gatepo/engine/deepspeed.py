@@ -15,6 +15,7 @@ import torch
 
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
+from gatepo.engine.optimizer import follow
 from gatepo.engine.torch import stop_unless_finite
 from gatepo.engine.weights import as_data, put, whole
 from gatepo.errors import TrainingStopped, UserError
@@ -158,13 +159,15 @@ class DeepSpeedEngine:
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro)
-        return passes.logprobs(self._engine, batch, passes.in_step(parts, batch, self._world), temperature)
+        parts = passes.in_step(parts, batch, self._world)
+        return passes.logprobs(self._engine, batch, parts, temperature, self._world.stop_if_asked)
 
     def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, objective.learns_from(batch.advantage_N), self._micro)
         parts = passes.in_step(parts, batch, self._world)
-        passed = passes.accumulate(self._engine, batch, parts, anchor_NT, totals, objective, self._backward)
+        stop = self._world.stop_if_asked  # here each micro-batch is a collective
+        passed = passes.accumulate(self._engine, batch, parts, anchor_NT, totals, objective, self._backward, stop)
         loss = self._world.sum(passed.loss)[0]
         stop_unless_finite(self._updates_done + 1, loss, 0.0)
         learning_rate = self._schedule.get_last_lr()[0]
@@ -212,6 +215,7 @@ class DeepSpeedEngine:
         if found is None:
             raise UserError(f"{path} holds no checkpoint that DeepSpeed can read with these settings")
         self._updates_done = client["updates"]
+        follow(self._schedule)
 
     def _place(self, dtype: torch.dtype, config: dict[str, Any]) -> None:
         """Bring the weights to the device and to ``dtype``; at stage 3 each is sharded before the next one comes."""

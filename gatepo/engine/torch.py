@@ -10,6 +10,7 @@ import torch
 
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
+from gatepo.engine.optimizer import follow
 from gatepo.engine.weights import as_data, put, whole
 from gatepo.errors import TrainingStopped
 from gatepo.objective.aggregation import Totals
@@ -63,13 +64,16 @@ class TorchEngine:
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro)
-        return passes.logprobs(self._policy, batch, parts, temperature)
+        with self._world.together():
+            logp_NT = passes.logprobs(self._policy, batch, parts, temperature)
+        return logp_NT
 
     def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         self._optimizer.zero_grad(set_to_none=True)
         parts = passes.micro_batches(batch, objective.learns_from(batch.advantage_N), self._micro)
-        passed = passes.accumulate(self._policy, batch, parts, anchor_NT, totals, objective, torch.Tensor.backward)
+        with self._world.together():
+            passed = passes.accumulate(self._policy, batch, parts, anchor_NT, totals, objective, torch.Tensor.backward)
         self._add_up_gradients()
         loss = self._world.sum(passed.loss)[0]
         grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._max_grad_norm).item()
@@ -111,6 +115,7 @@ class TorchEngine:
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
+        follow(self._schedule)
         self._updates_done = state["updates"]
 
     def _add_up_gradients(self) -> None:

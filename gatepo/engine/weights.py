@@ -16,7 +16,6 @@ from gatepo.errors import UserError
 from gatepo.memory import is_out_of_memory
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
 FORCED, FORBIDDEN = (
@@ -84,7 +83,7 @@ def put(model: PreTrainedModel, weights: Mapping[str, Any], path: Path) -> None:
     other = [
         name
         for name, weight in weights.items()
-        if name in wanted and not (isinstance(weight, Tensor) and weight.shape == wanted[name].shape)
+        if name in wanted and not (isinstance(weight, torch.Tensor) and weight.shape == wanted[name].shape)
     ]
     for names, fault in ((needed, "without"), (other, "with another shape of"), (strange, "with what it has not:")):
         if names:

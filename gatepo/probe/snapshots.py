@@ -30,21 +30,18 @@ class Snapshot:
 
 
 def snapshots(run: Path) -> Iterator[Snapshot]:
-    """Give every checkpoint of a run that holds a rollout batch, oldest first.
+    """Give every checkpoint of a run that holds a rollout batch on which an update was made, oldest first.
 
     Raises:
       UserError: the run has none, or one is damaged.
     """
-    paths = checkpoint.found(run)
-    if not paths:
-        raise UserError(
-            f"run must be a run with checkpoints, got {run}; train with checkpoint.every=N checkpoint.keep=null, "
-            "N odd with two iterations, so that they fall between the iterations of a rollout batch"
-        )
-    for path in paths:
+    given = 0
+    for path in checkpoint.found(run):
         states = [checkpoint.read_state(path, rank) for rank in range(checkpoint.check(path).ranks)]
         batches = [state.rollout_batch for state in states if state.rollout_batch is not None]
-        assert len(batches) == len(states), "every checkpoint is written with a rollout batch"
+        if not batches or batches[0].iteration == 0:  # a run was asked to stop before its update
+            continue
+        given += 1
         yield Snapshot(
             path=path,
             update=states[0].update,
@@ -52,6 +49,11 @@ def snapshots(run: Path) -> Iterator[Snapshot]:
             tokens=_together([rollout_batch.tokens for rollout_batch in batches]),
             anchor_NT=_padded([_anchor(rollout_batch) for rollout_batch in batches]),
             totals=batches[0].totals,
+        )
+    if not given:
+        raise UserError(
+            f"run must be a run with checkpoints, got {run}; train with checkpoint.every=N checkpoint.keep=null, "
+            "N odd with two iterations, so that they fall between the iterations of a rollout batch"
         )
 
 

@@ -138,6 +138,7 @@ class Pool:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                start_new_session=True,  # what a terminal sends to a job does not come here
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             )
             supervisor = _Supervisor(process=process, owner=os.getpid())

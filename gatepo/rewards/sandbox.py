@@ -241,7 +241,8 @@ def _caller() -> str:
 
 def main(options: dict[str, Any]) -> None:
     """Load, say that it is ready, and keep workers until the parent goes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is the parent's to deal with
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a job: the parent's to deal with
+        signal.signal(number, signal.SIG_IGN)
     logging.disable(logging.CRITICAL)
     sys.dont_write_bytecode = True
     verdicts = os.dup(1)
