@@ -79,11 +79,11 @@ def from_plain(kind: type[Config], values: Any) -> Config:
     return made
 
 
-def load(path: Path, *, trust: bool = False) -> TrainConfig:
+def load(path: Path, *, trust: bool = False, typed: TrainConfig | None = None) -> TrainConfig:
     """Read the config of a run's folder, of this version or the one before, and hold it to every rule.
 
     It is data, whoever wrote it: interpolations stay the text that they are, and what it names is imported only where
-    the user of this command trusts it; its own word on that does not count.
+    the user of this command trusts it, or has named it too (``typed``); its own word on that does not count.
 
     Raises:
       UserError: it is no whole config, breaks a rule, or names code without trust.
@@ -95,7 +95,8 @@ def load(path: Path, *, trust: bool = False) -> TrainConfig:
             held = OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise UserError(f"{path} must be the YAML of a run's settings, got {str(error).splitlines()[0]}") from error
-    named = [f"{key}={value}" for key, value in _targets(held, "")]
+    own = {value for _, value in _targets(plain(typed), "")} if typed else set()
+    named = [f"{key}={value}" for key, value in _targets(held, "") if value not in own]
     if named and not trust:
         raise UserError(
             f"trust must be true where a run's config.yaml names code, got {path} with {', '.join(named)}, which "

@@ -287,7 +287,8 @@ def _require_usable(folder: Path, config: TrainConfig, goes_on: bool) -> None:
             )
         return
     if config.resume == resume.AUTO and (folder / CONFIG).is_file() and not is_finished(folder):
-        resume.require_same_settings(folder, config, resume.as_written(load(folder / CONFIG, trust=config.trust)))
+        then = load(folder / CONFIG, trust=config.trust, typed=config)
+        resume.require_same_settings(folder, config, resume.as_written(then))
         return
     taken = [name for name in (METRICS, SUMMARY) if (folder / name).exists()]
     if taken:

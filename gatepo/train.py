@@ -88,7 +88,7 @@ def _is_done(folder: Path, settings: TrainConfig) -> bool:
     """
     if not resume.is_done(folder, settings):
         return False
-    then = config.load(folder / CONFIG, trust=settings.trust)
+    then = config.load(folder / CONFIG, trust=settings.trust, typed=settings)
     resume.require_same_settings(folder, replace(settings, devices=then.devices), resume.as_written(then))
     return True
 

@@ -295,15 +295,23 @@ def test_what_a_foreign_config_names_is_not_imported(
         assert not (tmp_path / "canary").exists()
 
 
-def test_a_run_with_a_class_of_ones_own_goes_on_with_trust(runs: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_run_with_a_class_of_ones_own_goes_on_with_trust(tmp_path: Path) -> None:
     """And is evaluated and probed with it; the line that says how to go on has the word."""
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\nfrom gatepo.objective.gates import Erf\n"
         "@dataclass(frozen=True, slots=True, kw_only=True)\nclass Gate(Erf):\n    pass\n"
     )
     run, mine = tmp_path / "run", {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"}
-    shutil.copytree(runs("torch"), run)
-    edited(run, gate={"_target_": "mine.Gate"})
+    again = [
+        *SMALL,
+        "updates=2",
+        "checkpoint.every=1",
+        "gate._target_=mine.Gate",
+        f"hydra.run.dir={run}",
+        "resume=auto",
+    ]
+    assert gatepo("train", *again, **mine).returncode == 0
+    assert gatepo("train", *again, **mine).stdout == f"{run} is finished\n"  # who types the class trusts it
     (run / "summary.json").unlink()
     done = gatepo("train", f"resume={run}", **mine)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
@@ -321,9 +329,9 @@ def test_how_to_go_on_names_trust_where_it_is_needed(
     run = tmp_path / "run"
     shutil.copytree(runs("torch"), run)
     (run / "summary.json").unlink()
-    checkpoint.say_how_to_resume(run)
+    checkpoint.say_how_to_resume(run, [])
     edited(run, gate={"_target_": "mine.Gate"})
-    checkpoint.say_how_to_resume(run)
+    checkpoint.say_how_to_resume(run, [])
     first, second = capsys.readouterr().err.splitlines()
     assert first.endswith(f"resume={run}")
     assert second.endswith(f"resume={run} trust=true")
