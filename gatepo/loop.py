@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gatepo.controllers import Controller
 from gatepo.engine.base import PolicyEngine, ReferencePolicy
-from gatepo.errors import TrainingStopped
+from gatepo.errors import Interrupted, TrainingStopped
 from gatepo.metrics import GroupFigures, figures_of, mismatch_metrics, readable_samples, rollout_metrics
 from gatepo.objective.advantage import Advantage
 from gatepo.objective.aggregation import Totals
@@ -22,7 +22,6 @@ from gatepo.objective.surrogate import Objective
 from gatepo.objective.telemetry import effective_update_ratio, join, token_metrics
 from gatepo.rewards.base import RewardFunction
 from gatepo.rollout.base import RolloutEngine
-from gatepo.signals import Interrupted
 from gatepo.state import RolloutBatch, RunState
 from gatepo.stopwatch import Stopwatch
 from gatepo.types import Group, Prompt, Reward, Sampling, TokenBatch, make_batch

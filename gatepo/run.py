@@ -20,7 +20,7 @@ import yaml
 from gatepo import build, checkpoint, claim, durable, record, resume
 from gatepo.config import load, plain
 from gatepo.data.prompts import PromptStream, evaluation_prompts, fingerprints, prompt_template
-from gatepo.errors import UserError
+from gatepo.errors import Interrupted, UserError
 from gatepo.evaluate.loop import Evaluator
 from gatepo.formulas.properties import broken_properties
 from gatepo.loop import Algorithm, Hook, train
@@ -36,7 +36,7 @@ from gatepo.rules import remarks
 from gatepo.run_folder import COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished
 from gatepo.schema import TrainConfig
 from gatepo.settings import name_of
-from gatepo.signals import Interrupted, finishing
+from gatepo.signals import finishing
 from gatepo.state import RunState
 from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, UpdateLog

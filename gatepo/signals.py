@@ -18,17 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
+from gatepo.errors import Interrupted
+
 ASKS = (signal.SIGINT, signal.SIGTERM)
 FORWARDED = signal.SIGUSR1  # of a parent to those it started; SIGINT and SIGTERM may reach them by themselves too
 PAUSE = 0.05  # seconds
-
-
-class Interrupted(BaseException):
-    """Work was left where it could be left, because the process was asked to stop."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(stopped(number))
-        self.number = number
 
 
 @dataclass(slots=True)

@@ -22,10 +22,9 @@ from typing import Any, TypeVar
 import torch
 
 from gatepo import signals
-from gatepo.errors import UserError
+from gatepo.errors import Interrupted, UserError
 from gatepo.launch.environment import LAUNCHED
 from gatepo.launch.slurm import torchrun_environment
-from gatepo.signals import Interrupted
 
 Item = TypeVar("Item")
 BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset", "Broken pipe", "Connection refused")  # gloo's

@@ -22,12 +22,11 @@ import yaml
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 
 from gatepo import checkpoint, cli, config, rules
-from gatepo.errors import UserError
+from gatepo.errors import Interrupted, UserError
 from gatepo.launch.environment import DIES_WITH_PARENT, LAUNCHED, end_with_parent
 from gatepo.run import describe, run
 from gatepo.run_folder import found, how_to_go_on
 from gatepo.schema import TrainConfig
-from gatepo.signals import Interrupted
 from gatepo.world import World, is_broken_connection, join
 
 log = logging.getLogger(__name__)
