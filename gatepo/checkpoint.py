@@ -8,6 +8,7 @@ sizes and SHA-256. It gets this name only once all of it is on the disk (:mod:`g
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import sys
 from dataclasses import fields
@@ -23,6 +24,7 @@ from gatepo.errors import UserError
 from gatepo.manifest import Damaged, Manifest
 from gatepo.objective.aggregation import Totals
 from gatepo.state import RolloutBatch, RunState
+from gatepo.targets import OWN
 from gatepo.types import TokenBatch
 from gatepo.world import World
 
@@ -39,7 +41,8 @@ def found(run: Path) -> list[Path]:
 def say_how_to_resume(run: Path) -> None:
     """Print how an interrupted run goes on, if it can."""
     if found(run) and not (run / "summary.json").exists():
-        trust = " trust=true" if "_target_: " in (run / "config.yaml").read_text(encoding="utf-8") else ""
+        named = re.findall(r"\b_target_: *(\S+)", (run / "config.yaml").read_text(encoding="utf-8"))
+        trust = " trust=true" if set(named) - set(OWN) else ""
         print(f"gatepo: go on with: python -m gatepo.train resume={run}{trust}", file=sys.stderr, flush=True)
 
 

@@ -12,6 +12,7 @@ import torch
 import yaml
 from command import gatepo
 from composed import evaluation_settings, typed
+from conftest import REPO
 from safetensors.torch import load_file, save_file
 from test_run import SMALL
 
@@ -22,6 +23,7 @@ from gatepo.errors import UserError
 from gatepo.evaluate.subject import subject
 from gatepo.manifest import Manifest, digest
 from gatepo.model import load_model, load_tokenizer
+from gatepo.targets import OWN
 
 ENGINES = {
     "torch": (Torch(), ()),
@@ -350,3 +352,18 @@ def test_a_config_that_was_cut_is_said_in_one_line(foreign: Callable[[str], Path
         with pytest.raises(UserError) as refused:
             config.load(file)
         one_line(refused)
+
+
+def test_what_presets_name_needs_no_trust_and_nothing_else_of_the_package_does_without(tmp_path: Path) -> None:
+    """``gatepo.durable.discard`` would remove a folder."""
+    named = {
+        line.partition("_target_:")[2].strip()
+        for folder in ("conf", "experiments", "sweeps")
+        for file in (REPO / folder).rglob("*.yaml")
+        for line in file.read_text().splitlines()
+        if "_target_:" in line
+    }
+    assert named == set(OWN)
+    (tmp_path / "config.yaml").write_text("reward: {_target_: gatepo.durable.discard}\n")
+    with pytest.raises(UserError, match="trust must be true"):
+        config.load(tmp_path / "config.yaml")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gatepo import checkpoint
+from gatepo.engine.weights import whole
 from gatepo.errors import UserError
 from gatepo.objective.aggregation import Totals
 from gatepo.state import RolloutBatch
@@ -42,10 +43,15 @@ def snapshots(run: Path) -> Iterator[Snapshot]:
             "N odd with two iterations, so that they fall between the iterations of a rollout batch"
         )
     for path in paths:
-        states = [checkpoint.read_state(path, rank) for rank in range(checkpoint.check(path).ranks)]
+        yield _snapshot(path)
+
+
+def _snapshot(path: Path) -> Snapshot:
+    states = [checkpoint.read_state(path, rank) for rank in range(checkpoint.check(path).ranks)]
+    with whole(path):
         batches = [state.rollout_batch for state in states if state.rollout_batch is not None]
         assert len(batches) == len(states), "every checkpoint is written with a rollout batch"
-        yield Snapshot(
+        return Snapshot(
             path=path,
             update=states[0].update,
             iteration=batches[0].iteration,
