@@ -30,7 +30,7 @@ def open_to_append(path: Path, keep: Callable[[Any], bool] = lambda row: True) -
     kept = [line for number, line in enumerate(_whole_lines(path), 1) if keep(_row(path, number, line))]
     partial = durable.partial_of(path)
     with durable.room_for(path, sum(map(len, kept))):
-        partial.write_bytes(b"".join(kept))
+        durable.write_anew(partial, b"".join(kept))
         durable.publish(partial, path)
     return path.open("a", encoding="utf-8")
 

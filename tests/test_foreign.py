@@ -16,7 +16,7 @@ from conftest import REPO
 from safetensors.torch import load_file, save_file
 from test_run import SMALL
 
-from gatepo import checkpoint, config, tiny
+from gatepo import checkpoint, claim, config, durable, json_lines, tiny
 from gatepo.engine.deepspeed import DeepSpeed
 from gatepo.engine.torch import Torch
 from gatepo.errors import UserError
@@ -367,3 +367,20 @@ def test_what_presets_name_needs_no_trust_and_nothing_else_of_the_package_does_w
     (tmp_path / "config.yaml").write_text("reward: {_target_: gatepo.durable.discard}\n")
     with pytest.raises(UserError, match="trust must be true"):
         config.load(tmp_path / "config.yaml")
+
+
+def test_no_link_in_a_foreign_folder_leads_what_is_written_elsewhere(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    for name in (".claim", "identity.json.partial", "generations.jsonl.partial", "probe.json"):
+        (folder / name).symlink_to(precious)
+    durable.write_text(folder / "identity.json", "{}")
+    durable.write_text(folder / "probe.json", "{}")
+    with json_lines.open_to_append(folder / "generations.jsonl") as file:
+        json_lines.append(file, "{}")
+    for attempt in (claim.held(folder, "out").__enter__, lambda: claim.refuse_if_held(folder, "out")):
+        with pytest.raises(UserError, match=r"must be a folder whose \.claim is a file, got .*, where it is a link"):
+            attempt()
+    assert precious.read_text() == "mine"
