@@ -384,3 +384,18 @@ def test_no_link_in_a_foreign_folder_leads_what_is_written_elsewhere(tmp_path: P
         with pytest.raises(UserError, match=r"must be a folder whose \.claim is a file, got .*, where it is a link"):
             attempt()
     assert precious.read_text() == "mine"
+
+
+def test_a_sampler_that_reads_the_files_itself_gets_no_model_without_all_weights(
+    runs: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """vLLM takes the three parts of a fused weight for there when one of them is."""
+    pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
+    run = tmp_path / "run"
+    shutil.copytree(runs("torch"), run)
+    file = run / "model" / "model.safetensors"
+    weights = {name: weight for name, weight in load_file(file).items() if "q_proj" not in name}
+    save_file(weights, file, metadata={"format": "pt"})
+    done = gatepo("evaluate", f"run={run}", "limit=1", "rollout=vllm")
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "must hold all weights of its model, got 8 missing" in done.stderr.splitlines()[-1]
