@@ -23,7 +23,8 @@ from gatepo.reference import help_page
 from gatepo.schema import COMMANDS, TrainConfig
 
 USER_ERROR = 2  # the exit code of a process that has said in one line what was wrong
-_FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC)
+_FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(name: str, task: Callable[[DictConfig], Any]) -> None:
@@ -99,6 +100,9 @@ def one_line(error: BaseException, kind: type | None = None) -> str | None:
     if overrides.is_hydras(error):
         cause = error.__cause__
         return str(cause) if isinstance(cause, UserError) else overrides.one_line(error, kind, sys.argv[1:])
+    if isinstance(error, OSError) and error.errno in _FULL:
+        what = error.filename or "what the run leaves in its folder"
+        return f"cannot write {what} ({error.strerror}); make room, or set the run's folder with hydra.run.dir=FOLDER"
     if isinstance(error, OSError) and (error.errno in _FOLDER_ERRORS or _making_a_folder(error)):
         return f"cannot write {error.filename} ({error.strerror}); set the run's folder with hydra.run.dir=FOLDER"
     return None

@@ -24,7 +24,7 @@ from gatepo.errors import UserError
 from gatepo.rules import check as check_rules
 from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
 from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of
-from gatepo.targets import find, made_outside, path_of, settings_of
+from gatepo.targets import OWN, find, made_outside, path_of, settings_of
 
 NAME, TARGET = "name", "_target_"  # keys that say which option of a group it is
 MIRRORED = "MIRRORED"  # the class of settings that a copy for Hydra was made of
@@ -110,10 +110,10 @@ def load(path: Path, *, trust: bool = False, typed: TrainConfig | None = None) -
 
 
 def _targets(values: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Give the code that a config names, with its dotted keys."""
+    """Give the code that a config names and no preset does, with its dotted keys."""
     if isinstance(values, dict):
         for name, value in values.items():
-            if name == TARGET and value is not None:
+            if name == TARGET and value is not None and value not in OWN:
                 yield f"{key}{name}", value
             yield from _targets(value, f"{key}{name}.")
     elif isinstance(values, list):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from gatepo.targets import OWN
 
 CONFIG, SUMMARY, CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
 BASIS = "basis.json"  # of a checkpoint: what it rests on (gatepo/resume.py)
@@ -25,5 +28,6 @@ def how_to_go_on(run: Path) -> str:
         return ""
     if not found(run):
         return "there is no checkpoint to go on from, start it again"
-    trust = " trust=true" if "_target_: " in (run / CONFIG).read_text(encoding="utf-8") else ""
+    named = re.findall(r"\b_target_: *(\S+)", (run / CONFIG).read_text(encoding="utf-8"))
+    trust = " trust=true" if set(named) - set(OWN) else ""
     return f"go on with: python -m gatepo.train resume={run}{trust}"

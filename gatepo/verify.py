@@ -130,7 +130,7 @@ def _line(path: Path, number: int, text: str) -> Line:
     where = f"{path}:{number}"
     try:
         row = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} must be JSON, got {text.strip()[:60]!r} ({error}); correct the line") from error
     fields = [name for name in ANSWERS if isinstance(row, dict) and name in row]
     if len(fields) != 1 or not isinstance(row.get("gold"), str | int | float):

@@ -29,7 +29,18 @@ WORDS_AS_DATA = {("gatepo/rewards/units.py", "till")}  # a word that a model's a
 # Lowest first. A name stands for a module, or for a package and all in it unless a longer name says otherwise.
 LAYERS = (
     (
-        *("errors", "settings", "stopwatch", "memory", "json_lines", "durable", "manifest", "claim", "text_table"),
+        *(
+            "errors",
+            "settings",
+            "targets",
+            "stopwatch",
+            "memory",
+            "json_lines",
+            "durable",
+            "manifest",
+            "claim",
+            "text_table",
+        ),
         *("signals", "run_folder"),
         *("launch.environment", "launch.slurm"),
     ),
@@ -37,7 +48,7 @@ LAYERS = (
     ("formulas",),
     ("types",),
     (
-        *("rewards", "data", "tiny", "model", "world", "engine", "rollout", "tracking", "evaluate.loop", "targets"),
+        *("rewards", "data", "tiny", "model", "world", "engine", "rollout", "tracking", "evaluate.loop"),
         *("state", "checkpoint", "metrics", "controllers", "integrations"),
     ),
     ("loop",),

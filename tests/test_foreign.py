@@ -12,16 +12,18 @@ import torch
 import yaml
 from command import gatepo
 from composed import evaluation_settings, typed
+from conftest import REPO
 from safetensors.torch import load_file, save_file
 from test_run import SMALL
 
-from gatepo import checkpoint, config, tiny
+from gatepo import checkpoint, claim, config, durable, json_lines, tiny
 from gatepo.engine.deepspeed import DeepSpeed
 from gatepo.engine.torch import Torch
 from gatepo.errors import UserError
 from gatepo.evaluate.subject import subject
 from gatepo.manifest import Manifest, digest
 from gatepo.model import load_model, load_tokenizer
+from gatepo.targets import OWN
 
 ENGINES = {
     "torch": (Torch(), ()),
@@ -358,3 +360,50 @@ def test_a_config_that_was_cut_is_said_in_one_line(foreign: Callable[[str], Path
         with pytest.raises(UserError) as refused:
             config.load(file)
         one_line(refused)
+
+
+def test_what_presets_name_needs_no_trust_and_nothing_else_of_the_package_does_without(tmp_path: Path) -> None:
+    """``gatepo.durable.discard`` would remove a folder."""
+    named = {
+        line.partition("_target_:")[2].strip()
+        for folder in ("conf", "experiments", "sweeps")
+        for file in (REPO / folder).rglob("*.yaml")
+        for line in file.read_text().splitlines()
+        if "_target_:" in line
+    }
+    assert named == set(OWN)
+    (tmp_path / "config.yaml").write_text("reward: {_target_: gatepo.durable.discard}\n")
+    with pytest.raises(UserError, match="trust must be true"):
+        config.load(tmp_path / "config.yaml")
+
+
+def test_no_link_in_a_foreign_folder_leads_what_is_written_elsewhere(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    for name in (".claim", "identity.json.partial", "generations.jsonl.partial", "probe.json"):
+        (folder / name).symlink_to(precious)
+    durable.write_text(folder / "identity.json", "{}")
+    durable.write_text(folder / "probe.json", "{}")
+    with json_lines.open_to_append(folder / "generations.jsonl") as file:
+        json_lines.append(file, "{}")
+    for attempt in (claim.held(folder, "out").__enter__, lambda: claim.refuse_if_held(folder, "out")):
+        with pytest.raises(UserError, match=r"must be a folder whose \.claim is a file, got .*, where it is a link"):
+            attempt()
+    assert precious.read_text() == "mine"
+
+
+def test_a_sampler_that_reads_the_files_itself_gets_no_model_without_all_weights(
+    runs: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """vLLM takes the three parts of a fused weight for there when one of them is."""
+    pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
+    run = tmp_path / "run"
+    shutil.copytree(runs("torch"), run)
+    file = run / "model" / "model.safetensors"
+    weights = {name: weight for name, weight in load_file(file).items() if "q_proj" not in name}
+    save_file(weights, file, metadata={"format": "pt"})
+    done = gatepo("evaluate", f"run={run}", "limit=1", "rollout=vllm")
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "must hold all weights of its model, got 8 missing" in done.stderr.splitlines()[-1]
