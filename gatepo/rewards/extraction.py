@@ -14,20 +14,37 @@ from gatepo.rewards.tags import CONTROL, answer_text
 from gatepo.rewards.tokens import EMPHASIS
 from gatepo.rewards.units import CHANGING
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:[{(]|(?=[-\d]))|\b(?<!\\)boxed\s*[{(]")
 _JOINS = re.compile(r",|;|\band\b|\bor\b|\A(?:[\s$]|\\q?quad|\\\\|\w+\s*=)*\Z")
 _JOINT = 30  # characters between two boxes that are one answer, as in \boxed{1} and \boxed{2}
 _MOST_BOXES = 64  # that are looked at, from the end
 _SHORT = 200  # characters of a response, or of the end of a sentence, that may be nothing but its answer
 _TAIL, _SENTENCES = 1000, 3  # characters, sentences at the end in which a conclusion is looked for
 _PHRASE = re.compile(
-    r"(?:\b(?:answer|respuesta|resposta|risposta|réponse|Antwort|ответ)"
-    r"(?:(?:\s+final)?\s+(?:is|ist|es|est|é|è)\b\s*:?|\s*[:=])|(?:答案|答え)(?:是|为|為|は)?\s*[:\uff1a]?|####|(?m:^)A:)\s*",
+    r"(?:\b(?:answers?|choice|option|respuesta|resposta|risposta|réponse|Antwort|ответ)"
+    r"(?:(?:\s+(?:final|corre[ck]ta?))?\s+(?:is|are|ist|es|est|é|è|(?:must|should|would|has to) be)\b"
+    r"(?:\s+(?:clearly|definitely|therefore|thus|for sure|simply|indeed))?\s*:?|\s*[:=])"
+    r"|(?:答案|答え)(?:是|为|為|は)?\s*[:\uff1a]?|故?选择?|####|(?m:^)A:)\s*",
     re.IGNORECASE,
 )
-_HOPE = re.compile(r"\.?\s*I hope it is correct", re.IGNORECASE)
+_LETTER = r"(?:(?:the\s+)?(?:answer|option|choice|letter)\s+)?\(?(?P<{}>[A-J])\)?"
+_BEHIND_LETTER = r"(?=\s*(?:[.,;:!\n]|\Z|because\b|since\b|as\b|here\b|for\b))(?!,? (?:and|or)\b)"
+_CHOSEN = re.compile(
+    r"\b(?i:go(?:ing)? with|choose|pick|select|it(?:['\u2019]s| is| must be| has to be| should be))\s+"
+    rf"{_LETTER.format('chosen')}{_BEHIND_LETTER}"
+    rf"|(?<!not )(?<!or )(?<!and )\b{_LETTER.format('right')}\s+(?:is|must be)\s+(?:the\s+)?(?:correct|right|best)\b"
+    rf"|\A\s*{_LETTER.format('first')}[.):]\s(?!\s*(?:or|and)\b)|(?:\.\.\.|\u2026|[a-z]{3}:|\n)\s*\(?(?P<last>[A-J])\)?\s*\.?\Z"
+)
+"""Which letter a response chooses."""
+_NEXT_TURN = re.compile(rf"(?:{CONTROL.pattern})\s*(?:user|human|system)\b.*", re.DOTALL)
+_MARKUP = re.compile(r"\\(?:text|math)\w*|[*${}]")
+_BESIDE = re.compile(r"\.?\s*I hope it is correct|,?\s+(?:and\s+)?not\s+(?=\W?\d)", re.IGNORECASE)
+_SECOND_THOUGHT = re.compile(r"\b(?:wait|hold on|on second thought)\b", re.IGNORECASE)
+_FINAL = re.compile(r"final answer is[^\\]*I hope", re.IGNORECASE)  # behind a box that was a step
+_THEREFORE = re.compile(r"\b(?:therefore|thus|hence|consequently|so,)", re.IGNORECASE)
 _DOUBT = re.compile(
-    r"\b(?:cannot|can't|could not|unable|unclear|unknown|impossible|insufficient|no idea|unsure|give up|undetermined"
+    r"\b(?:if there were|would (?:get|have)|\w+s to (?:check|consider|examine|verify|test|try)"
+    r"|cannot|can't|could not|unable|unclear|unknown|impossible|insufficient|no idea|unsure|give up|undetermined"
     r"|not (?:sure|enough|possible|able|know|be determined)|no (?:solution|answer|such|way)|don't know"
     r"|let (?:me|us)|let's|tried|fail\w*|wait|perhaps|maybe|suppose|consider|need|is not|isn't|does not|doesn't)\b"
     r"|\A\W*(?:first|next|second)\b|\?\s*\Z",
@@ -55,7 +72,7 @@ _WORDS, _COMMAND = re.compile(r"[^\W\d_]{4,}"), re.compile(r"\\(?:begin|end|text
 _LABEL = re.compile(
     r"(?:step|case|part|question|problem|example|method|figure|equation|line|lemma)\s*\(?\Z", re.IGNORECASE
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。!?])|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 
 
 def boxed(text: str) -> str | None:
@@ -66,7 +83,7 @@ def boxed(text: str) -> str | None:
     contents: list[str] = []
     end_of_gap = len(text)
     for match in reversed(deque(_BOX.finditer(text), maxlen=_MOST_BOXES)):
-        end = _closing(text, match.end())
+        end = _closing(text, match)
         if end is None:
             return None if not contents else ", ".join(contents)
         if contents and not _joined(text[end + 1 : end_of_gap]):
@@ -85,19 +102,25 @@ def final_answer(text: str) -> str | None:
     "answer:" or "####"; else what its last sentences conclude. None where there is nothing of the kind, or where a box
     or a formula was opened and never closed: the response was cut off.
     """
-    text = EMPHASIS.sub(" ", CONTROL.sub(" ", text)).strip()
-    if _BOX.search(text) is not None:
+    text = EMPHASIS.sub(" ", CONTROL.sub(" ", _NEXT_TURN.sub("", text))).strip()
+    phrases = deque(_PHRASE.finditer(text), maxlen=1)
+    boxes = deque(_BOX.finditer(text), maxlen=1)
+    if boxes and not (phrases and _FINAL.search(text, boxes[0].end())):
         return boxed(text)
     if _is_cut_off(text):
         return None
-    if _is_bare(text) or (
-        0 < len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[^\W\d_]:|[#$]|\\[(\[]", _COMMAND.sub("", text))
+    chosen = deque(_CHOSEN.finditer(_MARKUP.sub("", text[-_TAIL:])), maxlen=1)
+    if not phrases and chosen and not (chosen[0]["first"] and _is_bare(text)):
+        return next(letter for letter in chosen[0].groups() if letter)
+    if not phrases and (
+        _is_bare(text)
+        or (0 < len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[^\W\d_]:|[#$]|\\[(\[]", _COMMAND.sub("", text)))
     ):
         return text
-    phrases = deque(_PHRASE.finditer(text), maxlen=1)
-    if phrases:
-        line = _HOPE.split(text[phrases[0].end() :].strip().split("\n\n", 1)[0], maxsplit=1)[0].strip()
-        said = line if _is_bare(line) else _stated(line.split("\n", 1)[0][:_TAIL])
+    if phrases and not _SECOND_THOUGHT.search(text, phrases[0].end()):
+        line = _BESIDE.split(text[phrases[0].end() :].strip().split("\n\n", 1)[0], maxsplit=1)[0].strip()
+        letter = re.match(_LETTER.format("one") + _BEHIND_LETTER, _MARKUP.sub("", line))
+        said = line if _is_bare(line) else letter["one"] if letter else _stated(line.split("\n", 1)[0][:_TAIL])
         if said is not None:
             return said
     return _concluded(text) or (_word(text) if len(text) <= _SHORT and "\n\n" not in text else None)
@@ -121,11 +144,15 @@ EXTRACTIONS: dict[str, Callable[[str], str | None]] = {
 """By the name in ``reward.extraction``. Training takes the tags alone (eq. 11)."""
 
 
-def _closing(text: str, start: int) -> int | None:
-    """Find where the brace that was opened before ``start`` is closed."""
-    depth = 1
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
+def _closing(text: str, box: re.Match[str]) -> int | None:
+    """Find where a box is closed; one without braces, \\boxed 5, ends with its number."""
+    opening = box[0][-1]
+    if opening not in "{(":
+        found = re.compile(r"[-\d.,/]*").match(text, box.end())
+        return found.end() if found else None
+    depth, signs = 1, {"{": 1, "}": -1} if opening == "{" else {"(": 1, ")": -1}
+    for match in re.compile(r"\\.|[{}()]", re.DOTALL).finditer(text, box.end()):
+        depth += signs.get(match[0], 0)
         if depth == 0:
             return match.start()
     return None
@@ -149,21 +176,29 @@ def _word(text: str) -> str | None:
     """Give the word that a short response is, or comes to: "Yes, it converges", "It is rational"."""
     if not _WORDS.search(_COMMAND.sub("", text)):
         return text or None
-    word = re.fullmatch(r"(yes|no)[,.;!].*|(?:\w+ ){1,4}(?:is|are) ([^\W\d]+\.?)", text, re.IGNORECASE | re.DOTALL)
+    word = re.fullmatch(
+        r"(yes|no)[,.;!].*|(?:(?:\w+ ){1,4}(?:is|are) (?:an? )?|an? |the )([^\W\d]+\.?)",
+        text,
+        re.IGNORECASE | re.DOTALL,
+    )
     return None if word is None else word[1] or word[2]
 
 
 def _concluded(text: str) -> str | None:
     """Find what the last sentences come to; nothing where they doubt, or where the text breaks off in a formula."""
     broken = len(text) > _SHORT and text[-1:].isalnum()
-    tail = _MATH.sub(lambda math: math[0].replace("\n", " "), text[-_TAIL:])
+    start = max(0, len(text) - _TAIL)
+    if text[:start].count("$") % 2:  # not in the middle of a formula
+        start = text.find("$", start) + 1
+    tail = _MATH.sub(lambda math: math[0].replace("\n", " "), text[start:])
     formulas = list(_MATH.finditer(tail))
     alone = len(formulas) + len(_NUMBER.findall(_blank(tail, formulas))) == 1
     sentences = [sentence for sentence in _SENTENCE_END.split(tail) if sentence.strip()]
-    for sentence in reversed(sentences[-_SENTENCES:]):
+    for said in reversed(sentences[-_SENTENCES:]):
+        sentence = _THEREFORE.split(said)[-1] if _NUMBER.search(_THEREFORE.split(said)[-1]) else said
         if _DOUBT.search(sentence) is not None:
             return None
-        if (_CONCLUDES.search(sentence) is not None or alone) and (stated := _stated(sentence)) is not None:
+        if (_CONCLUDES.search(said) is not None or alone) and (stated := _stated(sentence)) is not None:
             return None if broken and re.search(r"[-+*/^<>]\s*\S+\Z", stated) is not None else stated
     return None
 
