@@ -414,7 +414,7 @@ def test_a_hostile_answer_scores_nothing_in_time_and_harms_nobody(hurried: Verif
     hurried(*EASY)  # the workers are there: starting them is not the answer's time
     started = time.monotonic()
     assert hurried(gold, text).equal is False
-    assert time.monotonic() - started < 0.5 + 1.0
+    assert time.monotonic() - started < 1.5 * 0.5 + 5.0 + 10 * 0.5  # 0.5 s of CPU time, on however busy a machine
     assert hurried(*EASY).equal is True
 
 

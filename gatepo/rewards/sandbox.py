@@ -67,7 +67,7 @@ class Limits:
     """What a worker may use."""
 
     memory_bytes: int  # of address space, the libraries' own included (about 300 MiB)
-    deadline: float  # seconds for one answer, from when a worker gets it
+    deadline: float  # seconds of CPU time for one answer
 
     @property
     def cpu_seconds(self) -> int:
