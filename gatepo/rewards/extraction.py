@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gatepo.rewards.grammar import is_answer
-from gatepo.rewards.tags import CONTROL, answer_text
+from gatepo.rewards.tags import ANSWER, ANSWER_END, CONTROL, THINK, THINK_END, answer_text
 from gatepo.rewards.tokens import EMPHASIS
 from gatepo.rewards.units import CHANGING
 
@@ -39,6 +39,19 @@ _CHOSEN = re.compile(
 _NEXT_TURN = re.compile(rf"(?:{CONTROL.pattern})\s*(?:user|human|system)\b.*", re.DOTALL)
 _MARKUP = re.compile(r"\\(?:text|math)\w*|[*${}]")
 _BESIDE = re.compile(r"\.?\s*I hope it is correct|,?\s+(?:and\s+)?not\s+(?=\W?\d)", re.IGNORECASE)
+_TAGGED = re.compile(rf"{ANSWER}((?:(?!{ANSWER}).)*?){ANSWER_END}", re.DOTALL)
+_ALTERNATIVE = re.compile(
+    r"\b(?:alternatively|or (?:maybe|perhaps|possibly|else|even)|maybe|perhaps|possibly|otherwise|if not"
+    r"|(?:could|might|may) (?:also )?be|another (?:possible )?(?:answer|value|option|solution|possibility)"
+    r"|the other (?:answer|value|option|solution|root|one)|or it(?:'s| is))\b",
+    re.IGNORECASE,
+)
+# Behind these a second answer takes the place of the first, or follows from it.
+_TAKEN_BACK = re.compile(
+    r"\b(?:wait|hold on|actually|instead|mistake|correct(?:ed|ion|ing)|wrong|recheck|re-check|let me|let's|no,"
+    r"|so|therefore|thus|hence|then|final(?:ly)?)\b",
+    re.IGNORECASE,
+)
 _SECOND_THOUGHT = re.compile(r"\b(?:wait|hold on|on second thought)\b", re.IGNORECASE)
 _FINAL = re.compile(r"final answer is[^\\]*I hope", re.IGNORECASE)  # behind a box that was a step
 _THEREFORE = re.compile(r"\b(?:therefore|thus|hence|consequently|so,)", re.IGNORECASE)
@@ -86,13 +99,27 @@ def boxed(text: str) -> str | None:
         end = _closing(text, match)
         if end is None:
             return None if not contents else ", ".join(contents)
-        if contents and not _joined(text[end + 1 : end_of_gap]):
+        gap = text[end + 1 : end_of_gap]
+        if contents and not (
+            _joined(gap) or _are_alternatives(text[max(0, match.start() - _SHORT) : match.start()], gap)
+        ):
             break
         content = text[match.end() : end].strip()
         if content not in contents:
             contents.insert(0, content)
         end_of_gap = match.start()
     return ", ".join(contents) if any(contents) else None
+
+
+def _are_alternatives(before: str, gap: str) -> bool:
+    """Say whether a box and the next one are two answers: one or the other, or both called the answer.
+
+    A response that gives both gets a list of two. A step is none, nor is what the response takes back.
+    """
+    if len(gap) > _SHORT or _TAKEN_BACK.search(gap) is not None:
+        return False
+    both = _PHRASE.search(re.split(r"[.!?\n]\s", before)[-1]) is not None and _PHRASE.search(gap) is not None
+    return both or _ALTERNATIVE.search(gap) is not None
 
 
 def final_answer(text: str) -> str | None:
@@ -103,7 +130,7 @@ def final_answer(text: str) -> str | None:
     or a formula was opened and never closed: the response was cut off.
     """
     text = EMPHASIS.sub(" ", CONTROL.sub(" ", _NEXT_TURN.sub("", text))).strip()
-    phrases = deque(_PHRASE.finditer(text), maxlen=1)
+    phrases = deque(_PHRASE.finditer(text), maxlen=2)
     boxes = deque(_BOX.finditer(text), maxlen=1)
     if boxes and not (phrases and _FINAL.search(text, boxes[0].end())):
         return boxed(text)
@@ -117,23 +144,32 @@ def final_answer(text: str) -> str | None:
         or (0 < len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[^\W\d_]:|[#$]|\\[(\[]", _COMMAND.sub("", text)))
     ):
         return text
-    if phrases and not _SECOND_THOUGHT.search(text, phrases[0].end()):
-        line = _BESIDE.split(text[phrases[0].end() :].strip().split("\n\n", 1)[0], maxsplit=1)[0].strip()
-        letter = re.match(_LETTER.format("one") + _BEHIND_LETTER, _MARKUP.sub("", line))
-        said = line if _is_bare(line) else letter["one"] if letter else _stated(line.split("\n", 1)[0][:_TAIL])
+    if phrases and not _SECOND_THOUGHT.search(text, phrases[-1].end()):
+        said, gap = _announced(text, phrases[-1]), text[phrases[0].end() : phrases[-1].start()]
+        other = re.split(r"[.!]\s|\n", gap)[0].strip("$ ")  # of two answers
+        twice = len(gap) <= _SHORT and _TAKEN_BACK.search(gap) is None and "answer" in phrases[0][0].lower()
         if said is not None:
-            return said
+            return f"{other}, {said}" if twice and _is_bare(other) and other != said.strip("$. ") else said
     return _concluded(text) or (_word(text) if len(text) <= _SHORT and "\n\n" not in text else None)
 
 
 def tagged_or_boxed(text: str) -> str | None:
     """Give the answer between the tags, else in the last box."""
-    return answer_text(text) or boxed(text)
+    return _outside_thoughts(text, boxed)
 
 
 def anywhere(text: str) -> str | None:
     """Give the answer between the tags, else in the last box, else at the end."""
-    return answer_text(text) or final_answer(text)
+    return _outside_thoughts(text, final_answer)
+
+
+def _outside_thoughts(text: str, otherwise: Callable[[str], str | None]) -> str | None:
+    """Give the one answer between tags, else what is found elsewhere; nothing of two answers, nor of thoughts."""
+    said = text.rpartition(THINK_END)[2].partition(THINK)[0]
+    answers = {match[1].strip() for match in _TAGGED.finditer(said)} - {""}
+    if len(answers) > 1:
+        return None
+    return answers.pop() if answers else otherwise(said)
 
 
 EXTRACTIONS: dict[str, Callable[[str], str | None]] = {
@@ -142,6 +178,13 @@ EXTRACTIONS: dict[str, Callable[[str], str | None]] = {
     "auto": anywhere,
 }
 """By the name in ``reward.extraction``. Training takes the tags alone (eq. 11)."""
+
+
+def _announced(text: str, phrase: re.Match[str]) -> str | None:
+    """Read what follows a phrase such as "the answer is"."""
+    line = _BESIDE.split(text[phrase.end() :].strip().split("\n\n", 1)[0], maxsplit=1)[0].strip()
+    letter = re.match(_LETTER.format("one") + _BEHIND_LETTER, _MARKUP.sub("", line))
+    return line if _is_bare(line) else letter["one"] if letter else _stated(line.split("\n", 1)[0][:_TAIL])
 
 
 def _closing(text: str, box: re.Match[str]) -> int | None:
