@@ -14,7 +14,8 @@ from gatepo.rewards.tags import ANSWER, ANSWER_END, CONTROL, THINK, THINK_END, a
 from gatepo.rewards.tokens import EMPHASIS
 from gatepo.rewards.units import CHANGING
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:[{(]|(?=[-\d]))|\b(?<!\\)boxed\s*[{(]")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:[{(]|(?=[-\d]))")
+_PLAIN_BOX = re.compile(r"boxed(?<![\w\\]boxed)\s*[{(]")  # without its backslash
 _JOINS = re.compile(r",|;|\band\b|\bor\b|\A(?:[\s$]|\\q?quad|\\\\|\w+\s*=)*\Z")
 _JOINT = 30  # characters between two boxes that are one answer, as in \boxed{1} and \boxed{2}
 _MOST_BOXES = 64  # that are looked at, from the end
@@ -95,7 +96,7 @@ def boxed(text: str) -> str | None:
     """
     contents: list[str] = []
     end_of_gap = len(text)
-    for match in reversed(deque(_BOX.finditer(text), maxlen=_MOST_BOXES)):
+    for match in reversed(_boxes(text)):
         end = _closing(text, match)
         if end is None:
             return None if not contents else ", ".join(contents)
@@ -109,6 +110,12 @@ def boxed(text: str) -> str | None:
             contents.insert(0, content)
         end_of_gap = match.start()
     return ", ".join(contents) if any(contents) else None
+
+
+def _boxes(text: str) -> deque[re.Match[str]]:
+    """Find the last boxes of a text."""
+    found = deque(_BOX.finditer(text), maxlen=_MOST_BOXES)
+    return found or deque(_PLAIN_BOX.finditer(text), maxlen=_MOST_BOXES)
 
 
 def _are_alternatives(before: str, gap: str) -> bool:
@@ -129,13 +136,15 @@ def final_answer(text: str) -> str | None:
     "answer:" or "####"; else what its last sentences conclude. None where there is nothing of the kind, or where a box
     or a formula was opened and never closed: the response was cut off.
     """
-    text = EMPHASIS.sub(" ", CONTROL.sub(" ", _NEXT_TURN.sub("", text))).strip()
-    phrases = deque(_PHRASE.finditer(text), maxlen=2)
-    boxes = deque(_BOX.finditer(text), maxlen=1)
-    if boxes and not (phrases and _FINAL.search(text, boxes[0].end())):
+    if CONTROL.search(text) is not None:
+        text = CONTROL.sub(" ", _NEXT_TURN.sub("", text))
+    text = EMPHASIS.sub(" ", text).strip() if "**" in text else text.strip()
+    boxes = _boxes(text)
+    if boxes and _FINAL.search(text, boxes[-1].end()) is None:
         return boxed(text)
     if _is_cut_off(text):
         return None
+    phrases = deque(_PHRASE.finditer(text), maxlen=2)
     chosen = deque(_CHOSEN.finditer(_MARKUP.sub("", text[-_TAIL:])), maxlen=1)
     if not phrases and chosen and not (chosen[0]["first"] and _is_bare(text)):
         return next(letter for letter in chosen[0].groups() if letter)

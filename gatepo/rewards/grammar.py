@@ -77,7 +77,12 @@ def _whole(text: str) -> Tree | None:
         return tree
     label = _LABEL.fullmatch(text)
     if label is None:
-        return _NAMED_SETS.get(_SETTING.sub("", text).casefold().rstrip(".!"))
+        first = text.lstrip("$ ")[:1]
+        return (
+            _NAMED_SETS.get(_SETTING.sub("", text).casefold().rstrip(".!"))
+            if first.isalpha() or first == "\\"
+            else None
+        )
     letter = ("v", label["round"] or label["bare"])
     if label["rest"] and not CHANGING.isdisjoint(label["rest"].lower().split()):  # (B) is wrong
         return None

@@ -45,8 +45,9 @@ def tokens(text: str) -> list[Token]:
         text = "".join(character if character.isascii() else _ascii(character) for character in text)
     if _UNUSUAL.search(text) is not None:
         text = EMPHASIS.sub(" ", text)
-        for pattern, replacement in _SPELLINGS:
-            text = pattern.sub(replacement, text)
+        for sign, pattern, replacement in _SPELLINGS:
+            if sign in text:
+                text = pattern.sub(replacement, text)
     return _cut(text.strip())
 
 
@@ -167,42 +168,55 @@ def _chosen(found: re.Match[str], of: int = 1, how: int = 2, many: int = 3) -> s
     return f"\\binom{{{found[of]}}}{{{found[many]}}}" + (f"{found[many]}!" if found[how] != "C" else "")
 
 
-_SPELLINGS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"(?<!\\)\\\\(?=(?:left|right|d?frac|sqrt|boxed|text|pi|infty|cup|le|ge|pm)\b)", r"\\"),  # escaped twice
-        (r"\\!\s*|\\(?:displaystyle|limits|textstyle)(?![A-Za-z])", ""),
-        (r"(\\?[A-Za-z]+)\^(\{[^{}]*\}|\w)_(\{[^{}]*\}|\w|\\[A-Za-z]+)", r"\1_\3^\2"),
-        (r"(?<!\\)\](\s*[-+\\\w][^][,;]*[,;][^][,;]+)(?<!\\)\[", r"(\1)"),  # ]0, 1[ is (0, 1)
-        (r"(?<!\\)\](\s*[-+\\\w][^][,;]*[,;][^][,;]+)(?<!\\)\]", r"(\1]"),
-        (r"(?<!\\)\[([^][(),;]+[,;][^][(),;]+)(?<!\\)\[", r"[\1)"),
-        (r"(\d*\.\d*)\((\d+)\)", r"\1\\overline{\2}"),  # recurring: 0.1(6)
-        (r"\.(\d*)\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?", r".\1\\overline{\2\3\4}"),
-        (r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))", "*"),
-        (r"(?<=\d)\^\s*\{?\s*\\\w+\s*\{?\s*(st|nd|rd|th)\s*\}*", r"\1"),
-        (r"\\mu\s*(?:\\(?:text|mathrm)\s*\{\s*([mgsACVFWNL])\s*\}|(m)\s*\Z)", r" \\text{u\1\2}"),
-        (r"(?:\\text\w*\s*\{)?\s*\bis\s+(?:an?|any)\s+integer\s*\}?", r" \\in \\bbZ "),
-        (r"(?:\\text\w*\s*\{)?\s*,?\s*\bfor\s+(?:all|any|every)?\s*integers?\s*\}?\s*\$?([a-z])\b", r", \1\\in \\bbZ "),
-        (r"(?:\\text\w*\s*\{)?\s*,?\s*\b(?:for|where)\s+(?:all|any|every)?\s*\}?\s*\$?(?=[a-z]\s*\\in\b)", ", "),
-        (r"\(\s*([a-z]\s*\\in\b[^()]*?)(?:\\right)?\)(?=[\s$.]*\Z)", r", \1"),
-        (r"\\root\s*(\d|\{[^{}]*\})\s*\\of", r"\\sqrt[\1]"),
-        (r"(?<=\d)(?:\{,\}|\\,|\\ |~|\\;|')(?=\d{3}(?!\d))", ","),
-        (r"(?<=\d)\s*\{\s*([,.])\s*\}\s*(?=\d)", r"\1"),
-        (r"(?<![\w.,^{/])(?<![\w.,^{/] )([1-9]\d{0,2}) (\d{3})(?: (\d{3}))?(?![\d.])(?! \d)", r"\1\2\3"),
-        (r"\\\$|\\text\{\s*\\?\$\s*\}", "\u00a7"),  # a dollar sign that is none of TeX's
-        (r"\$\$?([^$]*)\$\$?", r" \1 "),
-        (r"\$(?=\s*-?\.?\d)|(?<=\d)\s?\$", "\u00a7"),
-        (r"\$|\\[()\[\]]", " "),
-        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", r"\\degree "),
-        (r"\\(?:mathbb|mathds|Bbb)\s*\{?([RZNQC])\}?", r"\\bb\1 "),
-        (r"\\(?:mathbb|mathcal|mathscr)\s*\{?([A-Z])\}?", r" \1"),
-        (r"(?<=\d)\s*\\Omega(?![A-Za-z])", " ohm"),
-        (r"\\(?:text|mathrm)\s*\{([CPA])\}(?=\s*[_^])", r"\1"),
-        (r"(?<!\w)(?:\{\s*\})?[_^]\{?(\d+)\}?\s*([CP])_\{?(\d+)\}?", _chosen),
-        (r"(?<![\w.^_{])(\d+)\s?([CP])\s?(\d+)(?!\w)", _chosen),
-        (r"(?<!\w)([CPA])_\{?(\d+)\}?\^\{?(\d+)\}?", lambda found: _chosen(found, 2, 1, 3)),
-        (r"(?<=[\d}])\s*(?:percent|per cent|pct)\b", "%"),
-        (r"\A\s*\+\s*-|\+\s?/\s?-", r"\\pm "),
+# What stands in every text that a pattern fits, the pattern, and what takes its place.
+_SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
+    (sign, re.compile(pattern), replacement)
+    for sign, pattern, replacement in (
+        (
+            "\\\\",
+            r"(?<!\\)\\\\(?=(?:left|right|d?frac|sqrt|boxed|text|pi|infty|cup|le|ge|pm)\b)",
+            r"\\",
+        ),  # escaped twice
+        ("\\", r"\\!\s*|\\(?:displaystyle|limits|textstyle)(?![A-Za-z])", ""),
+        ("^", r"(\\?[A-Za-z]+)\^(\{[^{}]*\}|\w)_(\{[^{}]*\}|\w|\\[A-Za-z]+)", r"\1_\3^\2"),
+        ("]", r"(?<!\\)\](\s*[-+\\\w][^][,;]*[,;][^][,;]+)(?<!\\)\[", r"(\1)"),  # ]0, 1[ is (0, 1)
+        ("]", r"(?<!\\)\](\s*[-+\\\w][^][,;]*[,;][^][,;]+)(?<!\\)\]", r"(\1]"),
+        ("[", r"(?<!\\)\[([^][(),;]+[,;][^][(),;]+)(?<!\\)\[", r"[\1)"),
+        ("(", r"(\d*\.\d*)\((\d+)\)", r"\1\\overline{\2}"),  # recurring: 0.1(6)
+        ("\\dot", r"\.(\d*)\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?", r".\1\\overline{\2\3\4}"),
+        ("10", r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))", "*"),
+        ("^", r"(?<=\d)\^\s*\{?\s*\\\w+\s*\{?\s*(st|nd|rd|th)\s*\}*", r"\1"),
+        ("\\mu", r"\\mu\s*(?:\\(?:text|mathrm)\s*\{\s*([mgsACVFWNL])\s*\}|(m)\s*\Z)", r" \\text{u\1\2}"),
+        ("integer", r"(?:\\text\w*\s*\{)?\s*\bis\s+(?:an?|any)\s+integer\s*\}?", r" \\in \\bbZ "),
+        (
+            "integer",
+            r"(?:\\text\w*\s*\{)?\s*,?\s*\bfor\s+(?:all|any|every)?\s*integers?\s*\}?\s*\$?([a-z])\b",
+            r", \1\\in \\bbZ ",
+        ),
+        (
+            "\\in",
+            r"(?:\\text\w*\s*\{)?\s*,?\s*\b(?:for|where)\s+(?:all|any|every)?\s*\}?\s*\$?(?=[a-z]\s*\\in\b)",
+            ", ",
+        ),
+        ("\\in", r"\(\s*([a-z]\s*\\in\b[^()]*?)(?:\\right)?\)(?=[\s$.]*\Z)", r", \1"),
+        ("\\root", r"\\root\s*(\d|\{[^{}]*\})\s*\\of", r"\\sqrt[\1]"),
+        ("", r"(?<=\d)(?:\{,\}|\\,|\\ |~|\\;|')(?=\d{3}(?!\d))", ","),
+        ("{", r"(?<=\d)\s*\{\s*([,.])\s*\}\s*(?=\d)", r"\1"),
+        (" ", r"(?<![\w.,^{/])(?<![\w.,^{/] )([1-9]\d{0,2}) (\d{3})(?: (\d{3}))?(?![\d.])(?! \d)", r"\1\2\3"),
+        ("$", r"\\\$|\\text\{\s*\\?\$\s*\}", "\u00a7"),  # a dollar sign that is none of TeX's
+        ("$", r"\$\$?([^$]*)\$\$?", r" \1 "),
+        ("$", r"\$(?=\s*-?\.?\d)|(?<=\d)\s?\$", "\u00a7"),
+        ("", r"\$|\\[()\[\]]", " "),
+        ("\\circ", r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", r"\\degree "),
+        ("\\", r"\\(?:mathbb|mathds|Bbb)\s*\{?([RZNQC])\}?", r"\\bb\1 "),
+        ("\\", r"\\(?:mathbb|mathcal|mathscr)\s*\{?([A-Z])\}?", r" \1"),
+        ("\\Omega", r"(?<=\d)\s*\\Omega(?![A-Za-z])", " ohm"),
+        ("\\", r"\\(?:text|mathrm)\s*\{([CPA])\}(?=\s*[_^])", r"\1"),
+        ("_", r"(?<!\w)(?:\{\s*\})?[_^]\{?(\d+)\}?\s*([CP])_\{?(\d+)\}?", _chosen),
+        ("", r"(?<![\w.^_{])(\d+)\s?([CP])\s?(\d+)(?!\w)", _chosen),
+        ("^", r"(?<!\w)([CPA])_\{?(\d+)\}?\^\{?(\d+)\}?", lambda found: _chosen(found, 2, 1, 3)),
+        ("", r"(?<=[\d}])\s*(?:percent|per cent|pct)\b", "%"),
+        ("+", r"\A\s*\+\s*-|\+\s?/\s?-", r"\\pm "),
     )
 )
 # Without any of these no spelling is to be changed.
