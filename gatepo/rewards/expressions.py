@@ -84,8 +84,8 @@ class Expressions(Reader):
 
     def _prefix(self, least: int) -> Tree:
         signs = []
-        while sign := self.take("-", "+", "±", "∓"):
-            signs.append(sign)
+        while sign := self.take("-", "+", "±", "∓", *(("minus", "negative") if self.kind(1) else ())):
+            signs.append("-" if sign in ("minus", "negative") else sign)
         tree = self.parse(max(least, TIMES)) if signs else self._postfix(self.atom())
         for sign in reversed(signs):
             if sign != "+":  # -$5 is a quantity as $5 is

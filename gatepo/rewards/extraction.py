@@ -22,7 +22,7 @@ _MOST_BOXES = 64  # that are looked at, from the end
 _SHORT = 200  # characters of a response, or of the end of a sentence, that may be nothing but its answer
 _TAIL, _SENTENCES = 1000, 3  # characters, sentences at the end in which a conclusion is looked for
 _PHRASE = re.compile(
-    r"(?:\b(?:answers?|choice|option|respuesta|resposta|risposta|réponse|Antwort|ответ)"
+    r"(?:\b(?:answers?|ans|choice|option|respuesta|resposta|risposta|réponse|Antwort|ответ)"
     r"(?:(?:\s+(?:final|corre[ck]ta?))?\s+(?:is|are|ist|es|est|é|è|(?:must|should|would|has to) be)\b"
     r"(?:\s+(?:clearly|definitely|therefore|thus|for sure|simply|indeed))?\s*:?|\s*[:=])"
     r"|(?:答案|答え)(?:是|为|為|は)?\s*[:\uff1a]?|故?选择?|####|(?m:^)A:)\s*",
@@ -34,7 +34,8 @@ _CHOSEN = re.compile(
     r"\b(?i:go(?:ing)? with|choose|pick|select|it(?:['\u2019]s| is| must be| has to be| should be))\s+"
     rf"{_LETTER.format('chosen')}{_BEHIND_LETTER}"
     rf"|(?<!not )(?<!or )(?<!and )\b{_LETTER.format('right')}\s+(?:is|must be)\s+(?:the\s+)?(?:correct|right|best)\b"
-    rf"|\A\s*{_LETTER.format('first')}[.):]\s(?!\s*(?:or|and)\b)|(?:\.\.\.|\u2026|[a-z]{3}:|\n)\s*\(?(?P<last>[A-J])\)?\s*\.?\Z"
+    rf"|\b(?i:therefore|hence|thus|so),?\s+{_LETTER.format('so')}\s*\.?\s*\Z"
+    rf"|\A\s*{_LETTER.format('first')}(?:[.):]\s(?!\s*(?:or|and)\b)|,?\s(?:because|since)\b)|(?:\.\.\.|\u2026|[a-z]{3}:|\n)\s*\(?(?P<last>[A-J])\)?\s*\.?\Z"
 )
 """Which letter a response chooses."""
 _NEXT_TURN = re.compile(rf"(?:{CONTROL.pattern})\s*(?:user|human|system)\b.*", re.DOTALL)
@@ -148,6 +149,8 @@ def final_answer(text: str) -> str | None:
     chosen = deque(_CHOSEN.finditer(_MARKUP.sub("", text[-_TAIL:])), maxlen=1)
     if not phrases and chosen and not (chosen[0]["first"] and _is_bare(text)):
         return next(letter for letter in chosen[0].groups() if letter)
+    if word := re.match(r"(yes|no),? (?:because|since)\b", text, re.IGNORECASE):
+        return word[1]
     if not phrases and (
         _is_bare(text)
         or (0 < len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[^\W\d_]:|[#$]|\\[(\[]", _COMMAND.sub("", text)))
@@ -260,11 +263,14 @@ def _stated(sentence: str) -> str | None:
     if _DOUBT.search(sentence) is not None:
         return None
     formulas = [match for match in _MATH.finditer(sentence) if _is_bare(_content(match))]
+    rests = []
     for mark in reversed(deque(_MARK.finditer(_blank(sentence, formulas)), maxlen=_SENTENCES)):
         rest = sentence[mark.end() :].strip(" .\u3002!")
         rest = rest.removesuffix(")") if rest.count("(") < rest.count(")") else rest
         if re.search(r"\d|\$|\\|\A\(?[A-H]\)?\Z", rest) and _is_bare(rest):
-            return rest
+            rests.append(rest)
+    if rests:  # x = 3, y = 4 behind "is", and not the 4 alone
+        return next((rest for rest in rests[:0:-1] if "," in rest and "=" in rest), rests[0])
     numbers = deque((m for m in _NUMBER.finditer(_blank(sentence, formulas)) if _is_plain(sentence, m)), 1)
     with_digits = [match for match in formulas if re.search(r"\d", _content(match))]
     candidates = [(m.end(), _content(m)) for m in with_digits[-1:]] + [(m.end(), m[0]) for m in numbers]

@@ -38,7 +38,7 @@ _IN_BASE = re.compile(
     re.ASCII,
 )
 _LABEL = re.compile(
-    r"\s*(?i:(?:the\s+)?(?:option|choice|answer)\s*:?\s*)?(?:\\text\w*\s*\{\s*)?"
+    r"\s*(?:\\text\w*\s*\{\s*(?=[Oo]ption|[Cc]hoice))?(?i:(?:the\s+)?(?:option|choice|answer)\s*:?\s*)?(?:\\text\w*\s*\{\s*)?"
     r"(?:\(\s*(?P<round>[A-J])\s*\)|(?P<bare>[A-J])(?:[.)]|(?<=ption .|hoice .)(?=\W*\Z)))\s*\}?"
     r"(?:(?:\s|\\ |~|\\q?quad|\$|:)+(?P<rest>(?!(?:or|and|nor)\b|[,;=&])\S.*?)|\.?)\s*",
     re.DOTALL,

@@ -188,17 +188,8 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
         ("^", r"(?<=\d)\^\s*\{?\s*\\\w+\s*\{?\s*(st|nd|rd|th)\s*\}*", r"\1"),
         ("\\mu", r"\\mu\s*(?:\\(?:text|mathrm)\s*\{\s*([mgsACVFWNL])\s*\}|(m)\s*\Z)", r" \\text{u\1\2}"),
         ("integer", r"(?:\\text\w*\s*\{)?\s*\bis\s+(?:an?|any)\s+integer\s*\}?", r" \\in \\bbZ "),
-        (
-            "integer",
-            r"(?:\\text\w*\s*\{)?\s*,?\s*\bfor\s+(?:all|any|every)?\s*integers?\s*\}?\s*\$?([a-z])\b",
-            r", \1\\in \\bbZ ",
-        ),
-        (
-            "\\in",
-            r"(?:\\text\w*\s*\{)?\s*,?\s*\b(?:for|where)\s+(?:all|any|every)?\s*\}?\s*\$?(?=[a-z]\s*\\in\b)",
-            ", ",
-        ),
         ("\\in", r"\(\s*([a-z]\s*\\in\b[^()]*?)(?:\\right)?\)(?=[\s$.]*\Z)", r", \1"),
+        ("o", r"(?<=\d)\s+(?:out of|over)\s+(?=\d)", "/"),
         ("\\root", r"\\root\s*(\d|\{[^{}]*\})\s*\\of", r"\\sqrt[\1]"),
         ("", r"(?<=\d)(?:\{,\}|\\,|\\ |~|\\;|')(?=\d{3}(?!\d))", ","),
         ("{", r"(?<=\d)\s*\{\s*([,.])\s*\}\s*(?=\d)", r"\1"),
@@ -209,21 +200,18 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
         ("", r"\$|\\[()\[\]]", " "),
         ("\\circ", r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", r"\\degree "),
         ("\\", r"\\(?:mathbb|mathds|Bbb)\s*\{?([RZNQC])\}?", r"\\bb\1 "),
-        ("\\", r"\\(?:mathbb|mathcal|mathscr)\s*\{?([A-Z])\}?", r" \1"),
         ("\\Omega", r"(?<=\d)\s*\\Omega(?![A-Za-z])", " ohm"),
-        ("\\", r"\\(?:text|mathrm)\s*\{([CPA])\}(?=\s*[_^])", r"\1"),
         ("_", r"(?<!\w)(?:\{\s*\})?[_^]\{?(\d+)\}?\s*([CP])_\{?(\d+)\}?", _chosen),
         ("", r"(?<![\w.^_{])(\d+)\s?([CP])\s?(\d+)(?!\w)", _chosen),
         ("^", r"(?<!\w)([CPA])_\{?(\d+)\}?\^\{?(\d+)\}?", lambda found: _chosen(found, 2, 1, 3)),
         ("", r"(?<=[\d}])\s*(?:percent|per cent|pct)\b", "%"),
-        ("+", r"\A\s*\+\s*-|\+\s?/\s?-", r"\\pm "),
     )
 )
 # Without any of these no spelling is to be changed.
-_UNUSUAL = re.compile(r"[\\$*{+~^_]|pct|cent|\d \d{3}|\d\s?[CPxX]|\]\s*[^\s,)]|\[[^])]*\[|\d\.?\(|'\d{3}")
+_UNUSUAL = re.compile(r"[\\$*{+~^_]|pct|cent|out of|over|\d \d{3}|\d\s?[CPxX]|\]\s*[^\s,)]|\[[^])]*\[|\d\.?\(|'\d{3}")
 _TOKEN = re.compile(
     r"(?P<space>\s+|\\[,;:> ]|~|\\q?quad|\\m?(?:left|right|[bB]igg?[lrm]?|noindent|middle)(?![A-Za-z]))"
-    r"|\\(?:text\w*|math(?:rm|bf|it|sf)|mbox|bold\w*|operatorname\*?|hbox)\s*\{(?P<set>(?:[^{}]|\{[^{}]*\})*)\}"
+    r"|\\(?:text\w*|math(?:rm|bf|it|sf|bb|cal|scr)|mbox|bold\w*|operatorname\*?|hbox)\s*\{(?P<set>(?:[^{}]|\{[^{}]*\})*)\}"
     r"|(?P<number>[1-9]\d{0,2}(?:,\d{3})+(?![\d,])(?:\.\d+)?"
     r"|\d+(?:\.\d+|\.(?=\\))?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)"
     r"|(?P<command>\\[A-Za-z]+|\\[{}|%\\#&_])"
