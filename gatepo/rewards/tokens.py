@@ -205,6 +205,7 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
         ("", r"(?<![\w.^_{])(\d+)\s?([CP])\s?(\d+)(?!\w)", _chosen),
         ("^", r"(?<!\w)([CPA])_\{?(\d+)\}?\^\{?(\d+)\}?", lambda found: _chosen(found, 2, 1, 3)),
         ("", r"(?<=[\d}])\s*(?:percent|per cent|pct)\b", "%"),
+        ("+", r"\A\s*\+\s*-|\+\s?/\s?-", r"\\pm "),
     )
 )
 # Without any of these no spelling is to be changed.
