@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="JSONL")
     parser.add_argument("--out", type=Path, help="where the verdicts go (default: FILE.verdicts.jsonl)")
     parser.add_argument("--extraction", choices=EXTRACTIONS, default="auto", help="where an answer is read")
-    parser.add_argument("--deadline", type=float, default=2.0, help="seconds for one answer")
+    parser.add_argument("--deadline", type=float, default=2.0, help="seconds of CPU time for one answer")
     parser.add_argument("--workers", type=int, help="processes (default: one per core, at most 4)")
     options = parser.parse_args()
     with errors_as_one_line():
