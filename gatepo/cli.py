@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -30,6 +31,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def run(name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose ``conf/NAME.yaml`` with the command line and run ``task`` on it; exit 2 after a user's error."""
     lazy_torch.import_on_use()
+    logging.raiseExceptions = False  # a log on a full disk; what does not fit elsewhere is said
     signals.listen(speaks=not started_with_others() or _is_first())
     with errors_as_one_line():
         register()

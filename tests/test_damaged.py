@@ -155,7 +155,7 @@ def test_a_state_of_other_content_is_refused(copy: Path) -> None:
         change()
         torch.save(state, path / "state-0.pt")
         sign(path)
-        assert str(path) in said("probe", f"run={copy}", "gates=[clip,erf]")
+        assert str(copy) in said("probe", f"run={copy}", "gates=[clip,erf]")
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,14 @@ def test_an_edited_config_is_refused_with_what_differs(cut_off: Path) -> None:
 
 
 def test_what_the_run_does_not_rest_on_may_be_typed_beside_and_stays(cut_off: Path, finished: Path) -> None:
-    assert resume.may_change() == ["updates", "tracker", "evaluate.every", "checkpoint.every", "checkpoint.keep"]
+    assert resume.may_change() == [
+        "trust",
+        "updates",
+        "tracker",
+        "evaluate.every",
+        "checkpoint.every",
+        "checkpoint.keep",
+    ]
     for typed, named in (("tau.pos=3", "tau.pos"), ("gate=clip", "gate.name"), ("evaluate.limit=5", "evaluate.limit")):
         assert f"{named} must stay as it was when {cut_off} was trained" in refused(f"resume={cut_off}", typed)
     assert "experiment must stay" in refused(f"resume={cut_off}", "+experiment=smoke")

@@ -35,7 +35,15 @@ class Scenario:
 
 
 _SMALL = (
-    *("updates=4", "checkpoint.every=1", "threads=1", "evaluate.limit=2", "batch.prompts=2", "batch.num_generations=4"),
+    *(
+        "updates=4",
+        "checkpoint.every=1",
+        "checkpoint.keep=2",
+        "threads=1",
+        "evaluate.limit=2",
+        "batch.prompts=2",
+        "batch.num_generations=4",
+    ),
     *("batch.micro=null", "sampling.max_completion_length=32", "evaluate.every=2"),
 )
 _TWO = (*_SMALL, "devices=2", "engine=deepspeed")
