@@ -45,13 +45,13 @@ class Senseless(Exception):
 
 
 @lru_cache(maxsize=256)
-def build(tree: Tree) -> Any:
-    """Make sympy's expression, relation, set or matrix of a tree; unknowns are real where no i says otherwise.
+def build(tree: Tree, real: bool) -> Any:
+    """Make sympy's expression, relation, set or matrix of a tree, with real unknowns or with any.
 
     Raises:
       Senseless: it is undefined, or too large to be worked out. And whatever sympy raises.
     """
-    built = _Builder({} if has_name(tree, "i") else {"real": True}).build(tree)
+    built = _Builder({"real": True} if real else {}).build(tree)
     if not isinstance(built, Basic | MatrixBase) or built.has(sympy.nan, sympy.zoo) or _is_too_large(built):
         raise Senseless
     return built

@@ -12,7 +12,7 @@ from functools import lru_cache
 from gatepo.rewards.expressions import all_of
 from gatepo.rewards.quantities import ENDS, RELATIONS, Quantities, added
 from gatepo.rewards.reader import DEEPEST, Unreadable
-from gatepo.rewards.tokens import SHORT, Token, kind_of, tokens, unreadable
+from gatepo.rewards.tokens import ALSO, SHORT, Token, kind_of, tokens, unreadable
 from gatepo.rewards.trees import Tree, depth, number, parts, unknowns
 from gatepo.rewards.units import CHANGING, NUMBERS
 
@@ -244,7 +244,7 @@ class Parser(Quantities):
             return self.take("\\vee", "\\wedge")
         if self.kind() == "join":
             self.at += 1
-            return "and" if self.peek(-1) in ("and", "und", "et") else "or"
+            return "and" if self.peek(-1) in ALSO else "or"
         return self.take(",", ";")
 
     def item(self) -> Tree:
@@ -292,5 +292,8 @@ class Parser(Quantities):
             if self.kind() == "noun" and unknowns(tree):
                 raise Unreadable
             _, value, unit, other = tree if tree[0] == "u" else ("u", tree, (), None)
+            behind = self.at
             tree = ("u", value, tuple(sorted((dict(unit) | dict(self.quantity())).items())), other)
+            nouns = [self.tokens[n].text for n in range(behind, self.at) if kind_of(self.tokens, n) == "noun"]
+            tree = (*tree, " ".join(nouns)) if nouns else tree
         return tree
