@@ -39,8 +39,9 @@ def settle(gold: str, prediction: str, judge: Judge = lambda gold, prediction: N
 
 def _with_point(text: str, other: Tree) -> Tree | None:
     """Read a decimal comma, 1000,99, where the other side is a decimal; 1,234 has a thousand in it."""
-    number, text = number_of(other), text.strip("$ ")
-    if number is None or not number.places or _DECIMAL_COMMA.fullmatch(text) is None:
+    text = text.strip("$ ") if "," in text else ""
+    number = number_of(other) if _DECIMAL_COMMA.fullmatch(text) else None
+    if number is None or not number.places:
         return None
     return read(text.replace(",", ".")) if text[0] == "0" or number_of(read(text)) is None else None
 

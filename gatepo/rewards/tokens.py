@@ -29,8 +29,11 @@ def unreadable(text: str) -> str | None:
     reader would see), digits of another script (nobody asked for them, and libraries disagree on what they are), and
     what only a programming language says.
     """
-    if len(text) > LONGEST:
-        return "too long"
+    return "too long" if len(text) > LONGEST else _forbidden(text)
+
+
+@lru_cache(maxsize=1024)
+def _forbidden(text: str) -> str | None:
     if not text.isascii() and not all(map(_is_visible, text)):
         return "invisible characters or another script's digits"
     if _CODE.search(text) is not None or _CONTROL_CHARACTER.search(text) is not None:
