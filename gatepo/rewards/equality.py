@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gatepo.rewards.grammar import read
 from gatepo.rewards.numbers import Number, number_of, same
-from gatepo.rewards.shapes import antiderivative, shaped
+from gatepo.rewards.shapes import derivative, shaped
 from gatepo.rewards.tokens import unreadable
 from gatepo.rewards.trees import BINDING, ONE, Tree, names_in, parts, replaced, unknowns
 from gatepo.rewards.units import Unit, count_other_things, differ, in_base_units
@@ -54,9 +54,10 @@ def compare(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
         return compare(gold, replaced(prediction, prediction[2], gold[2]), judge)
     gold, prediction = (tree[1] if tree[0] == "all" else tree for tree in (gold, prediction))
     gold, prediction = shaped(gold, prediction), shaped(prediction, gold)
-    left, right = antiderivative(gold, ("C", "K")), antiderivative(prediction, ("C", "K", "c", "k"))
-    if left is not None and right is not None and left[2] == right[2]:
-        return judge(("f", "diff", *left[1:]), ("f", "diff", *right[1:]))
+    left, right = (derivative(tree, ("C", "K", "c", "k", "C_1", "c_1")) for tree in (gold, prediction))
+    if left is not None and right is not None and left[1] == right[1]:
+        if {("v", name) for name in ("C", "K", "C_1", "c_1")} & (names_in(gold) | names_in(prediction)):
+            return judge(left[0], right[0])
     heads = {gold[0], prediction[0]}
     if heads in ({"\\cup"}, {"\\cap"}) and sorted(gold[1:], key=repr) == sorted(prediction[1:], key=repr):
         return True
@@ -157,7 +158,9 @@ def _compare_choices(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
 
 def _compare_cases(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     """Compare the pieces of two functions; "otherwise" stands for whatever the other's last piece says."""
-    if gold[0] != prediction[0] or len(gold) != len(prediction):
+    if gold[0] != prediction[0]:  # |x| in pieces
+        return judge(gold, prediction)
+    if len(gold) != len(prediction):
         return False
     ours, theirs = gold[1:], prediction[1:]
     for rows, others in ((ours, theirs), (theirs, ours)):

@@ -172,6 +172,8 @@ def final_answer(text: str) -> str | None:
         return next(letter for letter in chosen[0].groups() if letter)
     if word := re.match(r"(yes|no),? (?:because|since)\b", text, re.IGNORECASE):
         return word[1]
+    if not phrases and not _is_bare(text) and (last := _worked_out(text)) is not None:
+        return last
     if not phrases and (
         _is_bare(text)
         or (0 < len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[^\W\d_]:|[#$]|\\[(\[]", _COMMAND.sub("", text)))
@@ -288,6 +290,14 @@ def _concluded(text: str) -> str | None:
         if (_CONCLUDES.search(said) is not None or alone) and (stated := _stated(sentence)) is not None:
             return None if broken and re.search(r"[-+*/^<>]\s*\S+\Z", stated) is not None else stated
     return None
+
+
+def _worked_out(text: str) -> str | None:
+    """Give the last line where it and the one before are nothing but a calculation."""
+    before, _, last = text.rpartition("\n")
+    line = before.rpartition("\n")[2]
+    worked = re.search(r"[-+*/^=]", line) is not None and _is_bare(line) and re.search(r"[^\W\d_]|=", last) is None
+    return last if worked and _is_bare(last) and last[-1] != "." else None
 
 
 def _corrected(sentence: str) -> str | None:
