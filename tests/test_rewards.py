@@ -10,6 +10,7 @@ from conftest import REPO
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+import gatepo.rewards.grammar as grammar
 from gatepo.errors import UserError
 from gatepo.rewards.equality import settle
 from gatepo.rewards.extra import ExtraReward
@@ -160,6 +161,24 @@ def test_ten_thousand_repeated_tags_take_linear_time(tag: str) -> None:
 def test_plain_numbers_are_read_exactly(text: str, number: Fraction | None) -> None:
     found = number_of(read(text))
     assert (None if found is None else found.value) == number
+
+
+def test_the_short_way_to_read_a_number_gives_the_tree_of_the_grammar(monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = [
+        ("", "."),
+        ("$", "$"),
+        ("\\boxed{", "}"),
+        ("$", ""),
+        ("x = ", ""),
+        ("-", "\\%"),
+        ("\\$", " "),
+        ("$m = -", "$"),
+    ]
+    bodies = ("0", "007", "12", "1234", "0.50", "12.0", "\\frac{3}{4}", "\\dfrac{1}{0}")
+    texts = [f"{before}{body}{behind}" for before, behind in marks for body in bodies]
+    short = [grammar.read.__wrapped__(text) for text in texts]
+    monkeypatch.setattr(grammar, "_PLAIN", re.compile("(?!)"))
+    assert short == [grammar.read.__wrapped__(text) for text in texts]
 
 
 def test_settling_needs_two_plain_numbers() -> None:

@@ -45,13 +45,13 @@ class Senseless(Exception):
 
 
 @lru_cache(maxsize=256)
-def build(tree: Tree) -> Any:
-    """Make sympy's expression, relation, set or matrix of a tree; unknowns are real where no i says otherwise.
+def build(tree: Tree, real: bool) -> Any:
+    """Make sympy's expression, relation, set or matrix of a tree, with real unknowns or with any.
 
     Raises:
       Senseless: it is undefined, or too large to be worked out. And whatever sympy raises.
     """
-    built = _Builder({} if has_name(tree, "i") else {"real": True}).build(tree)
+    built = _Builder({"real": True} if real else {}).build(tree)
     if not isinstance(built, Basic | MatrixBase) or built.has(sympy.nan, sympy.zoo) or _is_too_large(built):
         raise Senseless
     return built
@@ -92,9 +92,20 @@ class _Builder:
             return sympy.Matrix([[self.build(cell) for cell in row[3:]] for row in inside])
         if head == "call":
             return sympy.Function(inside[0])(*map(self.build, inside[1:]))
+        if head == "cases":
+            return sympy.Piecewise(*((self.build(row[3]), self.condition(row[4])) for row in inside))
         if head in ("u", "w"):
             raise Senseless
         return _operation(head, [self.build(part) for part in inside])
+
+    def condition(self, tree: Tree) -> Any:
+        """Make the condition of a piece; "otherwise" is always true."""
+        if tree[0] == "w":
+            return sympy.true
+        made = self.build(tree)
+        if not isinstance(made, Relational) or len(made.free_symbols) != 1:
+            raise Senseless
+        return made
 
     def binding(self, name: str, body: Tree, variable: Tree, *bounds: Tree) -> Any:
         """Make a sum, a product, an integral, a limit or a derivative."""

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from gatepo.rewards.grammar import read
 from gatepo.rewards.numbers import Number, number_of, same
-from gatepo.rewards.shapes import antiderivative, shaped
+from gatepo.rewards.shapes import derivative, shaped
 from gatepo.rewards.tokens import unreadable
 from gatepo.rewards.trees import BINDING, ONE, Tree, names_in, parts, replaced, unknowns
-from gatepo.rewards.units import Unit, differ
+from gatepo.rewards.units import Unit, count_other_things, differ, in_base_units
 
 Judge = Callable[[Tree, Tree], bool | None]
 """Whether two trees (gold, prediction) are equal; None: not known."""
@@ -39,8 +39,9 @@ def settle(gold: str, prediction: str, judge: Judge = lambda gold, prediction: N
 
 def _with_point(text: str, other: Tree) -> Tree | None:
     """Read a decimal comma, 1000,99, where the other side is a decimal; 1,234 has a thousand in it."""
-    number, text = number_of(other), text.strip("$ ")
-    if number is None or not number.places or _DECIMAL_COMMA.fullmatch(text) is None:
+    text = text.strip("$ ") if "," in text else ""
+    number = number_of(other) if _DECIMAL_COMMA.fullmatch(text) else None
+    if number is None or not number.places:
         return None
     return read(text.replace(",", ".")) if text[0] == "0" or number_of(read(text)) is None else None
 
@@ -53,9 +54,10 @@ def compare(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
         return compare(gold, replaced(prediction, prediction[2], gold[2]), judge)
     gold, prediction = (tree[1] if tree[0] == "all" else tree for tree in (gold, prediction))
     gold, prediction = shaped(gold, prediction), shaped(prediction, gold)
-    left, right = antiderivative(gold, ("C", "K")), antiderivative(prediction, ("C", "K", "c", "k"))
-    if left is not None and right is not None and left[2] == right[2]:
-        return judge(("f", "diff", *left[1:]), ("f", "diff", *right[1:]))
+    left, right = (derivative(tree, ("C", "K", "c", "k", "C_1", "c_1")) for tree in (gold, prediction))
+    if left is not None and right is not None and left[1] == right[1]:
+        if {("v", name) for name in ("C", "K", "C_1", "c_1")} & (names_in(gold) | names_in(prediction)):
+            return judge(left[0], right[0])
     heads = {gold[0], prediction[0]}
     if heads in ({"\\cup"}, {"\\cap"}) and sorted(gold[1:], key=repr) == sorted(prediction[1:], key=repr):
         return True
@@ -68,7 +70,7 @@ def compare(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     if "w" in heads:
         return gold[0] == prediction[0] == "w" and _choice(gold[1]) == _choice(prediction[1])
     literal = (("f", "base"), ("f", "prime"))  # equal to what reads the same alone
-    if gold[:2] in literal or prediction[:2] in literal or (number is not None and unknowns(prediction)):
+    if gold[:2] in literal or prediction[:2] in literal or (number is not None and prediction[0] == "v"):
         return False
     return judge(gold, prediction)
 
@@ -97,8 +99,14 @@ def _compare_quantities(gold: Tree, prediction: Tree, judge: Judge) -> bool | No
     for angle, arc in (((gold, unit), (prediction, their_unit)), ((prediction, their_unit), (gold, unit))):
         if angle[1] == degrees and arc[1] in radians and ("v", "pi") in names_in(_quantity(arc[0])[0]):
             return judge(("°", _quantity(angle[0])[0]), _quantity(arc[0])[0])
-    if differ(unit, their_unit) or (unit and their_value[0] == "%") or (their_unit and value[0] == "%"):
+    if (unit and their_value[0] == "%") or (their_unit and value[0] == "%"):
         return False
+    if count_other_things(_nouns(gold), _nouns(prediction), (bool(unit), bool(their_unit))):
+        return False
+    if differ(unit, their_unit):
+        (size, base), (their_size, their_base) = in_base_units(unit), in_base_units(their_unit)
+        sizes = ("n", size, None), ("n", their_size, None)
+        return compare(("*", value, sizes[0]), ("*", their_value, sizes[1]), judge) if base == their_base else False
     if letters is not None and not their_unit:  # 5m may be five times m
         if not unknowns(prediction):
             return False
@@ -115,6 +123,10 @@ def _quantity(tree: Tree) -> tuple[Tree, Unit, Tree | None]:
         return tree, (), None
     value, unit, _ = _quantity(tree[1])
     return value, tree[2] or unit, tree[3] if len(tree) > 3 else None
+
+
+def _nouns(tree: Tree) -> str:
+    return tree[4] if tree[0] == "u" and len(tree) > 4 else ""
 
 
 def _compare_ratios(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
@@ -146,7 +158,9 @@ def _compare_choices(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
 
 def _compare_cases(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     """Compare the pieces of two functions; "otherwise" stands for whatever the other's last piece says."""
-    if gold[0] != prediction[0] or len(gold) != len(prediction):
+    if gold[0] != prediction[0]:  # |x| in pieces
+        return judge(gold, prediction)
+    if len(gold) != len(prediction):
         return False
     ours, theirs = gold[1:], prediction[1:]
     for rows, others in ((ours, theirs), (theirs, ours)):
@@ -183,11 +197,17 @@ class Defined(NamedTuple):
 def _compare_relations(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     """Compare the values that two relations give to one name; the judge compares equations and inequalities."""
     left, right = _defined(gold), _defined(prediction, lenient=True)
+    if left is not None and right is not None and gold[0] == "rel" and gold[1][-1:] == "≈" and number_of(gold[-1]):
+        rounded, said = number_of(gold[-1]), number_of(right.value)  # 1/3 ≈ 0.333 allows both
+        if said is not None and rounded is not None and rounded.value == said.value and left.name == right.name:
+            return True
     if left is None or (right is None and left.name is not None and (unknowns(left.value) or left.value[0] in _SETS)):
         is_set = _is_set(prediction)
         if left is not None and _is_set(left.value) and not _is_equation(prediction):  # D = (0, 1)
             return compare(left.value, prediction, judge)
         return judge(gold, prediction) if prediction[0] == "rel" or (is_set and not _is_equation(gold)) else False
+    if right is None and left.name is None and unknowns(left.value) and _is_equation(prediction):
+        return _all(compare(left.value, side, judge) for side in prediction[2:])  # an identity
     if right is None:
         return judge(left.value, prediction) if _is_set(left.value) and not _is_equation(prediction) else False
     if left.name is not None and right.name is not None and left.name[:2] == right.name[:2] == ("call", left.name[1]):
@@ -245,7 +265,7 @@ def _is_name(tree: Tree, lenient: bool = False) -> bool:
     """Say whether a left side only names a value. One of an equation has numbers, powers or a sum of unknowns."""
     head, inside = tree[0], parts(tree)
     if head in ("v", "call", "w"):
-        return not _is_set(tree) and tree != ("v", "infty")
+        return not _is_set(tree) and tree not in (("v", "infty"), ("v", "pi"))
     if head == "l":
         return tree[1] in ("(", "") and all(map(_is_name, inside))
     if head == "f":

@@ -14,7 +14,7 @@ from gatepo.rewards.units import CURRENCIES, NUMBERS, SCALES, UNITS, spelled
 SAME_NAME = {
     **ANGLES,
     **dict.fromkeys(("infinity", "oo", "inf"), "infty"),
-    **{"lg": "log", "sign": "sgn", "binomial": "binom"},
+    **{"lg": "log", "Abs": "abs", "sign": "sgn", "binomial": "binom"},
 }
 _BINARY = {
     "\\cup": 1,
@@ -88,7 +88,9 @@ class Expressions(Reader):
             signs.append("-" if sign in ("minus", "negative") else sign)
         tree = self.parse(max(least, TIMES)) if signs else self._postfix(self.atom())
         for sign in reversed(signs):
-            if sign != "+":  # -$5 is a quantity as $5 is
+            if sign == "-" and tree[:2] == ("f", "mod"):  # -1 mod 2 is (-1) mod 2
+                tree = (*tree[:2], (sign, tree[2]), *tree[3:])
+            elif sign != "+":  # -$5 is a quantity as $5 is
                 tree = ("u", (sign, tree[1]), *tree[2:3], None) if tree[0] == "u" else (sign, tree)
         return tree
 

@@ -50,18 +50,39 @@ _ALTERNATIVE = re.compile(
 )
 # Behind these a second answer takes the place of the first, or follows from it.
 _TAKEN_BACK = re.compile(
-    r"\b(?:wait|hold on|actually|instead|mistake|correct(?:ed|ion|ing)|wrong|recheck|re-check|let me|let's|no,"
-    r"|so|therefore|thus|hence|then|final(?:ly)?)\b",
+    r"\b(?:wait|hold on|actually|instead|mistake|correct(?:ed|ion|ing)|wrong|recheck|re-check|reflection|let me"
+    r"|let's|no,|so|therefore|thus|hence|then|final(?:ly)?)\b",
     re.IGNORECASE,
 )
-_SECOND_THOUGHT = re.compile(r"\b(?:wait|hold on|on second thought)\b", re.IGNORECASE)
+_SECOND_THOUGHT = re.compile(r"\b(?:wait|hold on|on (?:second thought|reflection)|scratch that|oops)\b", re.IGNORECASE)
+_CORRECTED = re.compile(  # what was said before these is no longer the answer
+    r"\b(?:wait|hold on|actually|instead|mistake|correct(?:ed|ion|ing)|wrong|recheck|no[,.!]|final(?:ly)?|reflection"
+    r"|on second thought|rather|attempt|scratch|oops|sorry|revised?|but|however)(?!\w)",
+    re.IGNORECASE,
+)
+_CORRECTION = re.compile(
+    r".*\b(?:wait|oops|sorry|correction|scratch that|on (?:reflection|second thought)|i mean|make that)\b"
+    r"(?:, no\b)?[\s,.:;!\u2014-]*"
+    r"(?:(?:it|that|this|the (?:correct |right |final )?answer)(?:['\u2019]s| is| should be| must be)\s+)?(?P<new>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_OFFER = re.compile(
+    r"\b(?:let me know|feel free|hope (?:this|that) helps|if you (?:have|need|want|would like|'d like)"
+    r"|would you like|happy to help|do you want me)\b",
+    re.IGNORECASE,
+)
+_YES_OR_NO = re.compile(
+    r"\W*(?:(?:so|thus|therefore|hence),?\s+)?(yes|no)[,.;!](?!\s*(?:it is|it's|wait)\W+\d)", re.IGNORECASE
+)
+_FIRST_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|(?<=[\u3002\uff01\uff1f])")
 _FINAL = re.compile(r"final answer is[^\\]*I hope", re.IGNORECASE)  # behind a box that was a step
 _THEREFORE = re.compile(r"\b(?:therefore|thus|hence|consequently|so,)", re.IGNORECASE)
 _DOUBT = re.compile(
     r"\b(?:if there were|would (?:get|have)|\w+s to (?:check|consider|examine|verify|test|try)"
     r"|cannot|can't|could not|unable|unclear|unknown|impossible|insufficient|no idea|unsure|give up|undetermined"
     r"|not (?:sure|enough|possible|able|know|be determined)|no (?:solution|answer|such|way)|don't know"
-    r"|let (?:me|us)|let's|tried|fail\w*|wait|perhaps|maybe|suppose|consider|need|is not|isn't|does not|doesn't)\b"
+    r"|let (?:me|us)|let's|tried|fail\w*|wait|perhaps|maybe|suppose|consider|(?<!you )(?<!they )need|need to"
+    r"|is not|isn't|does not|doesn't)\b"
     r"|\A\W*(?:first|next|second)\b|\?\s*\Z",
     re.IGNORECASE,
 )
@@ -151,6 +172,8 @@ def final_answer(text: str) -> str | None:
         return next(letter for letter in chosen[0].groups() if letter)
     if word := re.match(r"(yes|no),? (?:because|since)\b", text, re.IGNORECASE):
         return word[1]
+    if not phrases and not _is_bare(text) and (last := _worked_out(text)) is not None:
+        return last
     if not phrases and (
         _is_bare(text)
         or (0 < len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[^\W\d_]:|[#$]|\\[(\[]", _COMMAND.sub("", text)))
@@ -196,7 +219,13 @@ def _announced(text: str, phrase: re.Match[str]) -> str | None:
     """Read what follows a phrase such as "the answer is"."""
     line = _BESIDE.split(text[phrase.end() :].strip().split("\n\n", 1)[0], maxsplit=1)[0].strip()
     letter = re.match(_LETTER.format("one") + _BEHIND_LETTER, _MARKUP.sub("", line))
-    return line if _is_bare(line) else letter["one"] if letter else _stated(line.split("\n", 1)[0][:_TAIL])
+    if _is_bare(line) or letter:
+        return line if letter is None else letter["one"]
+    whole = line.split("\n", 1)[0][:_TAIL]
+    first, *remarks = _FIRST_SENTENCE.split(whole, maxsplit=1)
+    if remarks and _CORRECTED.search(remarks[0]) is None:  # The answer is 7. This took 3 steps.
+        return first if _is_bare(first) else _stated(first) or _stated(whole)
+    return _stated(whole)
 
 
 def _closing(text: str, box: re.Match[str]) -> int | None:
@@ -214,7 +243,8 @@ def _closing(text: str, box: re.Match[str]) -> int | None:
 
 
 def _joined(gap: str) -> bool:
-    return len(gap) <= _JOINT and ". " not in gap and _JOINS.search(gap) is not None
+    plain = len(gap) <= _JOINT and ". " not in gap and _CORRECTED.search(gap) is None
+    return plain and _JOINS.search(gap) is not None
 
 
 def _is_cut_off(text: str) -> bool:
@@ -248,14 +278,33 @@ def _concluded(text: str) -> str | None:
     tail = _MATH.sub(lambda math: math[0].replace("\n", " "), text[start:])
     formulas = list(_MATH.finditer(tail))
     alone = len(formulas) + len(_NUMBER.findall(_blank(tail, formulas))) == 1
-    sentences = [sentence for sentence in _SENTENCE_END.split(tail) if sentence.strip()]
+    sentences = [said for said in _SENTENCE_END.split(tail) if said.strip() and _OFFER.search(said) is None]
     for said in reversed(sentences[-_SENTENCES:]):
+        if (corrected := _corrected(said)) is not None:
+            return corrected
+        if said is sentences[-1] and (word := _YES_OR_NO.match(said)):
+            return word[1]
         sentence = _THEREFORE.split(said)[-1] if _NUMBER.search(_THEREFORE.split(said)[-1]) else said
         if _DOUBT.search(sentence) is not None:
             return None
         if (_CONCLUDES.search(said) is not None or alone) and (stated := _stated(sentence)) is not None:
             return None if broken and re.search(r"[-+*/^<>]\s*\S+\Z", stated) is not None else stated
     return None
+
+
+def _worked_out(text: str) -> str | None:
+    """Give the last line where it and the one before are nothing but a calculation."""
+    before, _, last = text.rpartition("\n")
+    line = before.rpartition("\n")[2]
+    worked = re.search(r"[-+*/^=]", line) is not None and _is_bare(line) and re.search(r"[^\W\d_]|=", last) is None
+    return last if worked and _is_bare(last) and last[-1] != "." else None
+
+
+def _corrected(sentence: str) -> str | None:
+    """Give what a sentence puts in the place of an answer: 3, no, wait, 4."""
+    found = _CORRECTION.fullmatch(sentence)
+    new = found["new"].strip(" .!") if found else ""
+    return new if re.search(r"\d|\\", new) and _is_bare(new) else None
 
 
 def _stated(sentence: str) -> str | None:
@@ -270,7 +319,7 @@ def _stated(sentence: str) -> str | None:
         if re.search(r"\d|\$|\\|\A\(?[A-H]\)?\Z", rest) and _is_bare(rest):
             rests.append(rest)
     if rests:  # x = 3, y = 4 behind "is", and not the 4 alone
-        return next((rest for rest in rests[:0:-1] if "," in rest and "=" in rest), rests[0])
+        return next((rest for rest in rests[:0:-1] if "=" in rest and re.search(r",|\b(?:and|or)\b", rest)), rests[0])
     numbers = deque((m for m in _NUMBER.finditer(_blank(sentence, formulas)) if _is_plain(sentence, m)), 1)
     with_digits = [match for match in formulas if re.search(r"\d", _content(match))]
     candidates = [(m.end(), _content(m)) for m in with_digits[-1:]] + [(m.end(), m[0]) for m in numbers]

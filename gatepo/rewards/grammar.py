@@ -12,14 +12,20 @@ from functools import lru_cache
 from gatepo.rewards.expressions import all_of
 from gatepo.rewards.quantities import ENDS, RELATIONS, Quantities, added
 from gatepo.rewards.reader import DEEPEST, Unreadable
-from gatepo.rewards.tokens import SHORT, Token, kind_of, tokens, unreadable
+from gatepo.rewards.tokens import ALSO, SHORT, Token, kind_of, tokens, unreadable
 from gatepo.rewards.trees import Tree, depth, number, parts, unknowns
 from gatepo.rewards.units import CHANGING, NUMBERS
 
 MOST_ITEMS = 64  # of a list
 _NEGATED = {"∈": "∉", "=": "≠", "<": "≥", ">": "≤", "≤": ">", "≥": "<"}
 _FLIPPED = str.maketrans(">≥", "<≤")
-_PLAIN = re.compile(r"\s*(?P<dollar>\$?)(?P<number>\d{1,30}(?:\.\d{1,30})?)(?P=dollar)\.?\s*", re.ASCII)
+_PLAIN = re.compile(  # most answers of school problems; read without cutting them into tokens
+    r"\s*(?P<opened>\$|\\boxed\{)?(?:(?P<name>[abckmntxyz]) = )?(?P<sign>-|\\\$)?"
+    r"(?:(?P<number>\d{1,30}(?:\.\d{1,30})?)|\\d?frac\{(?P<top>\d{1,30})\}\{(?P<bottom>\d{1,30})\})(?P<percent>\\?%)?"
+    r"(?P<closed>[$}])?\.?\s*",
+    re.ASCII,
+)
+_CLOSED = {None: None, "$": "$", "\\boxed{": "}"}
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d:\d\d\s*(?:\\text\w*\{)?\s*[ap]\.?m", re.ASCII | re.IGNORECASE)  # or a time
 _REALS, _NOTHING = ("v", "bbR"), ("v", "emptyset")
 _NAMED_SETS = {
@@ -49,8 +55,8 @@ _LABEL = re.compile(
 def read(text: str) -> Tree:
     """Read an answer into a tree; what the grammar does not know is its own text, equal to nothing else."""
     plain = _PLAIN.fullmatch(text)
-    if plain is not None:
-        return number(plain["number"])
+    if plain is not None and plain["closed"] == _CLOSED[plain["opened"]]:
+        return _plain(plain)
     if (whole := _whole(text)) is not None:
         return whole
     found = _stripped(tokens(text))
@@ -60,6 +66,17 @@ def read(text: str) -> Tree:
             return _expanded(_with_names(tree))
     text = "".join(token.text for token in found)
     return _valued(found) or ("w", text if _DATE.search(text) is None else text.replace(".", "").lower())
+
+
+def _plain(found: re.Match[str]) -> Tree:
+    """Make the tree that the grammar would make of a number or a fraction with one sign, a name, a percent sign."""
+    top, bottom = found["top"], found["bottom"]
+    tree = number(found["number"]) if top is None else ("/", number(top), number(bottom))
+    if found["percent"]:
+        tree = ("%", tree)
+    if found["sign"]:
+        tree = ("-", tree) if found["sign"] == "-" else ("u", tree, (("dollar", 1),), None)
+    return tree if found["name"] is None else ("rel", "=", ("v", found["name"]), tree)
 
 
 def _valued(found: list[Token]) -> Tree | None:
@@ -244,7 +261,7 @@ class Parser(Quantities):
             return self.take("\\vee", "\\wedge")
         if self.kind() == "join":
             self.at += 1
-            return "and" if self.peek(-1) in ("and", "und", "et") else "or"
+            return "and" if self.peek(-1) in ALSO else "or"
         return self.take(",", ";")
 
     def item(self) -> Tree:
@@ -292,5 +309,8 @@ class Parser(Quantities):
             if self.kind() == "noun" and unknowns(tree):
                 raise Unreadable
             _, value, unit, other = tree if tree[0] == "u" else ("u", tree, (), None)
+            behind = self.at
             tree = ("u", value, tuple(sorted((dict(unit) | dict(self.quantity())).items())), other)
+            nouns = [self.tokens[n].text for n in range(behind, self.at) if kind_of(self.tokens, n) == "noun"]
+            tree = (*tree, " ".join(nouns)) if nouns else tree
         return tree

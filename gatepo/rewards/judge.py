@@ -54,7 +54,8 @@ def _same(gold: Tree, prediction: Tree) -> bool:
     if gold[0] in ("rel", "&") and prediction[0] in ("rel", "&") and _names(gold) != _names(prediction):
         return False
     try:
-        left, right = build(gold), build(prediction)
+        real = not (has_name(gold, "i") or has_name(prediction, "i"))
+        left, right = build(gold, real), build(prediction, real)
         if isinstance(left, Set) or isinstance(right, Set):
             return _same_sets(as_set(left), as_set(right))
     except (Senseless, TypeError, ValueError, AttributeError, NotImplementedError):
@@ -93,6 +94,8 @@ def _same_values(left: Expr, right: Expr) -> bool:
     """Say whether two expressions have the same value wherever both have one."""
     if left == right:
         return True
+    if left.has(sympy.Piecewise) or right.has(sympy.Piecewise):
+        return _same_pieces(left, right)
     left, right = left.doit(), right.doit()
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)
     compared, real = 0, bool(symbols) and all(symbol.is_real for symbol in symbols)
@@ -105,6 +108,20 @@ def _same_values(left: Expr, right: Expr) -> bool:
             return False
         compared += 1
     return compared > min(1, len(symbols)) or bool(sympy.simplify(left - right) == 0)
+
+
+def _same_pieces(left: Expr, right: Expr) -> bool:
+    """Say whether two functions of one variable agree at and beside the bounds of their pieces, and far from them."""
+    symbols = left.free_symbols | right.free_symbols
+    bounds = {side for part in (left, right) for relation in part.atoms(Relational) for side in relation.args}
+    points = {side + step for side in bounds if side.is_Rational for step in (0, Rational(-1, 7), Rational(1, 7))}
+    if len(symbols) != 1 or any(not side.is_Rational and side not in symbols for side in bounds):
+        raise Senseless
+    for point in (*points, *STARTS, Rational(-101, 3), Rational(101, 3)):
+        one, other = (side.subs(next(iter(symbols)), point) for side in (left, right))
+        if _is_finite(one) != _is_finite(other) or (_is_finite(one) and _are_apart(one, other)):
+            return False
+    return True
 
 
 def _is_finite(value: Any, real: bool = False) -> bool:

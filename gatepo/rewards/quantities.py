@@ -114,7 +114,7 @@ class Quantities(Commands):
             unit[name] = unit.get(name, 0) + sign * (power or self._unit_power())
         elif word == "per":
             return -1
-        elif word in CHANGING or (len(word) < 2 and word != "a") or self.peek(-1).isupper():
+        elif word in CHANGING or (len(word) < 2 and word != "a" and word.isascii()) or self.peek(-1).isupper():
             raise Unreadable
         return sign if self.peek() == "*" or name is None else 1
 

@@ -1,4 +1,4 @@
-"""Trees in the shape of another: rows in brackets as a matrix, 2i - k as (2, 0, -1), an antiderivative as its parts."""
+"""Trees in the shape of another: rows in brackets as a matrix, 2i - k as (2, 0, -1), an antiderivative's derivative."""
 
 from __future__ import annotations
 
@@ -43,8 +43,14 @@ def _components(tree: Tree) -> dict[str, Tree] | None:
     return {units[0][1]: ("*", *rest) if len(rest) > 1 else (rest or [ONE])[0]} if len(units) == 1 else None
 
 
-def antiderivative(tree: Tree, constants: Sequence[str]) -> Tree | None:
-    """Take x^2 + C apart, ("+", x^2, x); None where a sum has not one constant beside one other name."""
+def derivative(tree: Tree, constants: Sequence[str]) -> tuple[Tree, Tree] | None:
+    """Give the derivative, and by which name, of x^2 + C or of an indefinite integral.
+
+    None where a sum has not one constant beside one other name.
+    """
+    if tree[:2] == ("f", "int") and len(tree) == 4:
+        return tree[2], tree[3]
     rest = tuple(part for part in tree[1:] if part not in [("v", name) for name in constants]) if tree[0] == "+" else ()
     names = [name for name in names_in(("+", *rest)) if unknowns(name)] if rest else []
-    return ("+", ("+", *rest), *names) if len(names) == 1 and len(rest) == len(tree) - 2 else None
+    one = len(names) == 1 and len(rest) == len(tree) - 2
+    return (("f", "diff", ("+", *rest), *names), names[0]) if one else None

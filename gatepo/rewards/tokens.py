@@ -29,8 +29,11 @@ def unreadable(text: str) -> str | None:
     reader would see), digits of another script (nobody asked for them, and libraries disagree on what they are), and
     what only a programming language says.
     """
-    if len(text) > LONGEST:
-        return "too long"
+    return "too long" if len(text) > LONGEST else _forbidden(text)
+
+
+@lru_cache(maxsize=1024)
+def _forbidden(text: str) -> str | None:
     if not text.isascii() and not all(map(_is_visible, text)):
         return "invisible characters or another script's digits"
     if _CODE.search(text) is not None or _CONTROL_CHARACTER.search(text) is not None:
@@ -83,7 +86,7 @@ def kind_of(found: list[Token], at: int) -> str:
     if text in _JOINS:
         return "join"
     if not text.isascii():
-        return "noun"
+        return "unit" if behind_number and unit_of(text) else "noun"
     if len(text) == 1:
         return "unit" if token.kind == "text" and behind_number and unit_of(text) else "letters"
     if (unit_of(text) or text in POWERS) and (behind_number or len(text) > 3 or token.kind == "text"):
@@ -131,14 +134,15 @@ ANGLES = {name + end: name + end for name in words("sin cos tan cot sec csc") fo
 ANGLES |= {start + name: f"arc{name}" for name in ANGLES for start in ("arc", "a", "ar")}
 ANGLES |= {start + other: start + name for other, name in _OTHER_ANGLES.items() for start in ("", "arc")}
 FUNCTIONS = words(
-    """ln log lg exp sqrt cbrt abs floor ceil max min gcd lcm det factorial Re Im arg sgn sign binom binomial cis"""
+    """ln log lg exp sqrt cbrt abs Abs floor ceil max min gcd lcm det factorial Re Im arg sgn sign binom binomial cis"""
 ) | set(ANGLES)
 NAMES = words(
     """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi
     omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega infty infinity inf oo emptyset ell hbar nabla partial imath
     bbR bbZ bbN bbQ bbC"""
 )
-_JOINS = words("and or und oder et ou where")
+ALSO = words("and und et \u548c \u4e14 \u4e0e \u53ca")
+_JOINS = ALSO | words("or oder ou where \u6216 \u6216\u8005")
 SHORT = words("an is it so we be to of in at as by he my es la le el il un una der die das ist est the")
 _VOWEL = re.compile("[aeiouy]")
 _OPENING, _CLOSING = ("(", "[", "\\{"), (")", "]", "\\}")
@@ -168,6 +172,8 @@ def _chosen(found: re.Match[str], of: int = 1, how: int = 2, many: int = 3) -> s
     return f"\\binom{{{found[of]}}}{{{found[many]}}}" + (f"{found[many]}!" if found[how] != "C" else "")
 
 
+_ABOUT = r"(?:(?:about|approximately|approx\.?|roughly|\\approx)(?![A-Za-z]))"
+_WORDS = r"(?:\\text\w*\s*\{)?\s*"
 # What stands in every text that a pattern fits, the pattern, and what takes its place.
 _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
     (sign, re.compile(pattern), replacement)
@@ -205,11 +211,26 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
         ("", r"(?<![\w.^_{])(\d+)\s?([CP])\s?(\d+)(?!\w)", _chosen),
         ("^", r"(?<!\w)([CPA])_\{?(\d+)\}?\^\{?(\d+)\}?", lambda found: _chosen(found, 2, 1, 3)),
         ("", r"(?<=[\d}])\s*(?:percent|per cent|pct)\b", "%"),
+        ("", r"(?<=\d)\s*([\u767e\u4e07\u4ebf]|\u5343(?![\u514b\u7c73\u74e6]))", r" \1 "),
+        ("\u53c8", r"(?<=\d)\s*\u53c8\s*(?=\d+\s*/\s*\d|\\d?frac)", " "),  # a mixed number
+        (
+            "(",
+            rf"(?<=\S)\s*(?:\\text\w*\s*\{{)?\s*\(\s*(?:or\s+)?(?:\\text\w*\s*\{{)?\s*{_ABOUT}[^()]*\)\s*\}}?(?=[\s$.]*\Z)",
+            "",
+        ),
+        (
+            "",
+            rf",?\s*{_WORDS},?\s*\b(?:or|which is)\s+{_ABOUT}\s*\}}?\s*(?=\$?\s*[-\d.])",
+            r" \\approx ",
+        ),
         ("+", r"\A\s*\+\s*-|\+\s?/\s?-", r"\\pm "),
     )
 )
 # Without any of these no spelling is to be changed.
-_UNUSUAL = re.compile(r"[\\$*{+~^_]|pct|cent|out of|over|\d \d{3}|\d\s?[CPxX]|\]\s*[^\s,)]|\[[^])]*\[|\d\.?\(|'\d{3}")
+_UNUSUAL = re.compile(
+    r"[\\$*{+~^_]|pct|cent|out of|over|about|approx|rough|\u53c8|[\u767e\u4e07\u4ebf\u5343]"
+    r"|\d \d{3}|\d\s?[CPxX]|\]\s*[^\s,)]|\[[^])]*\[|\d\.?\(|'\d{3}"
+)
 _TOKEN = re.compile(
     r"(?P<space>\s+|\\[,;:> ]|~|\\q?quad|\\m?(?:left|right|[bB]igg?[lrm]?|noindent|middle)(?![A-Za-z]))"
     r"|\\(?:text\w*|math(?:rm|bf|it|sf|bb|cal|scr)|mbox|bold\w*|operatorname\*?|hbox)\s*\{(?P<set>(?:[^{}]|\{[^{}]*\})*)\}"

@@ -40,6 +40,8 @@ def depth(tree: Tree) -> int:
 
 def number(text: str) -> Tree:
     """Give the tree of a number's digits."""
+    if text.isdecimal():
+        return ("n", Fraction(int(text)), None)
     mantissa, _, exponent = text.lower().partition("e")
     places = len(mantissa.partition(".")[2]) - int(exponent or 0) if "." in mantissa or exponent else None
     return ("n", Fraction(mantissa.rstrip(".")) * Fraction(10) ** int(exponent or 0), places)
