@@ -120,20 +120,20 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
                 *("gatepo.controllers", "gatepo.errors"),
             },
         ),
-        ("rewards/tags.py", set()),
-        ("rewards/units.py", set()),
-        ("rewards/tokens.py", {"gatepo.rewards.units"}),
-        ("rewards/expressions.py", {"gatepo.rewards.tokens", "gatepo.rewards.units"}),
-        ("rewards/commands.py", {"gatepo.rewards.expressions"}),
-        ("rewards/grammar.py", {f"gatepo.rewards.{name}" for name in ("commands", "expressions", "tokens", "units")}),
-        ("rewards/numbers.py", {"gatepo.rewards.expressions"}),
-        (
-            "rewards/equality.py",
-            {f"gatepo.rewards.{name}" for name in ("expressions", "grammar", "numbers", "tokens", "units")},
+        *(
+            (f"rewards/{room}.py", {f"gatepo.rewards.{name}" for name in known.split()})
+            for room, known in (
+                *(("tags", ""), ("units", ""), ("trees", ""), ("tokens", "units"), ("reader", "tokens")),
+                *(("shapes", "trees"), ("numbers", "trees"), ("building", "tokens trees")),
+                ("expressions", "reader tokens trees units"),
+                ("commands", "expressions reader tokens trees"),
+                ("quantities", "commands reader trees units"),
+                ("grammar", "expressions quantities reader tokens trees units"),
+                ("equality", "grammar numbers shapes tokens trees units"),
+                ("extraction", "grammar tags tokens units"),
+                ("judge", "building equality numbers trees"),
+            )
         ),
-        ("rewards/extraction.py", {f"gatepo.rewards.{name}" for name in ("grammar", "tags", "tokens", "units")}),
-        ("rewards/building.py", {"gatepo.rewards.expressions"}),
-        ("rewards/judge.py", {f"gatepo.rewards.{name}" for name in ("building", "equality", "expressions", "numbers")}),
         ("rewards/sandbox.py", {"gatepo.rewards.judge"}),
         ("rewards/pool.py", {"gatepo.rewards.sandbox"}),
         (
