@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -157,10 +157,24 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    def as_now() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), attending_by(model, model.config._attn_implementation)
+
+    model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": as_now})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True
+
+
+@contextmanager
+def attending_by(model: PreTrainedModel, implementation: str) -> Iterator[None]:
+    """Let the model use another of transformers' attention functions for a while."""
+    usual = model.config._attn_implementation
+    model.config._attn_implementation = implementation
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = usual
 
 
 @contextmanager

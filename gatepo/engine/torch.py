@@ -59,13 +59,15 @@ class TorchEngine:
 
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro)
+        parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro, self._policy.shares_prompts)
         return passes.logprobs(self._policy, batch, parts, temperature)
 
     def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         self._optimizer.zero_grad(set_to_none=True)
-        parts = passes.micro_batches(batch, objective.learns_from(batch.advantage_N), self._micro)
+        parts = passes.micro_batches(
+            batch, objective.learns_from(batch.advantage_N), self._micro, self._policy.shares_prompts
+        )
         passed = passes.accumulate(self._policy, batch, parts, anchor_NT, totals, objective, torch.Tensor.backward)
         self._add_up_gradients()
         loss = self._world.sum(passed.loss)[0]
