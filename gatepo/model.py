@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -191,6 +191,15 @@ def for_generation(model: PreTrainedModel) -> Iterator[None]:
 def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
     """Give the part that gives hidden states, and the linear map from them to logits."""
     return model.get_decoder(), model.get_output_embeddings()
+
+
+def logits(model: PreTrainedModel, last: bool = False, **inputs: Any) -> Tensor:
+    """Compute the logits [N, T, V], or [N, 1, V] of the ``last`` position; the head is in fp32 even under bf16."""
+    body, head = body_and_head(model)
+    hidden_NTH = body(**inputs).last_hidden_state
+    with torch.autocast(hidden_NTH.device.type, enabled=False):
+        found: Tensor = head((hidden_NTH[:, -1:] if last else hidden_NTH).to(head.weight.dtype))
+    return found.float()
 
 
 def _check_head(model: PreTrainedModel) -> None:
