@@ -8,7 +8,7 @@ WITHOUT := torchvision torchaudio torchcodec
 ARGS ?= gate=arctan tau.pos=10
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-verl check house fuzz bench bench-gpu figures clean
+.PHONY: help train test test-verl check house fuzz faults bench bench-gpu figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +31,9 @@ house: ## count how well the house is kept: sizes, imports, docstrings, names, d
 fuzz: $(VENV)/test ## 100,000 generated answers through the verifier; half an hour; into benchmarks/bench.json and the documents
 	GATEPO_FUZZ=100000 $(BIN)/python -m pytest tests/test_verifier.py -k fuzz -s
 	$(BIN)/python -m benchmarks.figures
+
+faults: $(VENV)/test ## kill, cut off and damage runs, and see that they go on to the bit; hours; into docs/reliability.md
+	$(BIN)/python -m tests.faults benchmarks/faults.jsonl && $(BIN)/python -m tests.faults.table
 
 bench: $(VENV)/bench ## gradient and time against TRL, engines beside each other; into benchmarks/bench.json and the documents
 	$(BIN)/python -m pytest tests/test_trl.py

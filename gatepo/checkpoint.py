@@ -1,47 +1,55 @@
 """Exact resume: what a run needs to go on, in its own folder, whole or not there at all.
 
 ``RUN/checkpoints/update-000020/`` holds the engine's part (weights, optimizer, schedule), ``state-RANK.pt`` of each
-rank (positions, controls and the rollout batch in training), and ``checkpoint.json``, which lists the files with their
-sizes and SHA-256. It gets this name only once all of it is on the disk (:mod:`gatepo.durable`).
+rank (positions, controls and the rollout batch in training), ``basis.json``, what it rests on, and
+``checkpoint.json``, which lists the files with their sizes and SHA-256. It gets this name only once all of it is on the
+disk (:mod:`gatepo.durable`).
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 
 from gatepo import durable, manifest
 from gatepo.engine.base import PolicyEngine
+from gatepo.engine.weights import whole
 from gatepo.errors import UserError
 from gatepo.manifest import Damaged, Manifest
 from gatepo.objective.aggregation import Totals
+from gatepo.run_folder import BASIS, CHECKPOINTS, found, how_to_go_on, is_finished
 from gatepo.state import RolloutBatch, RunState
 from gatepo.types import TokenBatch
 from gatepo.world import World
 
 log = logging.getLogger(__name__)
-FOLDER, ENGINE = "checkpoints", "engine"
+ENGINE = "engine"
 FIRST = 12  # bytes per parameter of a first checkpoint, more or less: weights and the two moments of Adam, fp32
 
 
-def found(run: Path) -> list[Path]:
-    """Give the whole checkpoints of a run, oldest first."""
-    return sorted(path for path in (run / FOLDER).glob("update-*") if path.suffix == "")
+def say_how_to_resume(run: Path, known: list[Path]) -> None:
+    """Print how an interrupted run goes on, where it has a checkpoint that was not ``known`` as it was started."""
+    if set(found(run)) - set(known) and not is_finished(run):
+        print(f"gatepo: {how_to_go_on(run)}", file=sys.stderr, flush=True)
 
 
-def say_how_to_resume(run: Path) -> None:
-    """Print how an interrupted run goes on, if it can."""
-    if found(run) and not (run / "summary.json").exists():
-        print(f"gatepo: go on with: python -m gatepo.train resume={run}", file=sys.stderr, flush=True)
-
-
-def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: int | None, parameters: int = 0) -> Path:
+def save(
+    run: Path,
+    engine: PolicyEngine,
+    state: RunState,
+    world: World,
+    keep: int | None,
+    parameters: int = 0,
+    basis: dict[str, Any] | None = None,
+) -> Path:
     """Write a checkpoint, together with the other ranks; then only the newest ``keep`` stay (None: all).
 
     Args:
@@ -51,10 +59,11 @@ def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: i
       world: the ranks.
       keep: how many stay.
       parameters: of the policy, from which the bytes of a first checkpoint are estimated where the disk is full.
+      basis: what the checkpoint rests on (:mod:`gatepo.resume`), on the first rank.
     Raises:
       UserError: the disk is full; the checkpoints that there were stay.
     """
-    final = run / FOLDER / f"update-{state.update:06d}"
+    final = run / CHECKPOINTS / f"update-{state.update:06d}"
     partial = durable.partial_of(final)
     needed = _bytes_of_newest(run) or FIRST * parameters
     with durable.room_for(final, needed, partial if world.size == 1 else None):
@@ -65,6 +74,8 @@ def save(run: Path, engine: PolicyEngine, state: RunState, world: World, keep: i
         world.barrier()
         engine.save(partial / ENGINE)
         torch.save(state, _state_file(partial, world.rank))
+        if basis is not None:
+            (partial / BASIS).write_text(json.dumps(basis, indent=2) + "\n", encoding="utf-8")
         world.barrier()
         if world.local_rank == 0:
             durable.flush_tree(partial)  # on each host, whose own memory it may still be in
@@ -180,15 +191,17 @@ def read_state(path: Path, rank: int) -> RunState:
     Raises:
       UserError: an earlier version of gatepo wrote it.
     """
-    with torch.serialization.safe_globals([RunState, RolloutBatch, TokenBatch, Totals]):
+    file = _state_file(path, rank)
+    with whole(file), torch.serialization.safe_globals([RunState, RolloutBatch, TokenBatch, Totals]):
         try:
-            state = torch.load(_state_file(path, rank), map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
             raise UserError(
                 f"{path} must be a checkpoint of this version of gatepo, got one whose state holds other classes; "
                 "read it with the version that wrote it, or evaluate its weights: python -m gatepo.evaluate run=..."
             ) from error
-    assert isinstance(state, RunState)
+    if not isinstance(state, RunState):
+        raise UserError(f"{file} must be the state of a run, got {type(state).__name__}; choose another checkpoint")
     for part in (state, state.rollout_batch):
         _give_what_is_new(part)
     return state

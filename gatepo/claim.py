@@ -31,7 +31,7 @@ def held(folder: Path, key: str) -> Iterator[None]:
     Raises:
       UserError: another process holds it.
     """
-    descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = _open(folder, key)
     _held.add(descriptor)
     try:
         _lock(descriptor, folder, key, TRIES)
@@ -51,11 +51,23 @@ def refuse_if_held(folder: Path, key: str) -> None:
     """
     if not os.access(folder / FILE, os.R_OK | os.W_OK):  # there was no process, or it is refused where it writes
         return
-    descriptor = os.open(folder / FILE, os.O_RDWR)
+    descriptor = _open(folder, key)
     try:
         _lock(descriptor, folder, key, tries=1)
     finally:
         os.close(descriptor)
+
+
+def _open(folder: Path, key: str) -> int:
+    """Open the file of the lock, which is emptied later: a link that somebody else put there leads to no other file."""
+    try:
+        return os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise UserError(
+            f"{key} must be a folder whose {FILE} is a file, got {folder}, where it is a link; remove it"
+        ) from error
 
 
 def _lock(descriptor: int, folder: Path, key: str, tries: int) -> None:

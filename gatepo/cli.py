@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gatepo import lazy_torch, overrides
+from gatepo import lazy_torch, overrides, signals
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.launch.slurm import tasks
 from gatepo.memory import is_out_of_memory, out_of_memory_line
@@ -23,12 +23,14 @@ from gatepo.reference import help_page
 from gatepo.schema import COMMANDS, TrainConfig
 
 USER_ERROR = 2  # the exit code of a process that has said in one line what was wrong
-_FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC)
+_FOLDER_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose ``conf/NAME.yaml`` with the command line and run ``task`` on it; exit 2 after a user's error."""
     lazy_torch.import_on_use()
+    signals.listen(speaks=not started_with_others() or _is_first())
     with errors_as_one_line():
         register()
         sys.argv[1:] = overrides.prepared(sys.argv[1:])
@@ -38,7 +40,7 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
         return
     # Hydra would print its errors over several lines, and end with advice that helps nobody here.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    if started_with_others() and os.environ.get("RANK", os.environ.get("SLURM_PROCID")) != "0":
+    if started_with_others() and not _is_first():
         # The run's folder is the first rank's; the others leave nothing of Hydra's behind.
         sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
 
@@ -56,6 +58,10 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
 def started_with_others() -> bool:
     """Whether torchrun or SLURM started this process as one of several."""
     return "RANK" in os.environ or tasks(os.environ) > 1
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID")) == "0"
 
 
 def say(line: str) -> None:
@@ -94,6 +100,9 @@ def one_line(error: BaseException, kind: type | None = None) -> str | None:
     if overrides.is_hydras(error):
         cause = error.__cause__
         return str(cause) if isinstance(cause, UserError) else overrides.one_line(error, kind, sys.argv[1:])
+    if isinstance(error, OSError) and error.errno in _FULL:
+        what = error.filename or "what the run leaves in its folder"
+        return f"cannot write {what} ({error.strerror}); make room, or set the run's folder with hydra.run.dir=FOLDER"
     if isinstance(error, OSError) and (error.errno in _FOLDER_ERRORS or _making_a_folder(error)):
         return f"cannot write {error.filename} ({error.strerror}); set the run's folder with hydra.run.dir=FOLDER"
     return None

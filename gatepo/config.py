@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -18,13 +18,13 @@ import omegaconf
 import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from gatepo.errors import UserError
 from gatepo.rules import check as check_rules
 from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
 from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of
-from gatepo.targets import find, made_outside, path_of, settings_of
+from gatepo.targets import OWN, find, made_outside, path_of, settings_of
 
 NAME, TARGET = "name", "_target_"  # keys that say which option of a group it is
 MIRRORED = "MIRRORED"  # the class of settings that a copy for Hydra was made of
@@ -79,15 +79,46 @@ def from_plain(kind: type[Config], values: Any) -> Config:
     return made
 
 
-def load(path: Path) -> TrainConfig:
-    """Read the config of a run's folder, of this version or the one before, and hold it to every rule."""
+def load(path: Path, *, trust: bool = False, typed: TrainConfig | None = None) -> TrainConfig:
+    """Read the config of a run's folder, of this version or the one before, and hold it to every rule.
+
+    It is data, whoever wrote it: interpolations stay the text that they are, and what it names is imported only where
+    the user of this command trusts it, or has named it too (``typed``); its own word on that does not count.
+
+    Raises:
+      UserError: it is no whole config, breaks a rule, or names code without trust.
+    """
     try:
-        held = OmegaConf.to_container(OmegaConf.load(path))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        held = yaml.safe_load(text) or {}
+        if isinstance(held, dict):  # OmegaConf reads 1e-6 as a number too
+            held = OmegaConf.to_container(OmegaConf.create(text))
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise UserError(f"{path} must be the YAML of a run's settings, got {str(error).splitlines()[0]}") from error
-    made = from_plain(TrainConfig, _of_today(held))
+    own = {value for _, value in _targets(plain(typed), "")} if typed else set()
+    named = [f"{key}={value}" for key, value in _targets(held, "") if value not in own]
+    if named and not trust:
+        raise UserError(
+            f"trust must be true where a run's config.yaml names code, got {path} with {', '.join(named)}, which "
+            "would run; type trust=true if you know who wrote it"
+        )
+    made = dataclasses.replace(from_plain(TrainConfig, _of_today(held)), trust=trust)
+    if not text.endswith("\n"):
+        raise UserError(f"{path} must be whole, got a file that ends in the middle of a line; copy it anew")
     check_rules(made)
     return made
+
+
+def _targets(values: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Give the code that a config names and no preset does, with its dotted keys."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            if name == TARGET and value is not None and value not in OWN:
+                yield f"{key}{name}", value
+            yield from _targets(value, f"{key}{name}.")
+    elif isinstance(values, list):
+        for value in values:
+            yield from _targets(value, key)
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -140,6 +171,10 @@ def _value(f: dataclasses.Field[Any], value: Any, key: str, typed: DictConfig) -
     if is_dataclass(f.default_factory):
         return _made(f.default_factory, value, f"{key}.")
     try:
+        if isinstance(value, str) and "${" in value:  # text that came here is text, and OmegaConf would resolve it
+            if "str" not in str(f.type).split(" | "):
+                raise ValidationError(f"{value} is a text")
+            return value
         typed[key_of(f)] = value
     except OmegaConfBaseException as error:
         raise UserError(f"{key} must be {type_words(f.type)}, got {value}; {remedy_of(f)}") from error

@@ -33,8 +33,15 @@ def write_text(path: Path, text: str) -> None:
     """
     partial = partial_of(path)
     with room_for(path, len(text.encode())):
-        partial.write_text(text, encoding="utf-8")
+        write_anew(partial, text.encode())
         publish(partial, path)
+
+
+def write_anew(path: Path, content: bytes) -> None:
+    """Write a file that is new: what has its name is removed, and not followed where it is a link to elsewhere."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        file.write(content)
 
 
 @contextmanager

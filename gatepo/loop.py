@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gatepo.controllers import Controller
 from gatepo.engine.base import PolicyEngine, ReferencePolicy
-from gatepo.errors import TrainingStopped
+from gatepo.errors import Interrupted, TrainingStopped
 from gatepo.metrics import GroupFigures, figures_of, mismatch_metrics, readable_samples, rollout_metrics
 from gatepo.objective.advantage import Advantage
 from gatepo.objective.aggregation import Totals
@@ -61,11 +61,21 @@ Hook = Callable[[RunState, dict[str, float]], None]
 
 
 def train(algorithm: Algorithm, state: RunState, hooks: list[Hook]) -> None:
-    """Sample, score, improve, until all updates are done; each hook sees the state and the metrics of every update."""
+    """Sample, score, improve, until all updates are done; each hook sees the state and the metrics of every update.
+
+    Raises:
+      Interrupted: a process of the run was asked to stop. ``state`` and the engine are as the last update left them, or
+        the rollout batch behind it: what was begun has changed nothing, and is done again to the bit.
+    """
     watch = Stopwatch()
+    metrics = state.unwritten
+    if metrics is not None:
+        for hook in hooks:
+            hook(state, metrics)
     while state.update < algorithm.updates:
         if state.rollout_batch is None or is_done(algorithm, state.rollout_batch, watch):
-            state.rollout_batch = collect(algorithm, state, watch)
+            state.rollout_batch = _whole(algorithm, state, watch)
+        algorithm.world.stop_if_asked()
         metrics = improve(algorithm, state, state.rollout_batch, watch) | watch.lap()
         for hook in hooks:
             hook(state, metrics)
@@ -74,7 +84,7 @@ def train(algorithm: Algorithm, state: RunState, hooks: list[Hook]) -> None:
 
 def is_done(algorithm: Algorithm, rollout_batch: RolloutBatch, watch: Stopwatch) -> bool:
     """Whether a rollout batch has had its iterations, or the policy has gone too far from pi_old for another one."""
-    if rollout_batch.iteration == algorithm.iterations or algorithm.max_deviation is None:
+    if rollout_batch.iteration in (0, algorithm.iterations) or algorithm.max_deviation is None:
         return rollout_batch.iteration == algorithm.iterations
     assert rollout_batch.anchor_NT is not None
     with watch.part("train"):
@@ -83,6 +93,16 @@ def is_done(algorithm: Algorithm, rollout_batch: RolloutBatch, watch: Stopwatch)
     ratio_NT = algorithm.objective.ratio(logp_NT, rollout_batch.anchor_NT, mask_NT).exp()
     total, tokens = algorithm.world.sum(((ratio_NT - 1).abs() * mask_NT).sum().item(), mask_NT.sum().item())
     return total / tokens > algorithm.max_deviation
+
+
+def _whole(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> RolloutBatch:
+    """Collect a rollout batch, or give its prompts back where the run is asked to stop before it is whole."""
+    position = state.position
+    try:
+        return collect(algorithm, state, watch)
+    except Interrupted:
+        state.position = position
+        raise
 
 
 def collect(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> RolloutBatch:
@@ -106,7 +126,7 @@ def collect(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> RolloutB
             "sampling.overlong=filter leaves none to learn from. Raise the limit, or type sampling.overlong=keep"
         )
     if algorithm.reference is not None:
-        with watch.part("train"):
+        with watch.part("train"), world.together():
             batch = replace(batch, reference_logp_NT=algorithm.reference.logprobs(batch))
     state.rollouts += 1
     state.num_tokens += int(read)
@@ -140,12 +160,14 @@ def sample_groups(
 
 def _one_round(algorithm: Algorithm, state: RunState, watch: Stopwatch) -> list[Scored]:
     """Answer and score this device's share of the next prompts."""
-    with watch.part("rollout"):
-        prompts = algorithm.take_prompts(state.position, algorithm.prompts)
-        groups = algorithm.rollout.generate(algorithm.world.share(prompts), algorithm.sampling, state.seed)
-    state.position += len(prompts)
-    with watch.part("reward"):
-        return list(zip(groups, algorithm.reward(groups), strict=True))
+    with algorithm.world.together():
+        with watch.part("rollout"):
+            prompts = algorithm.take_prompts(state.position, algorithm.prompts)
+            groups = algorithm.rollout.generate(algorithm.world.share(prompts), algorithm.sampling, state.seed)
+        state.position += len(prompts)
+        with watch.part("reward"):
+            scored = list(zip(groups, algorithm.reward(groups), strict=True))
+    return scored
 
 
 def _rounds_until_rewards_differ(

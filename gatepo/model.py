@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import reduce
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from gatepo import tiny
 from gatepo.errors import UserError
 from gatepo.manifest import digest
+from gatepo.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,8 +28,8 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer  # slow to import, here and below
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(tiny.locate(path))
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(tiny.locate(path), trust_remote_code=False)  # None would ask
+    except Exception as error:  # of a folder that somebody else made, anything may be wrong
         raise _no_model(path, error) from error
     if len(tokenizer) == 0:
         raise UserError(f"model.path={path} has no tokenizer files; put them beside the model")
@@ -55,20 +56,28 @@ def load_model(
       attention: transformers' ``attn_implementation``; None lets it choose.
       dtype: of the weights; None is float32, and "stored" what the files have.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # one line per rank and model would bury everything else
     try:
         stored = _stored_dtype(tiny.locate(path))
-        model = AutoModelForCausalLM.from_pretrained(tiny.locate(path), dtype=stored, attn_implementation=attention)
-    except (OSError, ValueError, SafetensorError) as error:
+        model, seen = AutoModelForCausalLM.from_pretrained(
+            tiny.locate(path),
+            dtype=stored,
+            attn_implementation=attention,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         if attention is not None and "attn_implementation" in str(error):
             raise UserError(
                 f"model.attention must be an implementation that {path} has, got {attention}; leave it out"
             ) from error
         raise _no_model(path, error) from error
+    _require_all_weights(path, seen["missing_keys"])
     place(model, device, stored if dtype == "stored" else dtype or torch.float32).eval()
     _check_head(model)
     return model
@@ -124,8 +133,8 @@ def context_length(path: str) -> int | None:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(tiny.locate(path))
-    except (OSError, ValueError) as error:
+        config = AutoConfig.from_pretrained(tiny.locate(path), trust_remote_code=False)
+    except Exception as error:
         raise _no_model(path, error) from error
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
@@ -202,6 +211,15 @@ def logits(model: PreTrainedModel, last: bool = False, **inputs: Any) -> Tensor:
     return found.float()
 
 
+def _require_all_weights(path: str, missing: Collection[str]) -> None:
+    """Refuse a model of which transformers drew some weights at random, because its files have them not."""
+    if missing:
+        raise UserError(
+            f"model.path={path} must hold all weights of its model, got {len(missing)} missing, {min(missing)} among "
+            "them; copy it anew, or choose another"
+        )
+
+
 def _check_head(model: PreTrainedModel) -> None:
     """Refuse a model whose logits are more than head(body(x)), such as scaled or soft-capped ones."""
     body, head = body_and_head(model)
@@ -218,6 +236,11 @@ def _check_head(model: PreTrainedModel) -> None:
 
 def _no_model(path: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())
+    if "trust_remote_code" in reason:
+        return UserError(
+            f"model.path={path} must be a model that transformers knows, got one with code of its own (auto_map), "
+            "which gatepo never runs; choose another"
+        )
     what = "has no model that transformers can load" if Path(path).is_dir() else "is neither a folder nor on the hub"
     return UserError(
         f"model.path={path} {what}; give a folder with config.json and weights, or a hub name ({reason[:200]})"

@@ -6,20 +6,21 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
 
-from gatepo import build, checkpoint, claim, durable
-from gatepo.config import plain
-from gatepo.data.prompts import evaluation_prompts, prompt_template
-from gatepo.errors import UserError
+from gatepo import build, checkpoint, claim, durable, record, resume
+from gatepo.config import load, plain
+from gatepo.data.prompts import PromptStream, evaluation_prompts, fingerprints, prompt_template
+from gatepo.errors import Interrupted, UserError
 from gatepo.evaluate.loop import Evaluator
 from gatepo.formulas.properties import broken_properties
 from gatepo.loop import Algorithm, Hook, train
@@ -32,8 +33,10 @@ from gatepo.plan.shape import model_shape
 from gatepo.report.figures import draw
 from gatepo.report.runs import read_run
 from gatepo.rules import remarks
+from gatepo.run_folder import COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished
 from gatepo.schema import TrainConfig
 from gatepo.settings import name_of
+from gatepo.signals import finishing
 from gatepo.state import RunState
 from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, UpdateLog
@@ -42,17 +45,17 @@ from gatepo.tracking.standstill import FirstBatches, warn
 from gatepo.world import World
 
 log = logging.getLogger(__name__)
-ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
 
 
 def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
-    """Train, and leave in ``folder``: config.yaml, metrics.jsonl, completions.jsonl, model/, figures, summary.json.
+    """Train, and leave in ``folder``: config.yaml, run.json, metrics.jsonl, completions.jsonl, model/, summary.json.
 
     ``summary.json`` is written last: a folder that has one holds a finished run. Returns its content.
 
     Raises:
       UserError: something in the config cannot work; nothing that looks like a finished run is left.
       TrainingStopped: the loss or the gradient is not finite.
+      Interrupted: a process of the run was asked to stop, and a checkpoint is there.
     """
     keep_freed_memory()
     _make_deterministic(config)
@@ -65,13 +68,21 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
         for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
             log.warning("gate=%s: %s", name_of(config.gate), line)
     with ExitStack() as claims:
+        goes_on = world.broadcast(resume.goes_on(folder, config))
         if world.first:
-            claims.enter_context(_claimed(folder, config))
+            claims.enter_context(_claimed(folder, config, goes_on))
+            claims.enter_context(record.kept(folder, config, world))
         world.barrier()
-        return _run(config, chosen, folder, world)
+        newest = checkpoint.newest_whole(folder, world) if goes_on else None
+        if newest is not None:
+            resume.require_same(folder, config, newest)
+        world.barrier()  # every rank has read the config before it is written
+        if world.first:
+            _write_config(folder, config)
+        return _run(config, chosen, folder, world, newest)
 
 
-def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World) -> dict[str, Any]:
+def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World, newest: Path | None) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model.path)
     model = config.engine.load(config.model.path, build.device(), config.model.attention)
     parameters = sum(parameter.numel() for parameter in model.parameters())  # here they are whole on every engine
@@ -86,18 +97,29 @@ def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World) -> 
         seed=config.seed,
         world=world,
     )
-    state = _go_on(folder, algorithm) if config.resume else RunState(seed=config.seed, before=evaluate())
-    _train(config, folder, algorithm, evaluate, state, parameters)
-    algorithm.rollout.wake()
-    algorithm.sync(state.update)
-    after = evaluate()
-    _export(algorithm, tokenizer, folder / "model", world, 4 * parameters)
-    evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
-    summary = _finish(folder, state.seconds, evaluation) if world.first else {}
-    world.barrier()
-    algorithm.reward.close()
-    algorithm.rollout.close()  # last: vLLM takes every process group down with it
-    return summary
+    rows = fingerprints(cast(PromptStream, algorithm.take_prompts), evaluate.sets)
+    if newest is None:
+        state = RunState(seed=config.seed, before=evaluate())
+    else:
+        resume.require_same_rows(folder, rows, newest)
+        state = _go_on(newest, algorithm)
+    save = partial(_save, config, folder, algorithm, rows, parameters)
+    with finishing():
+        try:
+            _train(config, folder, algorithm, evaluate, state, save)
+            algorithm.rollout.wake()
+            algorithm.sync(state.update)
+            after = evaluate()
+        except Interrupted:
+            save(state)
+            raise
+        _export(algorithm, tokenizer, folder / "model", world, 4 * parameters)
+        evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
+        summary = _finish(folder, state.seconds, evaluation) if world.first else {}
+        world.barrier()
+        algorithm.reward.close()
+        algorithm.rollout.close()  # last: vLLM takes every process group down with it
+        return summary
 
 
 def describe(summary: dict[str, Any], folder: Path) -> str:
@@ -115,18 +137,23 @@ def describe(summary: dict[str, Any], folder: Path) -> str:
 
 
 def _train(
-    config: TrainConfig, folder: Path, algorithm: Algorithm, evaluate: Evaluator, state: RunState, parameters: int
+    config: TrainConfig,
+    folder: Path,
+    algorithm: Algorithm,
+    evaluate: Evaluator,
+    state: RunState,
+    save: Callable[[RunState], None],
 ) -> None:
     hooks: list[Hook] = [_clock, *_least_time(config)]
-    if config.evaluate.every:
-        hooks.append(_evaluation(evaluate, algorithm, config.evaluate.every))
+    if config.evaluate.every:  # first: it may be cut off, and the hooks of this update are then called again
+        hooks.insert(0, _evaluation(evaluate, algorithm, config.evaluate.every))
     with ExitStack() as files:
         if algorithm.world.first:
             samples = files.enter_context(closing(UpdateLog(folder / COMPLETIONS, state.update)))
             trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
             hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers)]
         if config.checkpoint.every:  # last: what it holds is written everywhere else already
-            hooks.append(_checkpointer(config, folder, algorithm, parameters))
+            hooks.append(_checkpointer(config.checkpoint.every, save))
         train(algorithm, state, hooks)
 
 
@@ -173,36 +200,46 @@ def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
         if state.update % every == 0:
+            state.unwritten = metrics
             started = perf_counter()
             algorithm.rollout.wake()
             algorithm.sync(state.update)
             metrics |= {f"evaluation/{name}": accuracy for name, accuracy in evaluate().items()}
             algorithm.rollout.sleep()  # as after every rollout batch
             metrics["time/evaluation"] = perf_counter() - started
+            state.unwritten = None
 
     return hook
 
 
-def _checkpointer(config: TrainConfig, folder: Path, algorithm: Algorithm, parameters: int) -> Hook:
-    """Write a checkpoint at every ``checkpoint.every``-th update."""
+def _checkpointer(every: int, save: Callable[[RunState], None]) -> Hook:
+    """Write a checkpoint at every ``every``-th update."""
 
     def hook(state: RunState, metrics: dict[str, float]) -> None:
-        if state.update % config.checkpoint.every == 0:
-            if algorithm.world.first:
-                for name in ROWS:
-                    durable.flush(folder / name)  # who goes on from here does not write these rows again
-            checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep, parameters)
+        if state.update % every == 0:
+            save(state)
 
     return hook
+
+
+def _save(
+    config: TrainConfig, folder: Path, algorithm: Algorithm, rows: dict[str, str], parameters: int, state: RunState
+) -> None:
+    """Write a checkpoint. The lines of its updates are on the disk first: who goes on does not write them again."""
+    basis = None
+    if algorithm.world.first:
+        for name in ROWS:
+            durable.flush(folder / name)
+        basis = resume.basis(config, rows, folder)
+    checkpoint.save(folder, algorithm.engine, state, algorithm.world, config.checkpoint.keep, parameters, basis)
 
 
 def _clock(state: RunState, metrics: dict[str, float]) -> None:
     state.seconds += metrics["step_time"]
 
 
-def _go_on(folder: Path, algorithm: Algorithm) -> RunState:
-    """Return the state of the newest whole checkpoint, with the engine put where it was."""
-    newest = checkpoint.newest_whole(folder, algorithm.world)
+def _go_on(newest: Path, algorithm: Algorithm) -> RunState:
+    """Return the state of a whole checkpoint, with the engine put where it was."""
     state = checkpoint.load(newest, algorithm.engine, algorithm.world)
     if state.rollout_batch is not None:
         state.rollout_batch = state.rollout_batch.to(algorithm.device)
@@ -220,27 +257,40 @@ def _make_deterministic(config: TrainConfig) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path, config: TrainConfig) -> Iterator[None]:
-    """Hold the run's folder against other processes; the resolved config goes into a new one."""
+def _claimed(folder: Path, config: TrainConfig, goes_on: bool) -> Iterator[None]:
+    """Hold the run's folder against other processes."""
     durable.make_folder(folder)
-    with claim.held(folder, "hydra.run.dir" if config.resume is None else "resume"):
-        _require_usable(folder, config)
-        if config.resume is None:
-            durable.write_text(folder / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+    with claim.held(folder, "hydra.run.dir" if config.resume in (None, resume.AUTO) else "resume"):
+        _require_usable(folder, config, goes_on)
         yield
 
 
-def _require_usable(folder: Path, config: TrainConfig) -> None:
+def _write_config(folder: Path, config: TrainConfig) -> None:
+    """Write the resolved config, with what may change in a run that goes on, which is then no longer finished."""
+    durable.write_text(folder / CONFIG, yaml.safe_dump(resume.as_written(config), sort_keys=False))
+    if is_finished(folder):
+        (folder / SUMMARY).unlink()
+        durable.flush(folder)
+
+
+def _require_usable(folder: Path, config: TrainConfig, goes_on: bool) -> None:
     """Refuse a folder that holds a run already, or, to go on with, one that has finished or has no checkpoint."""
-    if config.resume is not None:
-        if (folder / "summary.json").exists():
-            raise UserError(f"resume must be an interrupted run, got {folder}, which is finished; choose another")
-        if not checkpoint.found(folder):
+    if goes_on:
+        if resume.is_done(folder, config):
+            raise UserError(
+                f"resume must be an interrupted run, got {folder}, which is finished; choose another, or type more "
+                "updates beside it"
+            )
+        if not found(folder):
             raise UserError(
                 f"resume must be a run with a checkpoint, got {folder}; set checkpoint.every when you start it again"
             )
         return
-    taken = [name for name in ("metrics.jsonl", "summary.json") if (folder / name).exists()]
+    if config.resume == resume.AUTO and (folder / CONFIG).is_file() and not is_finished(folder):
+        then = load(folder / CONFIG, trust=config.trust, typed=config)
+        resume.require_same_settings(folder, config, resume.as_written(then))
+        return
+    taken = [name for name in (METRICS, SUMMARY) if (folder / name).exists()]
     if taken:
         raise UserError(
             f"hydra.run.dir={folder} must be a folder without a run, got one with {taken[0]}; choose another"
@@ -249,14 +299,14 @@ def _require_usable(folder: Path, config: TrainConfig) -> None:
 
 def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World, needed: int) -> None:
     """Export model and tokenizer in transformers' format, under their name only once they are whole."""
-    partial = durable.partial_of(path)
+    begun = durable.partial_of(path)
     if world.first:
-        shutil.rmtree(partial, ignore_errors=True)
-    with durable.room_for(path, needed, partial if world.size == 1 else None):
-        algorithm.engine.export(partial)
+        shutil.rmtree(begun, ignore_errors=True)
+    with durable.room_for(path, needed, begun if world.size == 1 else None):
+        algorithm.engine.export(begun)
         if world.first:
-            tokenizer.save_pretrained(partial)
-            durable.publish(partial, path)  # in place of that of a run which was cut off behind this and goes on
+            tokenizer.save_pretrained(begun)
+            durable.publish(begun, path)  # in place of that of a run which was cut off behind this and goes on
 
 
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -273,5 +323,5 @@ def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]
     }
     for name in (*ROWS, *(figure.name for figure in figures)):
         durable.flush(folder / name)
-    durable.write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    durable.write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary

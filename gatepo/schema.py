@@ -75,6 +75,11 @@ def _evaluation_temperature() -> Any:
     return setting("The sampler's temperature (section 5.1).", default=0.7, rule=SAMPLER_TEMPERATURE, remedy=remedy)
 
 
+def _trust() -> Any:
+    """Describe what commands that read a run's folder have alike."""
+    return setting("Code that the config.yaml of a run names (_target_) may run.", default=False, may_change=True)
+
+
 @section("batch")
 class BatchSettings:
     """How much is sampled and learned at once."""
@@ -108,7 +113,9 @@ class SamplingSettings:
 class EvaluateSettings:
     """How a run evaluates itself."""
 
-    every: int = setting("Updates between evaluations; 0: only before and after.", default=0, rule=at_least(0))
+    every: int = setting(
+        "Updates between evaluations; 0: only before and after.", default=0, rule=at_least(0), may_change=True
+    )
     temperature: float = _evaluation_temperature()
     limit: int | None = setting("Problems of each set, from its start; null: all.", default=None, rule=COUNT_OR_NULL)
 
@@ -117,19 +124,32 @@ class EvaluateSettings:
 class CheckpointSettings:
     """From what an interrupted run goes on."""
 
-    every: int = setting("Updates between checkpoints (resume=FOLDER); 0: none.", default=0, rule=at_least(0))
-    keep: int | None = setting("Newest checkpoints that stay.", default=1, rule=COUNT_OR_NULL, remedy="null keeps all")
+    every: int = setting(
+        "Updates between checkpoints (resume=FOLDER); 0: only when a signal stops the run.",
+        default=0,
+        rule=at_least(0),
+        may_change=True,
+    )
+    keep: int | None = setting(
+        "Newest checkpoints that stay.", default=1, rule=COUNT_OR_NULL, remedy="null keeps all", may_change=True
+    )
 
 
 @section("")
 class TrainConfig:
     """``python -m gatepo.train`` and ``python -m gatepo.plan``."""
 
-    resume: str | None = setting("The folder of an interrupted run, which goes on as it was.", default=None)
+    resume: str | None = setting(
+        "The folder of an interrupted run, which goes on as it was; auto: where hydra.run.dir has one, else it starts.",
+        default=None,
+    )
+    trust: bool = _trust()
     seed: int = setting("The order of prompts and every sample follow from it.", default=0, rule=_SEED)
     devices: int = setting("Processes, one for each device.", default=1, rule=at_least(1))
     threads: int | None = setting("CPU threads of a process; null: torch's choice.", default=None, rule=COUNT_OR_NULL)
-    updates: int = setting("Optimizer steps, best a multiple of batch.iterations.", default=200, rule=at_least(1))
+    updates: int = setting(
+        "Optimizer steps, best a multiple of batch.iterations.", default=200, rule=at_least(1), may_change=True
+    )
     gate: Gate = choice("gate", "What damps the update when the policy drifts: f of eq. 3.")
     tau: TauRule = choice("tau", "The gate's temperatures, by the sign of A.")
     anchor: str = setting(
@@ -146,7 +166,7 @@ class TrainConfig:
     reward: RewardOption = choice("reward", "What a completion is worth.")
     rollout: RolloutOption = choice("rollout", "The sampler.")
     engine: EngineOption = choice("engine", "The trainer.")
-    tracker: TrackerOption = choice("tracker", "What follows the run beside metrics.jsonl.")
+    tracker: TrackerOption = choice("tracker", "What follows the run beside metrics.jsonl.", may_change=True)
     batch: BatchSettings = setting("How much is sampled and learned at once.", default_factory=BatchSettings)
     sampling: SamplingSettings = setting("How completions are drawn.", default_factory=SamplingSettings)
     evaluate: EvaluateSettings = setting("How the run evaluates itself.", default_factory=EvaluateSettings)
@@ -158,6 +178,7 @@ class ProbeConfig:
     """``python -m gatepo.probe``."""
 
     run: str = setting("The folder of a run with checkpoints.")
+    trust: bool = _trust()
     gates: list[str] = setting(
         "Gates to compare, with their options' defaults, by name or as a formula of the slope.",
         default_factory=lambda: ["clip", "sigmoid", "erf", "arctan", "softsign"],
@@ -182,6 +203,7 @@ class EvaluationConfig:
     """``python -m gatepo.evaluate``."""
 
     run: str | None = setting("The folder of a run or of a checkpoint; null: model.", default=None)
+    trust: bool = _trust()
     against: str | None = setting("A finished evaluation's folder to compare with, problem by problem.", default=None)
     beside: list[str] = setting("Finished evaluations' folders to show as benchmarks.", default_factory=list)
     out: str | None = setting("The folder of the results; null: in the run, or outputs/evaluation/MODEL.", default=None)

@@ -67,6 +67,7 @@ class Setting:
     group: str | None = None  # the field holds an option of this group
     each: str | None = None  # the field holds options of this group by name
     key: str | None = None  # what is typed for it, where a method has that name
+    may_change: bool = False  # whether a run may go on with another value: what was learned does not rest on it
 
 
 def setting(
@@ -79,6 +80,7 @@ def setting(
     follows: str | None = None,
     each: str | None = None,
     key: str | None = None,
+    may_change: bool = False,
 ) -> Any:
     """Describe one field of an option.
 
@@ -91,17 +93,21 @@ def setting(
       follows: the dotted key whose value is the default on the command line; Python callers give a value.
       key: what is typed for it, where that is not the field's name.
       each: the group of which the field, a dict, holds options by name.
+      may_change: whether an interrupted run may go on with another value.
     """
     usual = LEAVE_OUT if default is None else f"give {words[0].lower()}{words[1:].rstrip('.')}"
     if default not in (None, NO_DEFAULT):
         usual = _IS_DEFAULT
-    found = Setting(words=words, rule=rule, remedy=remedy or usual, follows=follows, each=each, key=key)
+    found = Setting(
+        words=words, rule=rule, remedy=remedy or usual, follows=follows, each=each, key=key, may_change=may_change
+    )
     return dataclasses.field(default=default, default_factory=default_factory, metadata={"setting": found})
 
 
-def choice(group: str, words: str) -> Any:
-    """Describe a field that holds an option of ``group``."""
-    return dataclasses.field(metadata={"setting": Setting(words=words, remedy=f"type {group}=NAME", group=group)})
+def choice(group: str, words: str, *, may_change: bool = False) -> Any:
+    """Describe a field that holds an option of ``group``; ``may_change`` is as in :func:`setting`."""
+    found = Setting(words=words, remedy=f"type {group}=NAME", group=group, may_change=may_change)
+    return dataclasses.field(metadata={"setting": found})
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(setting, choice), frozen_default=True)

@@ -47,4 +47,5 @@ class RunState:
     rounding: float | None = None  # 1 - EUR of unchanged weights, as last measured
     seconds: float = 0.0  # of training, over all interruptions
     before: dict[str, float] = field(default_factory=dict)  # accuracy of the untrained model by evaluation set
+    unwritten: dict[str, float] | None = None  # metrics of an update, cut off while it was evaluated
     rollout_batch: RolloutBatch | None = None  # None before the first; replaced once its iterations are done

@@ -16,6 +16,8 @@ from typing import Any
 from gatepo.errors import UserError
 from gatepo.settings import check
 
+OWN = ("gatepo.rewards.overlong.OverlongPenalty",)
+"""What the presets of conf/ name by ``_target_``; a foreign config may name it too. Other code here may do harm."""
 REQUIRED: Any = dataclasses.MISSING
 STATED: dict[str, tuple[str, tuple[str, ...]]] = {
     "gate": ("gatepo.objective.gates.Gate", ("value", "slope", "half_width")),

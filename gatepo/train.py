@@ -7,7 +7,13 @@ given back and its failure stops no other.
 
 from __future__ import annotations
 
+from gatepo import signals
+
+if __name__ == "__main__":
+    signals.listen()  # before what takes seconds to import
+
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,9 +24,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gatepo import claim, cli, config
+from gatepo import claim, cli, config, resume
 from gatepo.errors import UserError
-from gatepo.launch.environment import DIES_WITH_PARENT
+from gatepo.launch.environment import COMMAND, DIES_WITH_PARENT
+from gatepo.run_folder import CONFIG, how_to_go_on
 from gatepo.schema import TrainConfig
 
 
@@ -31,14 +38,16 @@ def task(composed: DictConfig) -> None:
     if hydra.mode == RunMode.RUN and hydra.sweeper.params:
         raise UserError(f"+sweep must stand with -m, got a single run of {dict(hydra.sweeper.params)}; add -m")
     folder = Path(hydra.runtime.output_dir)
-    if settings.resume is not None:
+    if settings.resume == resume.AUTO:
+        folder = _typed_folder() or folder
+        if _is_done(folder, settings):
+            print(f"{folder} is finished", flush=True)
+            return
+    elif settings.resume is not None:
         folder = Path(settings.resume)
-        settings = _settings_of(folder, list(hydra.overrides.task))
+        settings = resume.with_changes(folder, settings, list(hydra.overrides.task))
     if settings.devices > 1 and not cli.started_with_others():
-        from gatepo.launch.local import launch
-
-        with _Job(settings, folder) as job:
-            launch(job, folder, settings.devices, settings.threads)
+        train_in_processes(settings, folder)
     elif hydra.mode == RunMode.MULTIRUN:
         _run_in_process_of_its_own(settings, folder)
     else:
@@ -49,12 +58,39 @@ def task(composed: DictConfig) -> None:
         train_here(settings, folder)
 
 
-def _settings_of(run: Path, overrides: list[str]) -> TrainConfig:
-    """Read what an interrupted run was started with; nothing of it can be changed on the way."""
-    others = [text for text in overrides if not text.startswith("resume=")]
-    if others:
-        raise UserError(f"resume must stand alone, got {' '.join(others)} beside it; the run's own settings go on")
-    return replace(config.load(run / "config.yaml"), resume=str(run))
+def train_in_processes(settings: TrainConfig, folder: Path) -> None:
+    """Train in processes of its own, as many as there are devices.
+
+    Raises:
+      UserError: one of them failed.
+    """
+    if settings.devices == 1:
+        _run_in_process_of_its_own(settings, folder)
+        return
+    from gatepo.launch.local import launch
+
+    signals.say_beside(lambda: how_to_go_on(folder))
+    with _Job(settings, folder) as job:
+        launch(job, folder, settings.devices, settings.threads)
+
+
+def _typed_folder() -> Path | None:
+    """Give the folder that was typed, where this rank itself was given another one (:func:`gatepo.cli.run`)."""
+    words = HydraConfig.get().overrides.hydra
+    return next((Path(word.partition("=")[2]) for word in words if word.startswith("hydra.run.dir=")), None)
+
+
+def _is_done(folder: Path, settings: TrainConfig) -> bool:
+    """Say whether ``resume=auto`` finds that nothing is left to do.
+
+    Raises:
+      UserError: what is finished there had other settings.
+    """
+    if not resume.is_done(folder, settings):
+        return False
+    then = config.load(folder / CONFIG, trust=settings.trust, typed=settings)
+    resume.require_same_settings(folder, replace(settings, devices=then.devices), resume.as_written(then))
+    return True
 
 
 class _Job:
@@ -73,21 +109,43 @@ class _Job:
 
 
 def _run_in_process_of_its_own(settings: TrainConfig, folder: Path) -> None:
-    with _Job(settings, folder) as job:
+    signals.say_beside(lambda: how_to_go_on(folder))
+    started: list[int] = []
+    with _Job(settings, folder) as job, signals.passed_on(lambda: started):
         command = [sys.executable, "-m", "gatepo.launch.rank", str(job), str(folder)]
-        code = subprocess.run(command, check=False, env=os.environ | {DIES_WITH_PARENT: "1"}).returncode
+        environment = os.environ | {DIES_WITH_PARENT: "1"}
+        with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+            started.append(process.pid)
+            code = process.wait()
+    stopped = signals.ended_by(code)
+    if stopped is not None:  # and with it the whole multirun
+        stopped = signals.asked() or stopped
+        signals.leave(stopped, f"{signals.stopped(stopped)}; {how_to_go_on(folder)}")
     if code != 0:
         raise UserError(f"the job in {folder} ended with exit code {code}; its message is above")
 
 
+def _require_a_folder(words: list[str]) -> None:
+    """Require that ``resume=auto`` can find again what the same command left; a search might find another's run."""
+    key = "hydra.sweep.dir" if {"-m", "--multirun"} & set(words) else "hydra.run.dir"
+    if not any(word.startswith(f"{key}=") for word in words):
+        raise UserError(
+            f"resume=auto must stand beside {key}=FOLDER, by which the run is found again, got none; type it"
+        )
+
+
 def main() -> None:
     """Entry point of ``python -m gatepo.train`` and of the script ``gatepo-train``."""
+    os.environ[COMMAND] = shlex.join(["python", "-m", "gatepo.train", *sys.argv[1:]])
     with cli.errors_as_one_line():  # before Hydra makes a folder of that name
         for argument in sys.argv[1:]:
             key, _, value = argument.partition("=")
+            if argument == f"resume={resume.AUTO}":
+                _require_a_folder(sys.argv[1:])
+                continue
             if key in ("resume", "hydra.run.dir"):
                 claim.refuse_if_held(Path(value), key)
-            if key == "resume" and value != "null" and not Path(value, "config.yaml").is_file():
+            if key == "resume" and value != "null" and not Path(value, CONFIG).is_file():
                 raise UserError(
                     f"resume must be the folder of a run, got {value}, which has no config.yaml; choose another"
                 )

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="JSONL")
     parser.add_argument("--out", type=Path, help="where the verdicts go (default: FILE.verdicts.jsonl)")
     parser.add_argument("--extraction", choices=EXTRACTIONS, default="auto", help="where an answer is read")
-    parser.add_argument("--deadline", type=float, default=2.0, help="seconds for one answer")
+    parser.add_argument("--deadline", type=float, default=2.0, help="seconds of CPU time for one answer")
     parser.add_argument("--workers", type=int, help="processes (default: one per core, at most 4)")
     options = parser.parse_args()
     with errors_as_one_line():
@@ -130,7 +130,7 @@ def _line(path: Path, number: int, text: str) -> Line:
     where = f"{path}:{number}"
     try:
         row = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} must be JSON, got {text.strip()[:60]!r} ({error}); correct the line") from error
     fields = [name for name in ANSWERS if isinstance(row, dict) and name in row]
     if len(fields) != 1 or not isinstance(row.get("gold"), str | int | float):

@@ -13,19 +13,23 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 
-from gatepo.errors import UserError
+from gatepo import signals
+from gatepo.errors import Interrupted, UserError
 from gatepo.launch.environment import LAUNCHED
 from gatepo.launch.slurm import torchrun_environment
 
 Item = TypeVar("Item")
 BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset", "Broken pipe", "Connection refused")  # gloo's
+LOCALHOST = "127.0.0.1"
+LOOPBACK = ("lo", "lo0")  # of Linux; of macOS
 PERIOD, PATIENCE = 2.0, 30.0  # seconds between two signs of life, and without any until a rank counts as dead
 
 
@@ -72,9 +76,25 @@ class World:
         """Wait until every rank is here."""
         self.sum(0.0)
 
+    def stop_if_asked(self) -> None:
+        """Leave the work in hand on every rank, where any of them was asked to; they all come here at the same point.
+
+        Raises:
+          Interrupted: one was.
+        """
+        signals.ask(int(self.maximum(signals.asked())[0]))
+        signals.stop_if_asked()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let each rank leave the block where it can be left, without waiting for others there; then all leave."""
+        with suppress(Interrupted):
+            yield
+        self.stop_if_asked()
+
     def name_the_dead(self, error: BaseException) -> None:
         """Give the watch the seconds it needs to say which rank is gone, where the error is a broken connection."""
-        if self.watch is not None and any(words in str(error) for words in BROKEN_CONNECTION):
+        if self.watch is not None and is_broken_connection(error):
             self.watch.hurry()
 
     def _reduce(self, values: Sequence[float], how: torch.distributed.ReduceOp.RedOpType) -> list[float]:
@@ -83,6 +103,11 @@ class World:
         value_K = torch.tensor(values, dtype=torch.float64)
         torch.distributed.all_reduce(value_K, op=how)
         return value_K.tolist()
+
+
+def is_broken_connection(error: BaseException) -> bool:
+    """Say whether an error is that of a rank whose partner is gone."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in BROKEN_CONNECTION)
 
 
 def place_in(environment: Mapping[str, str]) -> World | None:
@@ -109,14 +134,51 @@ def join() -> World:
                 f"{world.local_rank}; lower devices"
             )
         torch.cuda.set_device(world.local_rank)
-    torch.distributed.init_process_group(
-        _backend(), timeout=timedelta(hours=2)
-    )  # a rollout may take long; the watch is quicker
+    backend, patience = _backend(), timedelta(hours=2)  # a rollout may take long; the watch is quicker
+    if on_one_host(os.environ):
+        stay_on_loopback()
+    if on_one_host(os.environ) and not torch.distributed.is_torchelastic_launched():  # its agent has a store already
+        os.environ["MASTER_ADDR"] = LOCALHOST
+        torch.distributed.init_process_group(backend, None, patience, world.size, world.rank, _store(world))
+    else:
+        torch.distributed.init_process_group(backend, timeout=patience)
     if world.size == 1:
         return world
     watch = Watch(world)
     watch.start()
     return replace(world, watch=watch)
+
+
+def on_one_host(environment: Mapping[str, str]) -> bool:
+    """Say whether all processes of the run are on this host, as far as whoever started them says where they are."""
+    here, nodes = environment.get("LOCAL_WORLD_SIZE"), environment.get("SLURM_STEP_NUM_NODES")
+    return nodes == "1" if here is None else here == environment["WORLD_SIZE"]
+
+
+def stay_on_loopback() -> None:
+    """Have gloo and NCCL listen where no other host can reach them, unless the user has chosen an interface."""
+    for _, name in socket.if_nameindex():
+        if name in LOOPBACK:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+
+
+def store_on_loopback(port: int = 0) -> torch.distributed.TCPStore:
+    """Open a key-value store that this host alone can reach; torch itself would listen on all of its addresses.
+
+    Args:
+      port: where it listens; 0 takes one that is free.
+    """
+    listener = socket.create_server((LOCALHOST, port))
+    port = listener.getsockname()[1]
+    return torch.distributed.TCPStore(
+        LOCALHOST, port, None, True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
+
+
+def _store(world: World) -> torch.distributed.TCPStore:
+    port = int(os.environ["MASTER_PORT"])
+    return store_on_loopback(port) if world.first else torch.distributed.TCPStore(LOCALHOST, port)
 
 
 def open_group() -> None:
@@ -170,11 +232,12 @@ class Watch:
             time.sleep(PERIOD)
             count += 1
             try:
-                store.set(_key(self.world.rank), str(count))
+                store.set(_key(self.world.rank), f"{count} {signals.asked()}")
                 found = dict(zip(others, store.multi_get([_key(r) for r in others]), strict=True))
             except RuntimeError:  # DistNetworkError, DistStoreError: the guard counts the seconds without an answer
                 continue
             self._answered = time.monotonic()
+            signals.ask(max(asked_in(count) for count in found.values()))
             silent = self.silent(found, self._answered)
             if silent is not None:
                 self.die(
@@ -200,6 +263,11 @@ class Watch:
             elif now - self._seen[rank][1] > self.patience:
                 return rank
         return None
+
+
+def asked_in(count: bytes) -> int:
+    """Give the signal by which a rank was asked to stop, which stands behind its count; or 0."""
+    return int(count.partition(b" ")[2] or 0)
 
 
 def _key(rank: int) -> str:

@@ -11,6 +11,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 REPO = Path(__file__).parent.parent
@@ -19,12 +20,22 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["gatepo.launch.rank", "gatepo.evaluate.grading", "gatepo.probe.measure"])
 
 
-def gatepo(module: str, *arguments: str, cwd: Path = REPO, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``python -m gatepo.MODULE ARGUMENTS`` in ``cwd``; after five minutes it counts as hanging."""
+def nothing() -> None:
+    """What is done before most commands."""
+
+
+def gatepo(
+    module: str,
+    *arguments: str,
+    cwd: Path = REPO,
+    first: Callable[[], None] = nothing,
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
+    """``python -m gatepo.MODULE ARGUMENTS`` in ``cwd``, after ``first``; after five minutes it counts as hanging."""
     variables = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)} | environment
     with tempfile.TemporaryDirectory() as name:
         streams = [Path(name) / "out", Path(name) / "errors"]
-        process = _server.Process(target=_run, args=(f"gatepo.{module}", arguments, cwd, variables, streams))
+        process = _server.Process(target=_run, args=(f"gatepo.{module}", arguments, cwd, variables, streams, first))
         process.start()
         process.join(SECONDS)
         if process.exitcode is None:
@@ -34,7 +45,14 @@ def gatepo(module: str, *arguments: str, cwd: Path = REPO, **environment: str) -
     return subprocess.CompletedProcess([module, *arguments], process.exitcode, out, errors)
 
 
-def _run(module: str, arguments: tuple[str, ...], cwd: Path, variables: dict[str, str], streams: list[Path]) -> None:
+def _run(
+    module: str,
+    arguments: tuple[str, ...],
+    cwd: Path,
+    variables: dict[str, str],
+    streams: list[Path],
+    first: Callable[[], None],
+) -> None:
     """In the forked process: become the command."""
     for descriptor, stream in enumerate([Path(os.devnull), *streams]):
         opened = os.open(stream, os.O_RDWR | os.O_CREAT)
@@ -45,6 +63,7 @@ def _run(module: str, arguments: tuple[str, ...], cwd: Path, variables: dict[str
     os.environ.update(variables)
     sys.path[:0] = [str(cwd), *variables["PYTHONPATH"].split(os.pathsep)]
     sys.argv = [module, *arguments]
+    first()
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

@@ -29,21 +29,33 @@ WORDS_AS_DATA = {("gatepo/rewards/units.py", "till")}  # a word that a model's a
 # Lowest first. A name stands for a module, or for a package and all in it unless a longer name says otherwise.
 LAYERS = (
     (
-        *("errors", "settings", "stopwatch", "memory", "json_lines", "durable", "manifest", "claim", "text_table"),
+        *(
+            "errors",
+            "settings",
+            "targets",
+            "stopwatch",
+            "memory",
+            "json_lines",
+            "durable",
+            "manifest",
+            "claim",
+            "text_table",
+        ),
+        *("signals", "run_folder"),
         *("launch.environment", "launch.slurm"),
     ),
     ("objective", "logprobs"),
     ("formulas",),
     ("types",),
     (
-        *("rewards", "data", "tiny", "model", "world", "engine", "rollout", "tracking", "evaluate.loop", "targets"),
+        *("rewards", "data", "tiny", "model", "world", "engine", "rollout", "tracking", "evaluate.loop"),
         *("state", "checkpoint", "metrics", "controllers", "integrations"),
     ),
     ("loop",),
     ("schema", "rules", "config", "presets", "build"),
     ("lazy_torch", "overrides", "reference", "cli"),
-    ("run", "evaluate", "probe", "plan", "gates", "report", "verify"),
-    ("train", "launch", "__main__", "gatepo"),
+    ("record", "run", "resume", "evaluate", "probe", "plan", "gates", "report", "verify"),
+    ("train", "replay", "launch", "__main__", "gatepo"),
 )
 LIBRARIES = {("gatepo/lazy_torch.py", "torch")}  # the name of a library, and not of the option that is called alike
 ROOMS = {"rollout": "gatepo/rollout/", "engine": "gatepo/engine/", "tracker": "gatepo/tracking/"}  # group: its code

@@ -207,7 +207,7 @@ def test_the_package_lists_its_commands_without_importing_what_they_need() -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=True)
     *lines, torch_came = done.stdout.strip().splitlines()
     assert torch_came == "False"
-    for command in ("train", "evaluate", "probe", "gates", "plan", "report", "verify"):
+    for command in ("train", "evaluate", "probe", "gates", "plan", "report", "replay", "verify"):
         (line,) = [line for line in lines if line.startswith(f"python -m gatepo.{command} ")]
         assert len(line.split(maxsplit=3)[3]) > 20
         assert (REPO / "gatepo" / f"{command}.py").is_file() or (REPO / "gatepo" / command / "__main__.py").is_file()

@@ -1,6 +1,7 @@
 """The loop beyond its plain path, with the embedded model: several rounds, early stops, references, filters."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -194,6 +195,11 @@ class Listening:
 
     def sum(self, *values: float) -> list[float]:
         return list(values)
+
+    def stop_if_asked(self) -> None:
+        pass
+
+    together = nullcontext
 
 
 @pytest.mark.parametrize(("rounds", "travel"), [(1, False), (2, True)])

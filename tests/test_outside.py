@@ -282,9 +282,9 @@ def test_a_config_with_options_from_outside_is_read_back_the_same(importable: No
     assert plain["gate"] == {"_target_": "brought.Lorentz", "power": 1.0}
     assert plain["reward"] == {"_target_": "brought.by_level", "bonus": 3}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
-    again = config.load(tmp_path / "config.yaml")
+    again = config.load(tmp_path / "config.yaml", trust=True)
     assert again.gate == made.gate
-    assert config.plain(again) == plain
+    assert config.plain(again) == plain | {"trust": True}
     assert build.objective(made).gate == made.gate
 
 

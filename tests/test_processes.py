@@ -107,6 +107,7 @@ def test_two_tasks_of_slurm_train_together(tmp_path: Path) -> None:
     tool.write_text("#!/bin/sh\necho 127.0.0.1\n")
     tool.chmod(0o755)
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "node[1]", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"}
+    job["SLURM_STEP_NUM_NODES"] = "1"
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "gatepo.train", *SMALL, f"hydra.run.dir={folder}"]
     tasks = [

@@ -88,13 +88,9 @@ def test_rows_are_cut_at_line_ends_alone(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_gone_on_with_is_said(straight: Path, tmp_path: Path) -> None:
-    for arguments, words in (
-        (["resume=nowhere"], "resume must be the folder of a run, got nowhere"),
-        ([f"resume={straight}", "tau.pos=3"], "resume must stand alone, got tau.pos=3 beside it"),
-    ):
-        done = gatepo("train", *arguments)
-        assert (done.returncode, words in done.stderr) == (2, True), done.stderr
-        assert done.stderr.count("\n") == 1, done.stderr
+    done = gatepo("train", "resume=nowhere")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "resume must be the folder of a run, got nowhere" in done.stderr
     assert not (REPO / "nowhere").exists()
     (tmp_path / "config.yaml").write_bytes((straight / "config.yaml").read_bytes())
     done = gatepo("train", f"resume={tmp_path}")

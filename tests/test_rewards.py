@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 
 import pytest
@@ -211,6 +212,54 @@ def test_each_extraction_falls_back_as_far_as_it_says() -> None:
     texts = ("<answer>1</answer> \\boxed{2} so 3 it is then", "\\boxed{2} so 3 it is then", "and so 3 it is then")
     found = {name: [extract(text) for text in texts] for name, extract in EXTRACTIONS.items()}
     assert found == {"tags": ["1", None, None], "boxed": ["1", "2", None], "auto": ["1", "2", "3"]}
+
+
+@pytest.fixture(scope="module")
+def checker() -> Iterator[Verifier]:
+    made = Verifier(deadline=10.0, workers=1)
+    yield made
+    made.close()
+
+
+TWO_ANSWERS = [
+    "<answer>5</answer> <answer>6</answer>",
+    "<answer>6</answer>\n<answer>5</answer>",
+    "The answer is \\boxed{6}. The answer is \\boxed{5}.",
+    "The answer is \\boxed{6}. Alternatively, the answer is \\boxed{5}.",
+    "\\boxed{6}. Perhaps it is \\boxed{5}.",
+    "The answer is 6. The answer is 5.",
+    "The answer is 6. Another possible answer is 5.",
+]
+ONLY_THOUGHT = [
+    "<think>So it is \\boxed{5}.</think>",
+    "<think>The answer is 5.</think> <answer></answer>",
+    "<think>Clearly \\boxed{5}",
+    "Clearly \\boxed{5}.</think> I do not know.",
+    "<think><answer>5</answer></think>",
+]
+
+
+@pytest.mark.parametrize("text", [*TWO_ANSWERS, *ONLY_THOUGHT])
+def test_two_answers_and_one_that_is_only_thought_earn_nothing_by_any_extraction(text: str, checker: Verifier) -> None:
+    for extract in EXTRACTIONS.values():
+        assert not checker("5", extract(text)).equal
+
+
+@pytest.mark.parametrize(
+    ("gold", "text"),
+    [
+        ("5", "<think>Is it \\boxed{6}?</think> It is \\boxed{5}."),
+        ("5", "Is it \\boxed{6}?</think> It is \\boxed{5}."),
+        ("5", "<answer>5</answer> and once more <answer>5</answer>"),
+        ("5", "The answer is \\boxed{6}. Wait, that was a mistake. The answer is \\boxed{5}."),
+        ("5", "There are \\boxed{6} of them. Without one there are \\boxed{5}."),
+        ("5", "The answer is $5$. Final answer: 5"),
+        ("2, 3", "The roots are \\boxed{2} and \\boxed{3}."),
+        ("2, 3", "One root is \\boxed{2}. The other root is \\boxed{3}."),
+    ],
+)
+def test_several_boxes_are_one_answer_or_its_steps(gold: str, text: str, checker: Verifier) -> None:
+    assert checker(gold, EXTRACTIONS["auto"](text)).equal
 
 
 @pytest.mark.parametrize("tag", ["\\[ x", "\\( x ", "$", "\\boxed{", "\\boxed{1}", "<answer>", "{", "1 ", "answer: "])

@@ -1,4 +1,5 @@
-"""Hand-written pairs by someone who did not write the verifier: half for developing it, half that it had not seen."""
+"""Hand-written pairs: by someone who did not write the verifier, half of which it had not seen, and one by one the
+constructs that an answer can have, which it was written for."""
 
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from gatepo.verify import answers_in, grade
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize(("half", "agreed"), [("dev", 473), ("unseen", 468)])
+@pytest.mark.parametrize(("half", "agreed"), [("dev", 473), ("unseen", 468), ("constructs", 1071)])
 def test_verdicts_agree_with_the_marks_and_no_wrong_answer_passes(half: str, agreed: int) -> None:
     """The numbers are those of the first time that the unseen half was graded, at the end of the work."""
     lines = answers_in(GOLDEN / f"answers_{half}.jsonl")

@@ -21,7 +21,7 @@ from gatepo.errors import UserError
 from gatepo.rewards.equality import settle
 from gatepo.rewards.extraction import anywhere
 from gatepo.rewards.pool import Pool, default_workers
-from gatepo.rewards.sandbox import KILLED, Limits
+from gatepo.rewards.sandbox import KILLED, TIMED_OUT, Limits
 from gatepo.rewards.verifier import Reason, Verifier
 from gatepo.verify import answers_in, grade
 from gatepo.verify import main as verify_answers
@@ -414,7 +414,7 @@ def test_a_hostile_answer_scores_nothing_in_time_and_harms_nobody(hurried: Verif
     hurried(*EASY)  # the workers are there: starting them is not the answer's time
     started = time.monotonic()
     assert hurried(gold, text).equal is False
-    assert time.monotonic() - started < 0.5 + 1.0
+    assert time.monotonic() - started < 1.5 * 0.5 + 5.0 + 10 * 0.5  # 0.5 s of CPU time, on however busy a machine
     assert hurried(*EASY).equal is True
 
 
@@ -548,12 +548,12 @@ def test_no_process_outlives_a_sigkill(victim: str) -> None:
 
 
 def test_a_dead_supervisor_is_replaced() -> None:
-    pool = Pool(1, Limits(memory_bytes=1 << 30, deadline=20.0))
+    pool = Pool(1, Limits(memory_bytes=1 << 30, deadline=2.0))
     try:
         assert pool.ask([EASY]) == ["equal"]
         assert pool._supervisor is not None
         threading.Timer(0.5, pool._supervisor.process.kill).start()
-        assert pool.ask([("7", ENDLESS), EASY, ("x+1", "1+x")])[0] == KILLED
+        assert pool.ask([("7", ENDLESS), EASY, ("x+1", "1+x")]) == [TIMED_OUT, "equal", "equal"]
         assert pool.ask([EASY]) == ["equal"]
     finally:
         pool.close()

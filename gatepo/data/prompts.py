@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from gatepo.data.fingerprint import fingerprint_of
 from gatepo.data.settings import Data
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
@@ -25,6 +27,10 @@ class PromptStream:
         rows = self._stream.take(position, count)
         return [self.template(position + i, name, row) for i, (name, row) in enumerate(rows)]
 
+    def fingerprints(self) -> dict[str, str]:
+        """Give what follows from the questions and answers of each source."""
+        return {f"data.sources.{name}": found.fingerprint for name, found in self.rows.items()}
+
 
 def prompt_template(data: Data, max_length: int, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
     """Make the model's chat template with the data's system prompt."""
@@ -37,3 +43,12 @@ def evaluation_prompts(data: Data, template: PromptTemplate, limit: int | None) 
         name: [template(i, name, row) for i, row in enumerate(found[:limit])]
         for name, found in data.evaluation_rows().items()
     }
+
+
+def fingerprints(stream: PromptStream, sets: Mapping[str, Sequence[Prompt]]) -> dict[str, str]:
+    """Give, by key, what follows from all rows that a run reads: those it learns from, and those of its evaluations."""
+    found = stream.fingerprints()
+    for name, prompts in sets.items():
+        texts = (text for prompt in prompts for text in (prompt.question, prompt.answer))
+        found[f"data.evaluation.{name}"] = fingerprint_of(texts)
+    return found

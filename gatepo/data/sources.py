@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, overload
 
 from gatepo import tiny
+from gatepo.data.fingerprint import Fingerprint
 from gatepo.errors import UserError
 from gatepo.rewards.extraction import boxed
 from gatepo.settings import POSITIVE, name_of, option, section, setting
@@ -127,16 +128,19 @@ class Rows(Sequence[Row]):
         self._keys = array("Q")
         self.unanswered = 0  # rows without a gold answer, left out
         self.dropped = 0  # rows that ``keep`` refused
+        known = Fingerprint()
         for key, where, record in self._records.scan():
             row = _row(name, source, where, record)
             if row is None:
                 self.unanswered += 1
             elif keep(row):
                 self._keys.append(key)
+                known.add(row.question, row.answer)
             else:
                 self.dropped += 1
         if not self._keys:
             raise UserError(f"data source {name}: {source.place(paths)} has no rows; give data.path=FILE.jsonl")
+        self.fingerprint = str(known)  # of the rows in use
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -282,7 +286,16 @@ def _row(name: str, source: SourceOption, where: str, record: Any) -> Row | None
         _, marker, answer = answer.rpartition(source.answer_marker)
         if not marker:
             raise UserError(f"{where}: {source.answer!r} must hold {source.answer_marker!r} before the gold answer")
-    return Row(question=str(record[source.question]), answer=answer.strip(), columns=record)
+    row = Row(question=str(record[source.question]), answer=answer.strip(), columns=record)
+    for name_of_field, text in ((source.question, row.question), (source.answer, row.answer)):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # half of a pair, which JSON can spell and no file can hold
+            raise UserError(
+                f"{where}: {name_of_field} must be Unicode text, got {text[error.start]!r} at character {error.start}; "
+                "correct the row, or take it out"
+            ) from error
+    return row
 
 
 def _without(name: str, wanted: str, where: str, record: Any) -> UserError:
@@ -297,6 +310,11 @@ def _parsed(where: str, line: bytes) -> Any:
         raise UserError(f"{where}: must be UTF-8, got {error.reason} at byte {error.start} of the line") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: must be one JSON object a line, got {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits, or brackets that are too deep
+        reason = str(error).partition(";")[0]
+        raise UserError(
+            f"{where}: must be JSON that can be read, got {reason}; correct the row, or take it out"
+        ) from error
 
 
 _FIELD = re.compile(r'\s*[{,]\s*"([^"\\]*)"\s*:\s*')
@@ -319,7 +337,10 @@ def _first_fields(head: bytes, wanted: frozenset[str]) -> dict[str, Any] | None:
             if end is None:  # the value may go on behind the head
                 return None
             found[field[1]], position = value, end.end()
-    except ValueError:  # cut off in a character or in a value, or malformed: the whole line shows which
+    except (
+        ValueError,
+        RecursionError,
+    ):  # cut off in a character or in a value, or malformed: the whole line shows which
         return None
     return found
 

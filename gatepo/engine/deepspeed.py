@@ -15,7 +15,9 @@ import torch
 
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
+from gatepo.engine.optimizer import follow
 from gatepo.engine.torch import stop_unless_finite
+from gatepo.engine.weights import as_data, put, whole
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.model import body_and_head, load_model, place
 from gatepo.objective.aggregation import Totals
@@ -74,12 +76,15 @@ class DeepSpeed(EngineOption):
         _import_deepspeed()
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-        if list((path / "state").glob("*_optim_states.pt")):
-            state = get_fp32_state_dict_from_zero_checkpoint(str(path), tag="state")
-        else:  # stage 0: nothing is sharded
-            state = torch.load(path / "state" / "mp_rank_00_model_states.pt", weights_only=False)["module"]
-        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()}, strict=False)
-        model.tie_weights()
+        with whole(path), as_data(path, *_in_checkpoints()):
+            if list((path / "state").glob("*_optim_states.pt")):
+                state = get_fp32_state_dict_from_zero_checkpoint(str(path), tag="state")
+            else:  # stage 0: nothing is sharded
+                held = torch.load(path / "state" / "mp_rank_00_model_states.pt", weights_only=True)
+                if held["param_shapes"] is not None:
+                    raise UserError(f"{path} must hold a part of each rank, got none; choose another checkpoint")
+                state = held["module"]
+            put(model, {name.removeprefix("model."): tensor for name, tensor in state.items()}, path)
 
     def shares_weights(self, dtype: torch.dtype) -> bool:
         """See :class:`~gatepo.engine.base.EngineOption`."""
@@ -155,13 +160,15 @@ class DeepSpeedEngine:
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro, self._shares_prompts)
-        return passes.logprobs(self._engine, batch, passes.in_step(parts, batch, self._world), temperature)
+        parts = passes.in_step(parts, batch, self._world)
+        return passes.logprobs(self._engine, batch, parts, temperature, self._world.stop_if_asked)
 
     def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, objective.learns_from(batch.advantage_N), self._micro, self._shares_prompts)
         parts = passes.in_step(parts, batch, self._world)
-        passed = passes.accumulate(self._engine, batch, parts, anchor_NT, totals, objective, self._backward)
+        stop = self._world.stop_if_asked  # here each micro-batch is a collective
+        passed = passes.accumulate(self._engine, batch, parts, anchor_NT, totals, objective, self._backward, stop)
         loss = self._world.sum(passed.loss)[0]
         stop_unless_finite(self._updates_done + 1, loss, 0.0)
         learning_rate = self._schedule.get_last_lr()[0]
@@ -204,10 +211,12 @@ class DeepSpeedEngine:
 
     def load(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        found, client = self._engine.load_checkpoint(str(path), tag="state")
+        with as_data(path, *_in_checkpoints()):
+            found, client = self._engine.load_checkpoint(str(path), tag="state")
         if found is None:
             raise UserError(f"{path} holds no checkpoint that DeepSpeed can read with these settings")
         self._updates_done = client["updates"]
+        follow(self._schedule)
 
     def _place(self, dtype: torch.dtype, config: dict[str, Any]) -> None:
         """Bring the weights to the device and to ``dtype``; at stage 3 each is sharded before the next one comes."""
@@ -291,6 +300,15 @@ def _config(settings: DeepSpeed, parts: EngineParts) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,  # its own CPU optimizer would have to be compiled here
         "steps_per_print": None,
     }
+
+
+def _in_checkpoints() -> tuple[type, ...]:
+    """List the classes that DeepSpeed's checkpoints hold beside tensors and plain values; none does more than hold."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    return LossScaler, ZeroStageEnum, fragment_address
 
 
 def _import_deepspeed() -> Any:

@@ -57,6 +57,17 @@ class Scheduled:
         return made
 
 
+def follow(schedule: LRScheduler) -> None:
+    """Put the learning rates where the schedule has them now; it may be of another number of updates than was saved."""
+    if not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):  # of an optimizer from outside
+        return
+    factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+    rates = [base * factor for base, factor in zip(schedule.base_lrs, factors, strict=True)]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
+
+
 @option("optimizer", "adamw")
 class AdamW(Scheduled):
     """Adam with decoupled weight decay (the paper's Table 2)."""

@@ -16,6 +16,7 @@ import torch
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective, TokenRecord, policy_loss
 from gatepo.objective.telemetry import join
+from gatepo.signals import stop_if_asked
 from gatepo.types import TokenBatch
 from gatepo.world import World
 
@@ -74,11 +75,18 @@ def in_step(parts: list[MicroBatch], batch: TokenBatch, world: World) -> list[Mi
     return kinds[True] + kinds[False]
 
 
-def logprobs(policy: Policy, batch: TokenBatch, parts: list[MicroBatch], temperature: float | None) -> Tensor:
-    """Give log pi of the completion tokens, [N, T - 1], without gradient."""
+def logprobs(
+    policy: Policy,
+    batch: TokenBatch,
+    parts: list[MicroBatch],
+    temperature: float | None,
+    between: Callable[[], None] = stop_if_asked,
+) -> Tensor:
+    """Give log pi of the completion tokens, [N, T - 1], without gradient; ``between`` is as in :func:`accumulate`."""
     rows, found = [], []
     with torch.no_grad():
         for part in parts:
+            between()
             cut = batch.rows(part.rows_N)
             part_NT, _ = policy(cut.ids_NT, cut.completion_NT, temperature)
             if part.counts:
@@ -95,6 +103,7 @@ def accumulate(
     totals: Totals,
     objective: Objective,
     backward: Callable[[Tensor], object],
+    between: Callable[[], None] = stop_if_asked,
 ) -> Passed:
     """Run every micro-batch forward, and backward those that learn.
 
@@ -106,9 +115,11 @@ def accumulate(
       totals: denominators of the whole update.
       objective: the method.
       backward: takes a micro-batch's share of the loss.
+      between: is called before each micro-batch, where the work may be left: nothing has changed yet.
     """
     loss, rows, records, logps = 0.0, [], [], []
     for part in parts:
+        between()
         cut = batch.rows(part.rows_N)
         with torch.set_grad_enabled(part.learns):
             part_NT, entropy_NT = policy(cut.ids_NT, cut.completion_NT)

@@ -10,6 +10,8 @@ import torch
 
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
+from gatepo.engine.optimizer import follow
+from gatepo.engine.weights import as_data, put, whole
 from gatepo.errors import TrainingStopped
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.surrogate import Objective
@@ -31,7 +33,9 @@ class Torch(EngineOption):
 
     def read_weights(self, model: PreTrainedModel, path: Path) -> None:
         """See :class:`~gatepo.engine.base.EngineOption`."""
-        model.load_state_dict(torch.load(path, map_location=model.device, weights_only=True)["model"])
+        with whole(path), as_data(path):
+            state = torch.load(path, map_location=model.device, weights_only=True)["model"]
+            put(model, state, path)
 
     def shares_weights(self, dtype: torch.dtype) -> bool:
         """See :class:`~gatepo.engine.base.EngineOption`; the weights are fp32 ones in any case."""
@@ -60,15 +64,17 @@ class TorchEngine:
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro, self._policy.shares_prompts)
-        return passes.logprobs(self._policy, batch, parts, temperature)
+        with self._world.together():
+            logp_NT = passes.logprobs(self._policy, batch, parts, temperature)
+        return logp_NT
 
     def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         self._optimizer.zero_grad(set_to_none=True)
-        parts = passes.micro_batches(
-            batch, objective.learns_from(batch.advantage_N), self._micro, self._policy.shares_prompts
-        )
-        passed = passes.accumulate(self._policy, batch, parts, anchor_NT, totals, objective, torch.Tensor.backward)
+        learns_N = objective.learns_from(batch.advantage_N)
+        parts = passes.micro_batches(batch, learns_N, self._micro, self._policy.shares_prompts)
+        with self._world.together():
+            passed = passes.accumulate(self._policy, batch, parts, anchor_NT, totals, objective, torch.Tensor.backward)
         self._add_up_gradients()
         loss = self._world.sum(passed.loss)[0]
         grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._max_grad_norm).item()
@@ -105,10 +111,12 @@ class TorchEngine:
 
     def load(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        state = torch.load(path, map_location=self._model.device, weights_only=True)
+        with as_data(path):
+            state = torch.load(path, map_location=self._model.device, weights_only=True)
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
+        follow(self._schedule)
         self._updates_done = state["updates"]
 
     def _add_up_gradients(self) -> None:

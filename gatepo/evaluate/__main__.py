@@ -8,6 +8,11 @@ after an interruption, with the same words, it goes on.
 
 from __future__ import annotations
 
+from gatepo import signals
+
+if __name__ == "__main__":
+    signals.listen()  # before what takes seconds to import
+
 from omegaconf import DictConfig
 
 from gatepo import cli, config

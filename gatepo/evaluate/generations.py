@@ -73,11 +73,20 @@ def problem_of(group: Group, rewards: Sequence[Reward], extract: Callable[[str],
 
 
 def finished_problems(folder: Path) -> dict[Key, Problem]:
-    """Read the finished problems of an evaluation, in the order in which they were written."""
+    """Read the finished problems of an evaluation, in the order in which they were written.
+
+    Raises:
+      UserError: a line is damaged.
+    """
     found: dict[Key, Problem] = {}
-    for record in rows(folder / FILE):
-        samples = tuple(Sample(**sample) for sample in record.pop("samples"))
-        problem = Problem(samples=samples, **record)
+    for number, record in enumerate(rows(folder / FILE), 1):
+        try:
+            samples = tuple(Sample(**sample) for sample in record.pop("samples"))
+            problem = Problem(samples=samples, **record)
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{folder / FILE}:{number} must be a problem with its samples, got other fields; take the line out"
+            ) from error
         found[problem.key] = problem
     return found
 

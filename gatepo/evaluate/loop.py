@@ -41,7 +41,9 @@ class Evaluator:
         accuracy = {}
         for name, prompts in self.sets.items():
             progress(name)
-            own = sample_and_grade(self.rollout, self.reward, self.world.share(prompts), self.sampling, self.seed)
+            share = self.world.share(prompts)
+            with self.world.together():
+                own = sample_and_grade(self.rollout, self.reward, share, self.sampling, self.seed)
             right = sum(reward.score for _, rewards in own for reward in rewards)
             accuracy[name] = self.world.sum(right)[0] / len(prompts)
         return accuracy

@@ -14,6 +14,7 @@ from gatepo.model import content
 from gatepo.rewards.base import RewardOption
 from gatepo.rewards.extra import as_option
 from gatepo.rollout.base import RolloutOption
+from gatepo.run_folder import CHECKPOINTS
 from gatepo.schema import EvaluationConfig, Model
 from gatepo.settings import name_of
 from gatepo.types import Sampling
@@ -89,7 +90,7 @@ def subject(asked: EvaluationConfig) -> Subject:
 
 def _of_run(asked: EvaluationConfig, folder: Path) -> Subject:
     """Take a finished run's model, or a checkpoint's, with the prompt, the lengths and the precision of its run."""
-    of_checkpoint = folder.parent.name == checkpoint.FOLDER
+    of_checkpoint = folder.parent.name == CHECKPOINTS
     run = folder.parent.parent if of_checkpoint else folder
     if not (run / "config.yaml").is_file():
         raise UserError(f"run must be the folder of a run, got {run}, which has no config.yaml; give outputs/...")
@@ -98,8 +99,8 @@ def _of_run(asked: EvaluationConfig, folder: Path) -> Subject:
     if of_checkpoint:
         checkpoint.check(folder)
     if not of_checkpoint and not (run / "model" / "config.json").is_file():
-        raise UserError(f"run must be a finished run, got {run}; give one of {run / checkpoint.FOLDER}/update-...")
-    trained = config.load(run / "config.yaml")
+        raise UserError(f"run must be a finished run, got {run}; give one of {run / CHECKPOINTS}/update-...")
+    trained = config.load(run / "config.yaml", trust=asked.trust)
     sampling = replace(
         asked.sampling,
         max_prompt_length=asked.sampling.max_prompt_length or trained.sampling.max_prompt_length,

@@ -8,6 +8,7 @@ import signal
 import sys
 
 DIES_WITH_PARENT = "GATEPO_DIES_WITH_PARENT"  # set in the environment of a process that must not outlive its parent
+COMMAND = "GATEPO_COMMAND"  # what the user typed, for the processes that are started from it
 LAUNCHED = "GATEPO_LAUNCHED"  # set in the environment of the ranks that gatepo.launch starts
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 

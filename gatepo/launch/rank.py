@@ -5,22 +5,29 @@ With several devices there is one such process for each.
 
 from __future__ import annotations
 
+from gatepo import signals
+
+if __name__ == "__main__":
+    signals.listen(speaks=False)  # before what takes seconds to import
+
 import logging
 import os
 import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 
 from gatepo import checkpoint, cli, config, rules
-from gatepo.errors import UserError
+from gatepo.errors import Interrupted, UserError
 from gatepo.launch.environment import DIES_WITH_PARENT, LAUNCHED, end_with_parent
 from gatepo.run import describe, run
+from gatepo.run_folder import found, how_to_go_on
 from gatepo.schema import TrainConfig
-from gatepo.world import World, join
+from gatepo.world import World, is_broken_connection, join
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +38,16 @@ def train_here(settings: TrainConfig, folder: Path) -> None:
     world = join()
     folder = world.broadcast(folder)
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    known = found(shown)
+    if world.first:
+        signals.say_beside(lambda: how_to_go_on(shown))
     try:
         summary = run(_on(settings, world), shown, world)
     except BaseException as error:
+        if isinstance(error, Interrupted) or (signals.asked() and is_broken_connection(error)):
+            _leave(shown, world)
         if LAUNCHED not in os.environ:
-            checkpoint.say_how_to_resume(shown)
+            checkpoint.say_how_to_resume(shown, known)
         if isinstance(error, RuntimeError):
             world.name_the_dead(error)
         raise
@@ -46,6 +58,18 @@ def train_here(settings: TrainConfig, folder: Path) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+
+
+def _leave(folder: Path, world: World) -> NoReturn:
+    """End, as this process was asked to; one of all ranks says so."""
+    number = signals.asked()
+    line = f"{signals.stopped(number)}; {how_to_go_on(folder)}" if world.first and _speaks() else None
+    signals.leave(number, line)
+
+
+def _speaks() -> bool:
+    """Say whether this process was started by a person, or else who did that says how it ended."""
+    return LAUNCHED not in os.environ and DIES_WITH_PARENT not in os.environ
 
 
 def _on(settings: TrainConfig, world: World) -> TrainConfig:

@@ -8,6 +8,11 @@ each gate would have done with the very same tokens under the very same weights.
 
 from __future__ import annotations
 
+from gatepo import signals
+
+if __name__ == "__main__":
+    signals.listen()  # before what takes seconds to import
+
 from omegaconf import DictConfig
 
 from gatepo import cli, config

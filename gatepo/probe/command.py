@@ -30,7 +30,7 @@ def probe(settings: ProbeConfig) -> None:
     run = Path(settings.run)
     if not (run / "config.yaml").is_file():
         raise UserError(f"run must be the folder of a run, got {run}, which has no config.yaml; give outputs/...")
-    trained = config.load(run / "config.yaml")
+    trained = config.load(run / "config.yaml", trust=settings.trust)
     objectives = gate_objectives(settings, trained)
     readings: dict[str, list[Reading]] = {name: [] for name in objectives}
     cosines: list[torch.Tensor] = []

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gatepo import checkpoint
+from gatepo.engine.weights import whole
 from gatepo.errors import UserError
 from gatepo.objective.aggregation import Totals
 from gatepo.state import RolloutBatch
@@ -30,22 +31,32 @@ class Snapshot:
 
 
 def snapshots(run: Path) -> Iterator[Snapshot]:
-    """Give every checkpoint of a run that holds a rollout batch, oldest first.
+    """Give every checkpoint of a run that holds a rollout batch on which an update was made, oldest first.
 
     Raises:
       UserError: the run has none, or one is damaged.
     """
-    paths = checkpoint.found(run)
-    if not paths:
+    given = 0
+    for path in checkpoint.found(run):
+        snapshot = _snapshot(path)
+        if snapshot is not None:
+            given += 1
+            yield snapshot
+    if not given:
         raise UserError(
             f"run must be a run with checkpoints, got {run}; train with checkpoint.every=N checkpoint.keep=null, "
             "N odd with two iterations, so that they fall between the iterations of a rollout batch"
         )
-    for path in paths:
-        states = [checkpoint.read_state(path, rank) for rank in range(checkpoint.check(path).ranks)]
+
+
+def _snapshot(path: Path) -> Snapshot | None:
+    """Read a checkpoint; None where the run was asked to stop before an update on its rollout batch."""
+    states = [checkpoint.read_state(path, rank) for rank in range(checkpoint.check(path).ranks)]
+    with whole(path):
         batches = [state.rollout_batch for state in states if state.rollout_batch is not None]
-        assert len(batches) == len(states), "every checkpoint is written with a rollout batch"
-        yield Snapshot(
+        if not batches or batches[0].iteration == 0:
+            return None
+        return Snapshot(
             path=path,
             update=states[0].update,
             iteration=batches[0].iteration,

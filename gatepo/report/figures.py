@@ -34,7 +34,9 @@ def _panel(axes: Axes, runs: list[Run], key: str | None, title: str) -> None:
     """Draw one metric of all runs: the running mean, over the faint single values where there is only one run."""
     for run in runs:
         updates, values = run.series(key or run.eur_key)
-        (line,) = axes.plot(updates, _running_mean(values), label=label(run, runs))
+        (line,) = axes.plot(
+            updates, _running_mean(values), label=label(run, runs).replace("$", r"\$")
+        )  # it is no formula
         if len(runs) == 1:
             axes.plot(updates, values, color=line.get_color(), alpha=0.3, linewidth=0.8)
     axes.set(xlabel="update", ylabel=title)

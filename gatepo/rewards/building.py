@@ -15,7 +15,8 @@ import sympy
 from sympy import Basic, Expr, FiniteSet, Float, Interval, MatrixBase, Pow, Rational, Set, Symbol, Union
 from sympy.core.relational import Relational
 
-from gatepo.rewards.expressions import BINDING, Tree, parts
+from gatepo.rewards.tokens import ANGLES
+from gatepo.rewards.trees import BINDING, Tree, parts
 
 MOST_NODES = 400  # of an expression
 MOST_BITS = 100_000  # of a number in it
@@ -23,17 +24,19 @@ _RELATIONS = {"=": sympy.Eq, "<": sympy.Lt, ">": sympy.Gt, "≤": sympy.Le, "≥
 _CONSTANTS = {
     **{"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "imath": sympy.I, "infty": sympy.oo, "bbC": sympy.S.Complexes},
     **{"bbR": sympy.S.Reals, "bbZ": sympy.S.Integers, "bbN": sympy.S.Naturals, "bbQ": sympy.S.Rationals},
-    "emptyset": sympy.S.EmptySet,
+    **{"emptyset": sympy.S.EmptySet, "bbR+": Interval.open(0, sympy.oo), "bbR-": Interval.open(-sympy.oo, 0)},
+    **{"bbR*": sympy.S.Reals - FiniteSet(0), "bbR0": Interval(0, sympy.oo), "bbZ+": sympy.S.Naturals},
+    **{"bbN*": sympy.S.Naturals, "bbN+": sympy.S.Naturals},
 }
-_OURS = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "log", "exp", "gcd", "lcm", "arg")
 _SAME_NAME = {
-    **{name: name for name in (*_OURS, "floor", "factorial")},
+    **{name: name for name in ("log", "exp", "gcd", "lcm", "arg", "floor", "factorial", "factorial2", "gamma")},
+    **{name: name.replace("arc", "a") for name in ANGLES.values()},
     **{"ln": "log", "ceil": "ceiling", "abs": "Abs", "max": "Max", "min": "Min", "binom": "binomial", "mod": "Mod"},
     **{"bar": "conjugate", "Re": "re", "Im": "im", "sgn": "sign"},
-    **{f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot")},
 }
 _FUNCTIONS: dict[str, Callable[..., Any]] = {name: getattr(sympy, ours) for name, ours in _SAME_NAME.items()}
 _FUNCTIONS |= {"root": lambda inside, degree: _root(inside, degree), "det": lambda matrix: matrix.det()}
+_ARITHMETIC = (Rational, sympy.Add, sympy.Mul, Pow)
 _BINDERS = {"sum": sympy.Sum, "prod": sympy.Product, "int": sympy.Integral}
 
 
@@ -136,7 +139,7 @@ def _operation(head: str, values: list[Any]) -> Any:
 
 
 def _function(name: str, values: list[Any]) -> Any:
-    large = name in ("factorial", "binom") and any(_bits(value) > 12 for value in values)
+    large = name in ("factorial", "factorial2", "gamma", "binom") and any(_bits(value) > 12 for value in values)
     if name not in _FUNCTIONS or large or any(isinstance(value, Set | Relational) for value in values):
         raise Senseless
     return _FUNCTIONS[name](*values)
@@ -149,8 +152,8 @@ def _root(inside: Any, degree: Any) -> Any:
 
 
 def _relation(operators: str, sides: list[Any]) -> Any:
-    if operators == "∈" and isinstance(sides[0], Symbol):
-        return as_set(sides[1])
+    if operators in ("∈", "∉") and isinstance(sides[0], Symbol):
+        return as_set(sides[1]) if operators == "∈" else sympy.S.Reals - as_set(sides[1])
     if set(operators) - set(_RELATIONS):
         raise Senseless
     made = [_RELATIONS[sign](*pair, evaluate=False) for sign, pair in zip(operators, pairwise(sides), strict=True)]
@@ -159,7 +162,10 @@ def _relation(operators: str, sides: list[Any]) -> Any:
 
 def _listed(opening: str, closing: str, values: list[Any]) -> Any:
     if any(isinstance(value, Relational | Set) for value in values):
-        return Union(*map(as_set, values))
+        sets = list(map(as_set, values))
+        bounds = not any(isinstance(value, Set | sympy.Eq) for value in values)
+        both = sympy.Intersection(*sets) if bounds else sympy.S.EmptySet  # x > 1, x < 3
+        return Union(*sets) if both is sympy.S.EmptySet else both
     if opening in ("(", "[") and len(values) == 2:
         return Interval(*values, left_open=opening == "(", right_open=closing == ")")
     if opening in ("(", "["):
@@ -179,7 +185,9 @@ def _bits(expression: Any) -> float:
         return math.log2(abs(expression.p) * expression.q + 1) if isinstance(expression, Rational) else 1.0
     sizes = [_bits(part) for part in getattr(expression, "args", ())] or [1.0]
     if isinstance(expression, Pow):
-        return (sizes[0] + 1) * _value(sizes[1])
+        plain = all(isinstance(node, _ARITHMETIC) for node in islice(sympy.preorder_traversal(expression.exp), 40))
+        power = expression.exp.evalf(4) if plain else None  # \sqrt{13} is 3.6
+        return (sizes[0] + 1) * (float(abs(power)) if power is not None else _value(sizes[1]))
     if isinstance(expression, sympy.factorial):
         return _value(sizes[0]) * sizes[0]
     return math.fsum(sizes) + 1 if max(sizes) < math.inf else math.inf

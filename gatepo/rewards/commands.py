@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
-from gatepo.rewards.expressions import (
-    BIG,
-    ENCLOSED,
-    ONE,
-    SAME_NAME,
-    SIDE_BY_SIDE,
-    TIMES,
-    Expressions,
-    Tree,
-    Unreadable,
-)
+from gatepo.rewards.expressions import BIG, ENCLOSED, FACTOR, SAME_NAME, SIDE_BY_SIDE, TIMES, Expressions
+from gatepo.rewards.reader import Unreadable
+from gatepo.rewards.tokens import ANGLES, Token
+from gatepo.rewards.trees import ONE, Tree
+
+_DIFFERENTIALS = (("v", "d"), ("v", "partial"))
+_CONDITION = ("if", "for", "when", "where")
 
 
 class Commands(Expressions):
@@ -38,15 +35,17 @@ class Commands(Expressions):
         arguments = self.arguments()
         if name == "log" and base is not None:
             arguments = (*arguments, base)
-        if power == ("-", ONE) and name in ("sin", "cos", "tan"):
-            return ("f", f"arc{name}", *arguments)
+        if power == ("-", ONE) and name in ANGLES:
+            return ("f", ANGLES[f"arc{name}"], *arguments)
+        if name == "cis":
+            return ("+", ("f", "cos", *arguments), ("*", ("v", "i"), ("f", "sin", *arguments)))
         return ("f", name, *arguments) if power is None else ("^", ("f", name, *arguments), power)
 
     def arguments(self) -> tuple[Tree, ...]:
         """Read the arguments of a function, in brackets or the factors behind it."""
-        if self.peek() in ("(", "{", "["):
+        if self.peek() in ("(", "{", "[", "\\{"):
             inside = self.bracket()
-            return inside[3:] if inside[0] == "l" and inside[1] in ("", "(") else (inside,)
+            return inside[3:] if inside[0] == "l" else (inside,)
         self.argument += 1
         inside = self.parse(SIDE_BY_SIDE)
         self.argument -= 1
@@ -57,7 +56,9 @@ class Commands(Expressions):
         if self.take("["):
             index = self.parse()
             self._need("]")
-        inside = self.atom()
+        command = self.tokens[self.at - 1]
+        unspaced = command.text == "\\sqrt" and self.kind() == "number" and not self.tokens[self.at].spaced
+        inside = self.argument_of() if unspaced else self.atom()  # \sqrt23 is \sqrt{2}3
         if inside[0] == "l":
             raise Unreadable
         return ("f", "root", inside, index)
@@ -68,7 +69,7 @@ class Commands(Expressions):
         self.at += 1
         if text in ("\\frac", "\\binom"):
             top, bottom = self.argument_of(), self.argument_of()
-            if top == ("v", "d") and bottom[:2] == ("*", ("v", "d")):
+            if top in _DIFFERENTIALS and bottom[:2] == ("*", top):
                 return ("f", "diff", self.parse(TIMES), bottom[2])
             return ("/", top, bottom) if text == "\\frac" else ("f", "binom", top, bottom)
         if text in BIG:
@@ -79,6 +80,8 @@ class Commands(Expressions):
             return ("f", ENCLOSED[text][1], inside)
         if text == "\\begin":
             return self.environment()
+        if text == "\\neg":
+            return ("f", "not", self.parse(FACTOR))
         if text == "\\overline":
             return ("f", "bar", self.argument_of())
         if text == "\\accent":
@@ -103,6 +106,7 @@ class Commands(Expressions):
         bounds: dict[str, Tree] = {}
         while mark := self.take("_", "^"):
             bounds[mark] = self.exponent(chained=False)
+        self.move_differential()
         self.differential += 1
         body = ONE if self.at_differential() else self.parse(3)
         self.differential -= 1
@@ -113,6 +117,22 @@ class Commands(Expressions):
         variable = ("v", text[1:]) if text[1:] else self.letter()
         return ("f", "int", body, variable, *(bounds[mark] for mark in "_^" if bounds))
 
+    def move_differential(self) -> None:
+        """Put dx behind the fraction in whose numerator it stands: dx/x is 1/x dx."""
+        if self.peek() != "\\frac" or self.peek(1) != "{":
+            return
+        ends = [n for n, token in enumerate(self.tokens) if n > self.at and token.text == "}"]
+        texts = [token.text for token in self.tokens]
+        if len(ends) > 1 and re.fullmatch("d[a-z]", texts[ends[0] - 1]):
+            differential = self.tokens.pop(ends[0] - 1)
+            depth, end = 1, ends[0] + 1
+            while depth and end < len(self.tokens):
+                depth += {"{": 1, "}": -1}.get(self.tokens[end].text, 0)
+                end += 1
+            self.tokens.insert(end, differential)
+            if self.peek(2) == "}":
+                self.tokens.insert(self.at + 2, Token("number", "1"))
+
     def environment(self) -> Tree:
         """Read a matrix, or the lines of a system of equations."""
         name = self.group_text().rstrip("*")
@@ -120,6 +140,8 @@ class Commands(Expressions):
             self.group_text()
         rows: list[list[Tree]] = [[]]
         while not self.take("\\end"):
+            while name == "cases" and rows[-1] and self.peek().lower() in _CONDITION:
+                self.at += 1
             rows[-1].append(self.listed())
             if self.take("\\\\"):
                 rows.append([])
@@ -130,6 +152,9 @@ class Commands(Expressions):
             raise Unreadable
         if name in ("cases", "aligned", "align") and len(rows[0]) == 1:
             return ("l", "", "", *(row[0] for row in rows))
+        if name == "cases" and len(rows[0]) == 2:
+            others = [[value, ("w", "otherwise") if condition[0] == "w" else condition] for value, condition in rows]
+            return ("cases", *(("l", "", "", *row) for row in others))
         if not name.endswith(("matrix", "array")):
             raise Unreadable
         matrix = ("m", *(("l", "", "", *row) for row in rows))

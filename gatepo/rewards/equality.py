@@ -9,16 +9,17 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from gatepo.rewards.expressions import BINDING, ONE, Tree, parts, unknowns
 from gatepo.rewards.grammar import read
 from gatepo.rewards.numbers import Number, number_of, same
+from gatepo.rewards.shapes import antiderivative, shaped
 from gatepo.rewards.tokens import unreadable
+from gatepo.rewards.trees import BINDING, ONE, Tree, names_in, parts, replaced, unknowns
 from gatepo.rewards.units import Unit, differ
 
 Judge = Callable[[Tree, Tree], bool | None]
 """Whether two trees (gold, prediction) are equal; None: not known."""
 _SETS = ("l", "&", "\\cup", "\\cap", "\\setminus")
-_WHOLE_SETS = (("v", "bbR"), ("v", "emptyset"))
+_DIFFERENTIALS = (("v", "d"), ("v", "partial"))
 _PLAIN = re.compile(r"-?\d{1,30}", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d\d+", re.ASCII)
 
@@ -48,7 +49,16 @@ def compare(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     """Whether two trees are equal: as relations, lists, ratios, quantities, numbers, words; else the judge decides."""
     if gold == prediction:
         return True
+    if gold[0] == prediction[0] == "all" and gold[2] != prediction[2]:  # the name that counts does not matter
+        return compare(gold, replaced(prediction, prediction[2], gold[2]), judge)
+    gold, prediction = (tree[1] if tree[0] == "all" else tree for tree in (gold, prediction))
+    gold, prediction = shaped(gold, prediction), shaped(prediction, gold)
+    left, right = antiderivative(gold, ("C", "K")), antiderivative(prediction, ("C", "K", "c", "k"))
+    if left is not None and right is not None and left[2] == right[2]:
+        return judge(("f", "diff", *left[1:]), ("f", "diff", *right[1:]))
     heads = {gold[0], prediction[0]}
+    if heads in ({"\\cup"}, {"\\cap"}) and sorted(gold[1:], key=repr) == sorted(prediction[1:], key=repr):
+        return True
     for kinds, comparing in _BY_HEAD:
         if heads & kinds:
             return comparing(gold, prediction, judge)
@@ -83,6 +93,10 @@ def _all(verdicts: Iterable[bool | None]) -> bool | None:
 def _compare_quantities(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     """Leave a unit aside where one side has none; two that differ make another answer."""
     (value, unit, letters), (their_value, their_unit, their_letters) = _quantity(gold), _quantity(prediction)
+    degrees, radians = (("degree", 1),), ((), (("rad", 1),))
+    for angle, arc in (((gold, unit), (prediction, their_unit)), ((prediction, their_unit), (gold, unit))):
+        if angle[1] == degrees and arc[1] in radians and ("v", "pi") in names_in(_quantity(arc[0])[0]):
+            return judge(("°", _quantity(angle[0])[0]), _quantity(arc[0])[0])
     if differ(unit, their_unit) or (unit and their_value[0] == "%") or (their_unit and value[0] == "%"):
         return False
     if letters is not None and not their_unit:  # 5m may be five times m
@@ -118,6 +132,34 @@ def _is_time(hours: Number | None, minutes: Number | None) -> bool:
     return hours is not None and minutes is not None and 0 <= hours.value <= 24 and 10 <= minutes.value < 60
 
 
+def _compare_choices(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
+    """Compare what has a label, (B) 12, with the label, with what it stands before, or with another of both."""
+    if gold[0] == prediction[0]:
+        return _all((gold[1] == prediction[1], compare(gold[2], prediction[2], judge)))
+    labelled, other = (gold, prediction) if gold[0] == "choice" else (prediction, gold)
+    if other[0] == "v":
+        return bool(labelled[1] == other)
+    return compare(
+        gold[2] if labelled is gold else gold, prediction[2] if labelled is prediction else prediction, judge
+    )
+
+
+def _compare_cases(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
+    """Compare the pieces of two functions; "otherwise" stands for whatever the other's last piece says."""
+    if gold[0] != prediction[0] or len(gold) != len(prediction):
+        return False
+    ours, theirs = gold[1:], prediction[1:]
+    for rows, others in ((ours, theirs), (theirs, ours)):
+        if rows[-1][4][0] == "w" and all(row[4][0] != "w" for row in others):
+            for at in range(len(others)):
+                pair = (*others[:at], *others[at + 1 :]), rows[:-1]
+                verdict = _all((compare(others[at][3], rows[-1][3], judge), _match(*pair, judge)))
+                if verdict is not False:
+                    return verdict
+            return False
+    return _match(ours, theirs, judge)
+
+
 def _compare_matrices(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     if gold[0] != prediction[0]:
         return judge(gold, prediction)
@@ -142,15 +184,25 @@ def _compare_relations(gold: Tree, prediction: Tree, judge: Judge) -> bool | Non
     """Compare the values that two relations give to one name; the judge compares equations and inequalities."""
     left, right = _defined(gold), _defined(prediction, lenient=True)
     if left is None or (right is None and left.name is not None and (unknowns(left.value) or left.value[0] in _SETS)):
-        is_set = prediction[0] in _SETS or prediction in _WHOLE_SETS
+        is_set = _is_set(prediction)
+        if left is not None and _is_set(left.value) and not _is_equation(prediction):  # D = (0, 1)
+            return compare(left.value, prediction, judge)
         return judge(gold, prediction) if prediction[0] == "rel" or (is_set and not _is_equation(gold)) else False
     if right is None:
-        return judge(gold, prediction) if gold[0] in _SETS and not _is_equation(prediction) else False
+        return judge(left.value, prediction) if _is_set(left.value) and not _is_equation(prediction) else False
+    if left.name is not None and right.name is not None and left.name[:2] == right.name[:2] == ("call", left.name[1]):
+        ours, theirs = left.name[2:], right.name[2:]
+        if len(ours) == len(theirs) == 1 and ours[0][0] == theirs[0][0] == "v":  # f(x) = x^2 is f(t) = t^2
+            right = right._replace(value=replaced(right.value, theirs[0], ours[0]), name=left.name)
     if prediction[0] == gold[0] == "rel" and left.name is not None and right.name is None:
         return False
     if left.name is not None and right.name is not None and not _names_agree(left.name, right.name):
         return judge(gold, prediction) if prediction[0] == "rel" and unknowns(left.value) else False
     return _all(compare(side, right.value, judge) for side in (left.value, *left.checks, *right.checks))
+
+
+def _is_set(tree: Tree) -> bool:
+    return tree[0] in _SETS or tree == ("v", "emptyset") or (tree[0] == "v" and tree[1][:2] == "bb")
 
 
 def _is_equation(tree: Tree) -> bool:
@@ -193,7 +245,7 @@ def _is_name(tree: Tree, lenient: bool = False) -> bool:
     """Say whether a left side only names a value. One of an equation has numbers, powers or a sum of unknowns."""
     head, inside = tree[0], parts(tree)
     if head in ("v", "call", "w"):
-        return tree not in _WHOLE_SETS and tree != ("v", "infty")
+        return not _is_set(tree) and tree != ("v", "infty")
     if head == "l":
         return tree[1] in ("(", "") and all(map(_is_name, inside))
     if head == "f":
@@ -202,9 +254,16 @@ def _is_name(tree: Tree, lenient: bool = False) -> bool:
         return all(
             part[0] == "v" and (part[1][0].isupper() or part[1] in ("m", "nabla")) for part in inside[:-1]
         ) and all(map(_is_name, inside))
-    return head in (("*", "+", "-", "/", ":") if lenient else ("/", ":")) and all(
-        _is_name(part, True) for part in inside
+    return _is_derivative(tree) or (
+        head in (("*", "+", "-", "/", ":") if lenient else ("/", ":")) and all(_is_name(part, True) for part in inside)
     )
+
+
+def _is_derivative(tree: Tree) -> bool:
+    """Say whether a tree is dy/dx, or a higher one."""
+    sides = tree[1:] if tree[0] == "/" else ()
+    first = [side[1] if side[0] == "*" else side for side in sides]
+    return bool(first) and all((part[1] if part[0] == "^" else part) in _DIFFERENTIALS for part in first)
 
 
 def _names_agree(gold: Tree, prediction: Tree) -> bool:
@@ -240,7 +299,9 @@ def _compare_lists(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
 def _compare_with_one(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     """Compare a list with what is none: one item without brackets, or a set in other words."""
     listed, other = (gold, prediction) if gold[0] == "l" else (prediction, gold)
-    if other[0] in _SETS or other in _WHOLE_SETS:
+    if listed[3:] == (("v", "emptyset"),):
+        return False
+    if _is_set(other):
         return judge(gold, prediction)
     items = _distinct(listed)
     if listed is prediction and prediction[1] == "":
@@ -301,9 +362,11 @@ def _match(gold: Sequence[Tree], prediction: Sequence[Tree], judge: Judge) -> bo
 
 
 _BY_HEAD = (
+    ({"choice"}, _compare_choices),
     ({"rel", "&"}, _compare_relations),
     ({"l"}, _compare_lists),
     ({":"}, _compare_ratios),
     ({"u", "°"}, _compare_quantities),
     ({"m"}, _compare_matrices),
+    ({"cases"}, _compare_cases),
 )

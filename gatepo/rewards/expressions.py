@@ -1,25 +1,21 @@
-"""Expressions of plain and LaTeX mathematics: tokens become a tree of tuples, ``(head, *parts)``.
-
-Heads: ``n`` number (value, decimals), ``v`` name, ``w`` words, ``+ * / ^ -`` (one part: the opposite), ``%``, ``°``,
-``± ∓``, ``f`` function (its name, arguments), ``call`` of a name (arguments), ``m`` matrix (rows), ``:`` ratio, and the
-set operations by their LaTeX names. :mod:`gatepo.rewards.grammar` has the others. Nothing is evaluated here.
-"""
+"""Expressions of plain and LaTeX mathematics: tokens become a tree; nothing is evaluated here."""
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from fractions import Fraction
-from typing import Any
 
-from gatepo.rewards.tokens import Token, kind_of
-from gatepo.rewards.units import CURRENCIES, NUMBERS, SCALES
+from gatepo.rewards.reader import Reader, Unreadable
+from gatepo.rewards.tokens import ANGLES
+from gatepo.rewards.trees import LEAST_PLACES, ONE, Tree, names_in, number
+from gatepo.rewards.units import CURRENCIES, NUMBERS, SCALES, UNITS, spelled
 
-Tree = tuple[Any, ...]
-DEEPEST = 80  # expressions within each other
-MOST_STEPS = 2000  # of reading an answer: what may be read in two ways must not double the work with every bracket
-BINDING = (("f", "sum"), ("f", "prod"), ("f", "int"), ("f", "lim"), ("f", "diff"))
-ONE = ("n", Fraction(1), None)
-SAME_NAME = {"infinity": "infty", "oo": "infty", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
+SAME_NAME = {
+    **ANGLES,
+    **dict.fromkeys(("infinity", "oo", "inf"), "infty"),
+    **{"lg": "log", "sign": "sgn", "binomial": "binom"},
+}
 _BINARY = {
     "\\cup": 1,
     "\\cap": 1,
@@ -37,50 +33,16 @@ _BINARY = {
 TIMES, SIDE_BY_SIDE, FACTOR = 4, 5, 6
 _CLOSE = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 ENCLOSED = {"\\lfloor": ("\\rfloor", "floor"), "\\lceil": ("\\rceil", "ceil")}
+_REPEATED = re.compile(r"(?P<start>\d*\.\d*?)(?:(?P<two>\d+?)(?P=two){2,}|(?P<three>\d{3,}?)(?P=three))", re.ASCII)
+_MONEY = ("USD", "EUR", "Rs", "Rs.")
+_SIGNED = {"+": "+", ">0": "+", "-": "-", "<0": "-", "*": "*", "≥0": "0"}
 _MARKS = {"°": "°", "'": "'", "*": "*", "\\star": "*"}
 BIG = ("\\sum", "\\prod", "\\int", "\\lim")
 _ATOMS = ("\\frac", "\\binom", "\\overline", "\\begin", "\\accent", *ENCLOSED)
 
 
-class Unreadable(Exception):
-    """The tokens are no answer of this grammar."""
-
-
-def unknowns(tree: Tree) -> bool:
-    """Say whether a tree has names of unknowns; those that a sum or an integral binds are none."""
-    if tree[0] == "v":
-        return tree[1] not in ("pi", "infty", "e", "i")
-    return tree[:2] not in BINDING and (tree[0] == "call" or any(map(unknowns, parts(tree))))
-
-
-def parts(tree: Tree) -> list[Tree]:
-    """List the trees within a tree."""
-    return [part for part in tree[1:] if isinstance(part, tuple) and part]
-
-
-def depth(tree: Tree) -> int:
-    """Count how many trees stand within each other; without recursion, for it may be many."""
-    found, level = 0, [tree]
-    while level:
-        found, level = found + 1, [part for one in level for part in parts(one)]
-    return found
-
-
-def number(text: str) -> Tree:
-    """Give the tree of a number's digits."""
-    mantissa, _, exponent = text.lower().partition("e")
-    places = len(mantissa.partition(".")[2]) - int(exponent or 0) if "." in mantissa or exponent else None
-    return ("n", Fraction(mantissa.rstrip(".")) * Fraction(10) ** int(exponent or 0), places)
-
-
-class Expressions:
+class Expressions(Reader):
     """Reads tokens from left to right; every method takes what it names and stops behind it."""
-
-    def __init__(self, tokens: list[Token], steps: list[int] | None = None) -> None:
-        self.tokens, self.at, self.depth = tokens, 0, 0
-        self.steps = [0] if steps is None else steps  # shared with those who read a part
-        self.bars, self.argument, self.differential = 0, 0, 0  # open |, arguments without brackets, integrands
-        self.condition = False  # before the colon of a set's condition
 
     @abstractmethod
     def listed(self) -> Tree:
@@ -94,41 +56,6 @@ class Expressions:
     def command(self) -> Tree:
         """Read what a LaTeX command stands before."""
 
-    # --- tokens ---
-
-    def _token(self, ahead: int = 0) -> Token | None:
-        return self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else None
-
-    def peek(self, ahead: int = 0) -> str:
-        """Give the text of a token to come, "" behind the last."""
-        return self.tokens[self.at + ahead].text if self.at + ahead < len(self.tokens) else ""
-
-    def kind(self, ahead: int = 0) -> str:
-        """Say what a token to come is; see kind_of."""
-        return kind_of(self.tokens, self.at + ahead) if self.at + ahead < len(self.tokens) else ""
-
-    def take(self, *texts: str) -> str:
-        """Take the next token if it is one of these; "" if it is not."""
-        text = self.peek()
-        self.at += bool(text) and text in texts
-        return text if text in texts else ""
-
-    def _need(self, text: str) -> None:
-        if not self.take(text):
-            raise Unreadable
-
-    def cut(self, size: int) -> None:
-        """Cut the next token in two."""
-        token = self.tokens[self.at]
-        rest = token._replace(text=token.text[size:], spaced=False)
-        self.tokens[self.at : self.at + 1] = [token._replace(text=token.text[:size]), rest]
-
-    def _deeper(self) -> None:
-        self.depth += 1
-        self.steps[0] += 1
-        if self.depth > DEEPEST or self.steps[0] > MOST_STEPS:
-            raise Unreadable
-
     # --- operators ---
 
     def parse(self, least: int = 0) -> Tree:
@@ -136,7 +63,7 @@ class Expressions:
         self._deeper()
         left = self._prefix(least)
         while True:
-            sign = ":" if self.peek() == "to" else self.peek()
+            sign = self._operator(left)
             strength = _BINARY.get(sign, 0)
             if strength and strength >= least and not (self.condition and sign == ":"):
                 self.at += 1
@@ -149,13 +76,20 @@ class Expressions:
         self.depth -= 1
         return left
 
+    def _operator(self, left: Tree) -> str:
+        """Give the sign to come; a word may stand for one."""
+        text = self.peek()
+        joins_sets = text == "union" or (text == "U" and left[0] in ("l", "\\cup"))
+        return "\\cup" if joins_sets else ":" if text == "to" else text
+
     def _prefix(self, least: int) -> Tree:
         signs = []
-        while sign := self.take("-", "+", "±", "∓"):
-            signs.append(sign)
+        while sign := self.take("-", "+", "±", "∓", *(("minus", "negative") if self.kind(1) else ())):
+            signs.append("-" if sign in ("minus", "negative") else sign)
         tree = self.parse(max(least, TIMES)) if signs else self._postfix(self.atom())
         for sign in reversed(signs):
-            tree = tree if sign == "+" else (sign, tree)
+            if sign != "+":  # -$5 is a quantity as $5 is
+                tree = ("u", (sign, tree[1]), *tree[2:3], None) if tree[0] == "u" else (sign, tree)
         return tree
 
     def starts_factor(self, left: Tree) -> bool:
@@ -165,11 +99,15 @@ class Expressions:
             return False
         if kind == "number":
             before = self.tokens[self.at - 1].text
-            return before in (")", "}", "]", "!") or (left[0] != "n" and token.spaced and not self.argument)
+            return (
+                before in (")", "}", "]", "!")
+                or left[:2] == ("f", "root")
+                or (left[0] != "n" and token.spaced and not self.argument)
+            )
         if kind in ("letters", "name"):
             return token.text != "to"
         if kind == "function" or token.text in ("(", *BIG):
-            return not self.argument
+            return not self.argument and self.peek(1) != "\\mod"
         return token.text in ("{", "[", *_ATOMS) or (token.text == "|" and self.bars == 0)
 
     def at_differential(self) -> bool:
@@ -192,16 +130,25 @@ class Expressions:
                     tree = ("f", "side", tree, ("w", mark))
                 else:
                     tree = ("v", tree[1] + mark) if tree[0] == "v" else ("f", "prime", tree)
+            elif tree[0] in ("m", "l") and self._is_transposed():
+                rows = [row[3:] for row in tree[1:]] if tree[0] == "m" else [tree[3:]]
+                tree = ("m", *(("l", "", "", *column) for column in zip(*rows, strict=True)))
             elif self.take("^"):
                 tree = ("^", tree, self.exponent())
             elif self.take("!"):
-                tree = ("f", "factorial", tree)
+                tree = ("f", "factorial2" if self.take("!") else "factorial", tree)
             elif self.take("%"):
                 tree = ("%", tree)
             elif sign := self.take(*CURRENCIES):
                 tree = ("u", tree, ((CURRENCIES[sign], 1),), None)
             else:
                 return tree
+
+    def _is_transposed(self) -> bool:
+        start = self.at
+        found = bool(self.take("^")) and self.group_text() in ("T", "top", "t")
+        self.at = self.at if found else start
+        return found
 
     def raised(self) -> str:
         """Take a mark that is no power: ', °, ^\\circ, ^{\\prime}, ^*."""
@@ -218,7 +165,13 @@ class Expressions:
         """Read a power: a group, or one atom with its sign."""
         self._deeper()
         sign = self.take("-", "+")
-        tree = self.atom()
+        if self.kind() == "number":  # x^1\frac{1}{2} has no mixed number in it
+            self.at += 1
+            tree = number(self.peek(-1))
+        else:
+            tree = self.atom()
+        if tree[:3] == ("l", "{", "}") and len(tree) == 4:
+            tree = tree[3]
         if chained and self.peek() == "^" and not self.raised():
             self.at += 1
             tree = ("^", tree, self.exponent())
@@ -233,9 +186,9 @@ class Expressions:
         kind, text = self.kind(), self.peek()
         if kind == "number":
             tree = self.number()
-        elif text in CURRENCIES:
+        elif text in CURRENCIES or (text in _MONEY and self.kind(1) == "number"):
             self.at += 1
-            tree = ("u", self._prefix(FACTOR), ((CURRENCIES[text], 1),), None)
+            tree = ("u", self._prefix(FACTOR), ((CURRENCIES.get(text) or UNITS[text], 1),), None)
         elif text in _CLOSE:
             tree = self.bracket()
         elif text == "|":
@@ -265,13 +218,15 @@ class Expressions:
             return ("n", tree[1] * SCALES[self.tokens[self.at - 1].text.lower()], None)
         if self.peek() in ("\\overline", "\\accent") and "." in text:
             self.at += 1
-            period, places = self.group_text(), len(text.partition(".")[2])
-            if not period.isdigit():
+            return _recurring(text, self.group_text())
+        if "." in text and self.take("\u2026"):
+            found = _REPEATED.fullmatch(text)
+            if found is None and len(text.partition(".")[2]) < LEAST_PLACES:
                 raise Unreadable
-            return ("n", tree[1] + Fraction(int(period), (10 ** len(period) - 1) * 10**places), None)
+            return tree if found is None else _recurring(found["start"], found["two"] or found["three"])
         if self.take("_"):
             base = self.group_text()
-            return ("f", "base", tree, ("w", str(NUMBERS.get(base, base))))
+            return ("f", "base", ("w", text.lstrip("0")), ("w", str(NUMBERS.get(base, base))))
         return self.mixed(tree) if text.isdigit() else tree
 
     def mixed(self, whole: Tree) -> Tree:
@@ -311,32 +266,46 @@ class Expressions:
         """Read the condition of \\{x | x > 2\\}."""
         start = self.at
         self.bars, self.condition = 1, True
+        left: Tree = ()
         try:
-            self.listed()
+            left = self.listed()
         except Unreadable:
             self.at = start
         self.bars, self.condition = 0, False
         tree = self.listed() if self.at > start and self.take("|", ":") else None
         if tree is None or not self.take("\\}"):
-            self.at, tree = start, None
-        return tree
+            self.at = start
+            return None
+        if tree[:3] == ("l", "", ""):
+            tree = ("&", *tree[3:])
+        elif tree[0] == "rel" and left[0] == "v" and tree[1] != "∈":
+            tree = ("&", tree)
+        if left[:2] == ("rel", "∈") and left[2][0] == "v":
+            return tree if left[3] == ("v", "bbR") else ("&", left, tree)
+        return tree if left[0] == "v" else all_of(left, tree) or ("f", "where", left, tree)
 
     def is_lone_word(self) -> bool:
         """Say whether letters with nothing beside them are a word, such as yes."""
         alone = self.peek(1) in ("", ",", ";") or self.kind(1) in ("join", "noun")
         alone = alone and (self.at == 0 or self.peek(-1) in (",", ";") or self.kind(-1) == "join")
         text = self.peek().lower()
+        if text in NUMBERS and self.peek(1) == "-":  # one-half
+            return True
         return alone and (text == "no" or (len(text) > 2 and any(c in "aeiou" for c in text)))
 
     def words(self) -> Tree:
         """Read words that stand for themselves, or name a value."""
         start = self.at
+        value, taken = spelled([token.text.lower() for token in self.tokens[start : start + 12]])
+        if taken:
+            self.at += taken
+            return ("n", value, None)
         while self.at < len(self.tokens) and self.tokens[self.at].kind in ("word", "text") and self.kind() != "join":
             self.at += 1
         name = " ".join(token.text for token in self.tokens[start : self.at])
-        if self.peek() == "(" and not self.tokens[self.at].spaced:
+        if self.peek() == "(" and self.at == start + 1 and not self.tokens[self.at].spaced:
             return self._called(name, True)
-        return ("n", Fraction(NUMBERS[name.lower()]), None) if name.lower() in NUMBERS else ("w", name)
+        return ("w", name)
 
     def letter(self) -> Tree:
         """Read a name with its subscript, and its arguments where it is a function's."""
@@ -350,6 +319,10 @@ class Expressions:
             name = f"{name}_{index.text}"  # x1
         if self.take("_"):
             name = f"{name}_{self.group_text()}"
+        if name.startswith("bb") and self.peek() in ("^", "_"):  # positive numbers
+            start, self.at = self.at, self.at + 1
+            mark = _SIGNED.get(self.group_text(), "")
+            self.at, name = self.at if mark else start, name + mark
         return self._called(name)
 
     def _called(self, name: str, function: bool = False) -> Tree:
@@ -357,7 +330,7 @@ class Expressions:
             name += "'"
         if name[0] in "fghFGH" and [self.peek(n) for n in range(6)] == ["^", "{", "-", "1", "}", "("]:
             self.at, name = self.at + 5, name + "^-1"
-        if self.peek() != "(" or not (function or name[0] in "fghFGHPC"):
+        if self.peek() != "(" or not (function or name[0] in "fghFGHPC" or name == "Gamma"):
             return ("v", name)
         self.at, saved, self.bars = self.at + 1, self.bars, 1
         arguments = [self.listed()]
@@ -367,20 +340,9 @@ class Expressions:
         self.bars = saved
         if name == "C" and len(arguments[0]) == 5:
             return ("f", "binom", *arguments[0][3:])
+        if name in ("Gamma", "Matrix", "matrix"):
+            return ("f", "gamma", *arguments) if name == "Gamma" else arguments[0]
         return ("call", name, *arguments)
-
-    def group_text(self) -> str:
-        """Take a group or a token, and give its text without spaces or braces."""
-        depth, pieces = 0, []
-        while True:
-            token = self._token()
-            if token is None:
-                raise Unreadable
-            self.at += 1
-            depth += (token.text in ("{", "(")) - (token.text in ("}", ")"))
-            pieces.append("" if token.text in "{}()" else token.text.removeprefix("\\"))
-            if depth <= 0:
-                return "".join(pieces)
 
     def argument_of(self) -> Tree:
         """Read an argument of a LaTeX command: a group, or one digit or letter."""
@@ -391,7 +353,27 @@ class Expressions:
         return self.atom()
 
 
+def _recurring(text: str, period: str) -> Tree:
+    if not period.isdigit():
+        raise Unreadable
+    places = len(text.partition(".")[2])
+    return ("n", number(text)[1] + Fraction(int(period), (10 ** len(period) - 1) * 10**places), None)
+
+
+def all_of(body: Tree, condition: Tree) -> Tree | None:
+    """Read a condition on a whole number: 2k for all k in Z. Its name does not matter."""
+    if condition[:2] != ("rel", "∈") or len(condition) != 4 or condition[2][0] != "v":
+        return None
+    whole = condition[3][0] == "v" and condition[3][1][:3] in ("bbZ", "bbN")
+    return ("all", body, condition[2], condition[3]) if whole and condition[2] in names_in(body) else None
+
+
 def _joined(sign: str, left: Tree, right: Tree) -> Tree:
+    if sign == "-" and right[:2] == ("l", "{"):
+        sign = "\\setminus"
+    if sign in ("\\cup", "\\cap", "\\setminus"):  # {1, 2} without backslashes, {3}
+        left, right = (("l", "{", "}", *side[3:]) if side[:3] == ("l", "", "") else side for side in (left, right))
+        left, right = (("l", "{", "}", side) if side[0] == "n" else side for side in (left, right))
     if sign == "-":
         return ("+", left, ("-", right))
     if sign in ("\\mod", "\\choose"):

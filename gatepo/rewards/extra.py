@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from gatepo.errors import UserError
 from gatepo.rewards.base import RewardFunction, RewardOption
 from gatepo.targets import find, path_of
 from gatepo.types import Completion, Group, Prompt, Reward
+
+SHOWN = 200  # characters of each text of a row for which a reward raised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ class ExtraReward:
         Raises:
           UserError: the score is not a finite number.
         """
-        return finite(f"reward.extra.{self.name}", self.score(prompt, completion))
+        return _asked(f"reward.extra.{self.name}", self.score, prompt, completion)
 
 
 def as_option(chosen: Any) -> RewardOption:
@@ -101,8 +104,27 @@ class EachCompletion:
         """See :class:`RewardFunction`; there is nothing to release."""
 
     def _reward(self, prompt: Prompt, completion: Completion) -> Reward:
-        value = finite("reward", self._score(prompt, completion))
+        value = _asked("reward", self._score, prompt, completion)
         return Reward(total=value, parts={"score": value})
+
+
+def _asked(key: str, score: Callable[[Prompt, Completion], float], prompt: Prompt, completion: Completion) -> float:
+    """Ask a reward of a user's own.
+
+    Raises:
+      UserError: it raises, which its own traceback shows, or does not give a finite number.
+    """
+    try:
+        value = score(prompt, completion)
+    except Exception as error:
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # without this function
+        trace = "".join(traceback.format_exception(error)).strip()
+        raise UserError(
+            f"{key} must give a number, and raised {type(error).__name__} for a row of {prompt.source}: question "
+            f"{prompt.question[:SHOWN]!r}, gold answer {prompt.answer[:SHOWN]!r}, completion "
+            f"{completion.text[:SHOWN]!r}\n{trace}"
+        ) from None
+    return finite(key, value)
 
 
 def finite(key: str, value: object) -> float:

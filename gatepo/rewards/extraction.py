@@ -10,24 +10,56 @@ from collections import deque
 from collections.abc import Callable
 
 from gatepo.rewards.grammar import is_answer
-from gatepo.rewards.tags import CONTROL, answer_text
+from gatepo.rewards.tags import ANSWER, ANSWER_END, CONTROL, THINK, THINK_END, answer_text
 from gatepo.rewards.tokens import EMPHASIS
 from gatepo.rewards.units import CHANGING
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:[{(]|(?=[-\d]))")
+_PLAIN_BOX = re.compile(r"boxed(?<![\w\\]boxed)\s*[{(]")  # without its backslash
 _JOINS = re.compile(r",|;|\band\b|\bor\b|\A(?:[\s$]|\\q?quad|\\\\|\w+\s*=)*\Z")
 _JOINT = 30  # characters between two boxes that are one answer, as in \boxed{1} and \boxed{2}
 _MOST_BOXES = 64  # that are looked at, from the end
 _SHORT = 200  # characters of a response, or of the end of a sentence, that may be nothing but its answer
 _TAIL, _SENTENCES = 1000, 3  # characters, sentences at the end in which a conclusion is looked for
 _PHRASE = re.compile(
-    r"(?:\b(?:answer|respuesta|resposta|risposta|réponse|Antwort|ответ)"
-    r"(?:(?:\s+final)?\s+(?:is|ist|es|est|é|è)\b\s*:?|\s*[:=])|(?:答案|答え)(?:是|为|為|は)?\s*[:\uff1a]?|####|(?m:^)A:)\s*",
+    r"(?:\b(?:answers?|ans|choice|option|respuesta|resposta|risposta|réponse|Antwort|ответ)"
+    r"(?:(?:\s+(?:final|corre[ck]ta?))?\s+(?:is|are|ist|es|est|é|è|(?:must|should|would|has to) be)\b"
+    r"(?:\s+(?:clearly|definitely|therefore|thus|for sure|simply|indeed))?\s*:?|\s*[:=])"
+    r"|(?:答案|答え)(?:是|为|為|は)?\s*[:\uff1a]?|故?选择?|####|(?m:^)A:)\s*",
     re.IGNORECASE,
 )
-_HOPE = re.compile(r"\.?\s*I hope it is correct", re.IGNORECASE)
+_LETTER = r"(?:(?:the\s+)?(?:answer|option|choice|letter)\s+)?\(?(?P<{}>[A-J])\)?"
+_BEHIND_LETTER = r"(?=\s*(?:[.,;:!\n]|\Z|because\b|since\b|as\b|here\b|for\b))(?!,? (?:and|or)\b)"
+_CHOSEN = re.compile(
+    r"\b(?i:go(?:ing)? with|choose|pick|select|it(?:['\u2019]s| is| must be| has to be| should be))\s+"
+    rf"{_LETTER.format('chosen')}{_BEHIND_LETTER}"
+    rf"|(?<!not )(?<!or )(?<!and )\b{_LETTER.format('right')}\s+(?:is|must be)\s+(?:the\s+)?(?:correct|right|best)\b"
+    rf"|\b(?i:therefore|hence|thus|so),?\s+{_LETTER.format('so')}\s*\.?\s*\Z"
+    rf"|\A\s*{_LETTER.format('first')}(?:[.):]\s(?!\s*(?:or|and)\b)|,?\s(?:because|since)\b)|(?:\.\.\.|\u2026|[a-z]{3}:|\n)\s*\(?(?P<last>[A-J])\)?\s*\.?\Z"
+)
+"""Which letter a response chooses."""
+_NEXT_TURN = re.compile(rf"(?:{CONTROL.pattern})\s*(?:user|human|system)\b.*", re.DOTALL)
+_MARKUP = re.compile(r"\\(?:text|math)\w*|[*${}]")
+_BESIDE = re.compile(r"\.?\s*I hope it is correct|,?\s+(?:and\s+)?not\s+(?=\W?\d)", re.IGNORECASE)
+_TAGGED = re.compile(rf"{ANSWER}((?:(?!{ANSWER}).)*?){ANSWER_END}", re.DOTALL)
+_ALTERNATIVE = re.compile(
+    r"\b(?:alternatively|or (?:maybe|perhaps|possibly|else|even)|maybe|perhaps|possibly|otherwise|if not"
+    r"|(?:could|might|may) (?:also )?be|another (?:possible )?(?:answer|value|option|solution|possibility)"
+    r"|the other (?:answer|value|option|solution|root|one)|or it(?:'s| is))\b",
+    re.IGNORECASE,
+)
+# Behind these a second answer takes the place of the first, or follows from it.
+_TAKEN_BACK = re.compile(
+    r"\b(?:wait|hold on|actually|instead|mistake|correct(?:ed|ion|ing)|wrong|recheck|re-check|let me|let's|no,"
+    r"|so|therefore|thus|hence|then|final(?:ly)?)\b",
+    re.IGNORECASE,
+)
+_SECOND_THOUGHT = re.compile(r"\b(?:wait|hold on|on second thought)\b", re.IGNORECASE)
+_FINAL = re.compile(r"final answer is[^\\]*I hope", re.IGNORECASE)  # behind a box that was a step
+_THEREFORE = re.compile(r"\b(?:therefore|thus|hence|consequently|so,)", re.IGNORECASE)
 _DOUBT = re.compile(
-    r"\b(?:cannot|can't|could not|unable|unclear|unknown|impossible|insufficient|no idea|unsure|give up|undetermined"
+    r"\b(?:if there were|would (?:get|have)|\w+s to (?:check|consider|examine|verify|test|try)"
+    r"|cannot|can't|could not|unable|unclear|unknown|impossible|insufficient|no idea|unsure|give up|undetermined"
     r"|not (?:sure|enough|possible|able|know|be determined)|no (?:solution|answer|such|way)|don't know"
     r"|let (?:me|us)|let's|tried|fail\w*|wait|perhaps|maybe|suppose|consider|need|is not|isn't|does not|doesn't)\b"
     r"|\A\W*(?:first|next|second)\b|\?\s*\Z",
@@ -55,7 +87,7 @@ _WORDS, _COMMAND = re.compile(r"[^\W\d_]{4,}"), re.compile(r"\\(?:begin|end|text
 _LABEL = re.compile(
     r"(?:step|case|part|question|problem|example|method|figure|equation|line|lemma)\s*\(?\Z", re.IGNORECASE
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。!?])|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 
 
 def boxed(text: str) -> str | None:
@@ -65,17 +97,37 @@ def boxed(text: str) -> str | None:
     """
     contents: list[str] = []
     end_of_gap = len(text)
-    for match in reversed(deque(_BOX.finditer(text), maxlen=_MOST_BOXES)):
-        end = _closing(text, match.end())
+    for match in reversed(_boxes(text)):
+        end = _closing(text, match)
         if end is None:
             return None if not contents else ", ".join(contents)
-        if contents and not _joined(text[end + 1 : end_of_gap]):
+        gap = text[end + 1 : end_of_gap]
+        if contents and not (
+            _joined(gap) or _are_alternatives(text[max(0, match.start() - _SHORT) : match.start()], gap)
+        ):
             break
         content = text[match.end() : end].strip()
         if content not in contents:
             contents.insert(0, content)
         end_of_gap = match.start()
     return ", ".join(contents) if any(contents) else None
+
+
+def _boxes(text: str) -> deque[re.Match[str]]:
+    """Find the last boxes of a text."""
+    found = deque(_BOX.finditer(text), maxlen=_MOST_BOXES)
+    return found or deque(_PLAIN_BOX.finditer(text), maxlen=_MOST_BOXES)
+
+
+def _are_alternatives(before: str, gap: str) -> bool:
+    """Say whether a box and the next one are two answers: one or the other, or both called the answer.
+
+    A response that gives both gets a list of two. A step is none, nor is what the response takes back.
+    """
+    if len(gap) > _SHORT or _TAKEN_BACK.search(gap) is not None:
+        return False
+    both = _PHRASE.search(re.split(r"[.!?\n]\s", before)[-1]) is not None and _PHRASE.search(gap) is not None
+    return both or _ALTERNATIVE.search(gap) is not None
 
 
 def final_answer(text: str) -> str | None:
@@ -85,32 +137,51 @@ def final_answer(text: str) -> str | None:
     "answer:" or "####"; else what its last sentences conclude. None where there is nothing of the kind, or where a box
     or a formula was opened and never closed: the response was cut off.
     """
-    text = EMPHASIS.sub(" ", CONTROL.sub(" ", text)).strip()
-    if _BOX.search(text) is not None:
+    if CONTROL.search(text) is not None:
+        text = CONTROL.sub(" ", _NEXT_TURN.sub("", text))
+    text = EMPHASIS.sub(" ", text).strip() if "**" in text else text.strip()
+    boxes = _boxes(text)
+    if boxes and _FINAL.search(text, boxes[-1].end()) is None:
         return boxed(text)
     if _is_cut_off(text):
         return None
-    if _is_bare(text) or (
-        0 < len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[^\W\d_]:|[#$]|\\[(\[]", _COMMAND.sub("", text))
+    phrases = deque(_PHRASE.finditer(text), maxlen=2)
+    chosen = deque(_CHOSEN.finditer(_MARKUP.sub("", text[-_TAIL:])), maxlen=1)
+    if not phrases and chosen and not (chosen[0]["first"] and _is_bare(text)):
+        return next(letter for letter in chosen[0].groups() if letter)
+    if word := re.match(r"(yes|no),? (?:because|since)\b", text, re.IGNORECASE):
+        return word[1]
+    if not phrases and (
+        _is_bare(text)
+        or (0 < len(text) <= _SHORT and not re.search(r"[^\W\d_]{2}|[^\W\d_]:|[#$]|\\[(\[]", _COMMAND.sub("", text)))
     ):
         return text
-    phrases = deque(_PHRASE.finditer(text), maxlen=1)
-    if phrases:
-        line = _HOPE.split(text[phrases[0].end() :].strip().split("\n\n", 1)[0], maxsplit=1)[0].strip()
-        said = line if _is_bare(line) else _stated(line.split("\n", 1)[0][:_TAIL])
+    if phrases and not _SECOND_THOUGHT.search(text, phrases[-1].end()):
+        said, gap = _announced(text, phrases[-1]), text[phrases[0].end() : phrases[-1].start()]
+        other = re.split(r"[.!]\s|\n", gap)[0].strip("$ ")  # of two answers
+        twice = len(gap) <= _SHORT and _TAKEN_BACK.search(gap) is None and "answer" in phrases[0][0].lower()
         if said is not None:
-            return said
+            return f"{other}, {said}" if twice and _is_bare(other) and other != said.strip("$. ") else said
     return _concluded(text) or (_word(text) if len(text) <= _SHORT and "\n\n" not in text else None)
 
 
 def tagged_or_boxed(text: str) -> str | None:
     """Give the answer between the tags, else in the last box."""
-    return answer_text(text) or boxed(text)
+    return _outside_thoughts(text, boxed)
 
 
 def anywhere(text: str) -> str | None:
     """Give the answer between the tags, else in the last box, else at the end."""
-    return answer_text(text) or final_answer(text)
+    return _outside_thoughts(text, final_answer)
+
+
+def _outside_thoughts(text: str, otherwise: Callable[[str], str | None]) -> str | None:
+    """Give the one answer between tags, else what is found elsewhere; nothing of two answers, nor of thoughts."""
+    said = text.rpartition(THINK_END)[2].partition(THINK)[0]
+    answers = {match[1].strip() for match in _TAGGED.finditer(said)} - {""}
+    if len(answers) > 1:
+        return None
+    return answers.pop() if answers else otherwise(said)
 
 
 EXTRACTIONS: dict[str, Callable[[str], str | None]] = {
@@ -121,11 +192,22 @@ EXTRACTIONS: dict[str, Callable[[str], str | None]] = {
 """By the name in ``reward.extraction``. Training takes the tags alone (eq. 11)."""
 
 
-def _closing(text: str, start: int) -> int | None:
-    """Find where the brace that was opened before ``start`` is closed."""
-    depth = 1
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
+def _announced(text: str, phrase: re.Match[str]) -> str | None:
+    """Read what follows a phrase such as "the answer is"."""
+    line = _BESIDE.split(text[phrase.end() :].strip().split("\n\n", 1)[0], maxsplit=1)[0].strip()
+    letter = re.match(_LETTER.format("one") + _BEHIND_LETTER, _MARKUP.sub("", line))
+    return line if _is_bare(line) else letter["one"] if letter else _stated(line.split("\n", 1)[0][:_TAIL])
+
+
+def _closing(text: str, box: re.Match[str]) -> int | None:
+    """Find where a box is closed; one without braces, \\boxed 5, ends with its number."""
+    opening = box[0][-1]
+    if opening not in "{(":
+        found = re.compile(r"[-\d.,/]*").match(text, box.end())
+        return found.end() if found else None
+    depth, signs = 1, {"{": 1, "}": -1} if opening == "{" else {"(": 1, ")": -1}
+    for match in re.compile(r"\\.|[{}()]", re.DOTALL).finditer(text, box.end()):
+        depth += signs.get(match[0], 0)
         if depth == 0:
             return match.start()
     return None
@@ -149,21 +231,29 @@ def _word(text: str) -> str | None:
     """Give the word that a short response is, or comes to: "Yes, it converges", "It is rational"."""
     if not _WORDS.search(_COMMAND.sub("", text)):
         return text or None
-    word = re.fullmatch(r"(yes|no)[,.;!].*|(?:\w+ ){1,4}(?:is|are) ([^\W\d]+\.?)", text, re.IGNORECASE | re.DOTALL)
+    word = re.fullmatch(
+        r"(yes|no)[,.;!].*|(?:(?:\w+ ){1,4}(?:is|are) (?:an? )?|an? |the )([^\W\d]+\.?)",
+        text,
+        re.IGNORECASE | re.DOTALL,
+    )
     return None if word is None else word[1] or word[2]
 
 
 def _concluded(text: str) -> str | None:
     """Find what the last sentences come to; nothing where they doubt, or where the text breaks off in a formula."""
     broken = len(text) > _SHORT and text[-1:].isalnum()
-    tail = _MATH.sub(lambda math: math[0].replace("\n", " "), text[-_TAIL:])
+    start = max(0, len(text) - _TAIL)
+    if text[:start].count("$") % 2:  # not in the middle of a formula
+        start = text.find("$", start) + 1
+    tail = _MATH.sub(lambda math: math[0].replace("\n", " "), text[start:])
     formulas = list(_MATH.finditer(tail))
     alone = len(formulas) + len(_NUMBER.findall(_blank(tail, formulas))) == 1
     sentences = [sentence for sentence in _SENTENCE_END.split(tail) if sentence.strip()]
-    for sentence in reversed(sentences[-_SENTENCES:]):
+    for said in reversed(sentences[-_SENTENCES:]):
+        sentence = _THEREFORE.split(said)[-1] if _NUMBER.search(_THEREFORE.split(said)[-1]) else said
         if _DOUBT.search(sentence) is not None:
             return None
-        if (_CONCLUDES.search(sentence) is not None or alone) and (stated := _stated(sentence)) is not None:
+        if (_CONCLUDES.search(said) is not None or alone) and (stated := _stated(sentence)) is not None:
             return None if broken and re.search(r"[-+*/^<>]\s*\S+\Z", stated) is not None else stated
     return None
 
@@ -173,11 +263,14 @@ def _stated(sentence: str) -> str | None:
     if _DOUBT.search(sentence) is not None:
         return None
     formulas = [match for match in _MATH.finditer(sentence) if _is_bare(_content(match))]
+    rests = []
     for mark in reversed(deque(_MARK.finditer(_blank(sentence, formulas)), maxlen=_SENTENCES)):
         rest = sentence[mark.end() :].strip(" .\u3002!")
         rest = rest.removesuffix(")") if rest.count("(") < rest.count(")") else rest
         if re.search(r"\d|\$|\\|\A\(?[A-H]\)?\Z", rest) and _is_bare(rest):
-            return rest
+            rests.append(rest)
+    if rests:  # x = 3, y = 4 behind "is", and not the 4 alone
+        return next((rest for rest in rests[:0:-1] if "," in rest and "=" in rest), rests[0])
     numbers = deque((m for m in _NUMBER.finditer(_blank(sentence, formulas)) if _is_plain(sentence, m)), 1)
     with_digits = [match for match in formulas if re.search(r"\d", _content(match))]
     candidates = [(m.end(), _content(m)) for m in with_digits[-1:]] + [(m.end(), m[0]) for m in numbers]

@@ -9,23 +9,40 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from gatepo.rewards.commands import Commands
-from gatepo.rewards.expressions import DEEPEST, Tree, Unreadable, depth, number, parts, unknowns
-from gatepo.rewards.tokens import Token, kind_of, tokens, unreadable, words
-from gatepo.rewards.units import BEHIND, CHANGING, COMPOUND, POWERS, Unit, unit_of
+from gatepo.rewards.expressions import all_of
+from gatepo.rewards.quantities import ENDS, RELATIONS, Quantities, added
+from gatepo.rewards.reader import DEEPEST, Unreadable
+from gatepo.rewards.tokens import SHORT, Token, kind_of, tokens, unreadable
+from gatepo.rewards.trees import Tree, depth, number, parts, unknowns
+from gatepo.rewards.units import CHANGING, NUMBERS
 
 MOST_ITEMS = 64  # of a list
-RELATIONS = ("=", "<", ">", "≤", "≥", "≠", "≈", "∈", "≡", "→")
+_NEGATED = {"∈": "∉", "=": "≠", "<": "≥", ">": "≤", "≤": ">", "≥": "<"}
 _FLIPPED = str.maketrans(">≥", "<≤")
-_ENDS = frozenset((",", ";", ")", "]", "}", "\\}", "", *RELATIONS))
-_SHORT = words("an is it so we be to of in at as by he my es la le el il un una der die das ist est the")
 _PLAIN = re.compile(r"\s*(?P<dollar>\$?)(?P<number>\d{1,30}(?:\.\d{1,30})?)(?P=dollar)\.?\s*", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d:\d\d\s*(?:\\text\w*\{)?\s*[ap]\.?m", re.ASCII | re.IGNORECASE)  # or a time
 _REALS, _NOTHING = ("v", "bbR"), ("v", "emptyset")
 _NAMED_SETS = {
-    **dict.fromkeys(("all real numbers", "all reals", "real numbers", "the real numbers"), _REALS),
-    **dict.fromkeys(("no solution", "no solutions", "empty set", "the empty set", "no real solutions"), _NOTHING),
+    **dict.fromkeys(("allrealnumbers", "allreals", "realnumbers", "therealnumbers", "thesetofallrealnumbers"), _REALS),
+    **dict.fromkeys(("nosolution", "nosolutions", "emptyset", "theemptyset", "norealsolutions"), _NOTHING),
+    **dict.fromkeys(("norealsolution", "nosolutionsexist", "nosolutionexists", "therearenosolutions"), _NOTHING),
+    **dict.fromkeys(("thereisnosolution", "therearenorealsolutions", "therearenosolutions"), _NOTHING),
+    **dict.fromkeys(("allintegers", "theintegers", "integers", "thesetofintegers"), ("v", "bbZ")),
+    **dict.fromkeys(("dne", "doesnotexist", "thelimitdoesnotexist"), ("w", "does not exist")),
+    **dict.fromkeys(("infinity", "positiveinfinity", "plusinfinity"), ("v", "infty")),
+    **dict.fromkeys(("negativeinfinity", "minusinfinity"), ("-", ("v", "infty"))),
 }
+_SETTING = re.compile(r"\\(?:text|math)[a-z]*|\\[,;:! ]|[\s${}~]")  # what only sets the page
+_IN_BASE = re.compile(
+    r"\(?(?P<digits>[0-9]+|[0-9A-F]+|[0-9a-f]+)\)?(?:_\(?(?:base)?|,?\(?(?:in)?base)(?P<base>[a-z]+|\d+)\)?\.?",
+    re.ASCII,
+)
+_LABEL = re.compile(
+    r"\s*(?:\\text\w*\s*\{\s*(?=[Oo]ption|[Cc]hoice))?(?i:(?:the\s+)?(?:option|choice|answer)\s*:?\s*)?(?:\\text\w*\s*\{\s*)?"
+    r"(?:\(\s*(?P<round>[A-J])\s*\)|(?P<bare>[A-J])(?:[.)]|(?<=ption .|hoice .)(?=\W*\Z)))\s*\}?"
+    r"(?:(?:\s|\\ |~|\\q?quad|\$|:)+(?P<rest>(?!(?:or|and|nor)\b|[,;=&])\S.*?)|\.?)\s*",
+    re.DOTALL,
+)
 
 
 @lru_cache(maxsize=4096)  # the G completions of a prompt share their gold answer
@@ -34,12 +51,15 @@ def read(text: str) -> Tree:
     plain = _PLAIN.fullmatch(text)
     if plain is not None:
         return number(plain["number"])
+    if (whole := _whole(text)) is not None:
+        return whole
     found = _stripped(tokens(text))
     for attempt in (found, _without_prose(found)):
         tree = _parsed(attempt) if _DATE.search(text) is None else None
         if tree is not None and not (attempt is found and _has_prose(tree)):
-            return _expanded(_NAMED_SETS.get(tree[1].casefold(), tree) if tree[0] == "w" else tree)
-    return _valued(found) or ("w", "".join(token.text for token in found))
+            return _expanded(_with_names(tree))
+    text = "".join(token.text for token in found)
+    return _valued(found) or ("w", text if _DATE.search(text) is None else text.replace(".", "").lower())
 
 
 def _valued(found: list[Token]) -> Tree | None:
@@ -50,9 +70,42 @@ def _valued(found: list[Token]) -> Tree | None:
     return None if value is None or value[0] == "w" else ("rel", "=", ("w", "unread"), value)
 
 
+def _whole(text: str) -> Tree | None:
+    """Read what is an answer as a whole: 1011 in base 2, (B) 12, no solution."""
+    number = _IN_BASE.fullmatch(_SETTING.sub("", text)) if "_" in text or "base" in text else None
+    if number is not None and (tree := _in_base(number["digits"], number["base"])) is not None:
+        return tree
+    label = _LABEL.fullmatch(text)
+    if label is None:
+        first = text.lstrip("$ ")[:1]
+        return (
+            _NAMED_SETS.get(_SETTING.sub("", text).casefold().rstrip(".!"))
+            if first.isalpha() or first == "\\"
+            else None
+        )
+    letter = ("v", label["round"] or label["bare"])
+    if label["rest"] and not CHANGING.isdisjoint(label["rest"].lower().split()):  # (B) is wrong
+        return None
+    return ("choice", letter, read(label["rest"])) if label["rest"] else letter
+
+
+def _in_base(digits: str, base: str) -> Tree | None:
+    value = NUMBERS.get(base, base)
+    if not str(value).isdigit() or not 2 <= int(value) <= 36 or digits.isdigit() < (len(digits) < 2):
+        return None
+    if any(int(digit, 36) >= int(value) for digit in digits):
+        return None
+    return ("f", "base", ("w", digits.upper().lstrip("0")), ("w", str(int(value))))
+
+
 def is_answer(text: str) -> bool:
     """Say whether the whole text is mathematics, or a few words: nothing is left out to read it."""
-    tree = _parsed(_stripped(tokens(text))) if unreadable(text) is None else None
+    if unreadable(text) is not None:
+        return False
+    if (whole := _whole(text)) is not None:
+        label = _LABEL.fullmatch(text)
+        return whole[0] != "choice" or (label is not None and is_answer(label["rest"]))
+    tree = _parsed(_stripped(tokens(text)))
     return tree is not None and not _has_prose(tree) and not _is_wordy(tree)
 
 
@@ -95,7 +148,7 @@ def _is_prose(found: list[Token], at: int) -> bool:
     if found[at].kind not in ("word", "text"):
         return False
     kind = kind_of(found, at)
-    return kind in ("noun", "join", "unit") or (kind == "letters" and found[at].text.lower() in _SHORT)
+    return kind in ("noun", "join", "unit") or (kind == "letters" and found[at].text.lower() in SHORT)
 
 
 def _has_prose(tree: Tree) -> bool:
@@ -117,6 +170,14 @@ def _expanded(tree: Tree) -> Tree:
     return (*(tree[:3] if many else ("l", "", "")), *both)
 
 
+def _with_names(tree: Tree, outer: bool = True) -> Tree:
+    """Read letters within an expression as names, not units: the L and C of sqrt(2LC)."""
+    if tree[0] == "u" and not outer and tree[3] is not None:
+        return _with_names(tree[3], outer)
+    outer = outer and tree[0] in ("l", "rel", "&", "\\cup", ":", "cases", "all", "-", "u")
+    return tuple(_with_names(part, outer) if isinstance(part, tuple) and part else part for part in tree)
+
+
 def _is_double(tree: Tree) -> bool:
     return tree[0] in ("±", "∓") or any(map(_is_double, parts(tree)))
 
@@ -129,7 +190,28 @@ def _signed(tree: Tree, sign: int) -> Tree:
     return last if len(inner) == 1 else ("+", inner[0], last)
 
 
-class Parser(Commands):
+def _repeating(items: list[Tree]) -> list[list[Tree]]:
+    """Group items that give values to the same names again: p = 5, q = 2, p = 7, q = 2 are two pairs."""
+    names = [item[2] if item[:2] == ("rel", "=") and len(item) == 4 else None for item in items]
+    size = len(set(names))
+    periodic = None not in names and 1 < size < len(names) and names == names[:size] * (len(names) // size)
+    return [items[n : n + size] for n in range(0, len(items), size)] if periodic else [items]
+
+
+def _joined(joins: set[str], items: list[Tree]) -> Tree:
+    """Make one tree of items: conditions that all hold, or of which one does, or a list."""
+    if joins & {"\\vee", "\\wedge"} and not any(item[0] == "rel" for item in items):
+        return ("f", *joins, *sorted(items, key=repr)) if len(joins) == 1 else ("w", "unread")
+    if items[0][:2] == ("rel", "≠") and all(item[0] != "rel" for item in items[1:]):  # x ≠ 2, 3
+        items = [items[0], *((*items[0][:3], item) for item in items[1:])]
+    if any(item[0] != "rel" or str(item[1]).strip("<>≤≥≠") for item in items):
+        return ("l", "", "", *items)
+    if all(item[1] == "≠" for item in items) or joins in ({"and"}, {"\\wedge"}):
+        return ("&", *items)
+    return ("\\cup", *items) if joins in ({"or"}, {"\\vee"}) else ("l", "", "", *items)
+
+
+class Parser(Quantities):
     """Reads whole answers."""
 
     def listed(self) -> Tree:
@@ -143,20 +225,23 @@ class Parser(Commands):
                 join = separator
                 if separator == ";":
                     groups.append([])
-            if not join or self.peek() in _ENDS:
+            if not join or self.peek() in ENDS:
                 break
             joins.add(join)
         groups = [group for group in groups if group]
         if sum(map(len, groups)) > MOST_ITEMS:
             raise Unreadable
+        groups = groups if len(groups) > 1 else _repeating(groups[0])
         pairs = [("l", "(", ")", *group) if len(group) > 1 else group[0] for group in groups]
-        items = pairs if len(groups) > 1 else groups[0]
+        items = pairs if len(groups) > 1 else added(groups[0])
         if len(items) == 1:
             return items[0]
-        bounds = joins == {"and"} and all(item[0] == "rel" and str(item[1]) in "<>≤≥≠" for item in items)
-        return ("&", *items) if bounds else ("l", "", "", *items)
+        family = all_of(("l", "", "", *items[:-1]) if len(items) > 2 else items[0], items[-1])
+        return family or _joined(joins, items)
 
     def _separator(self) -> str:
+        if self.peek() in ("\\vee", "\\wedge"):
+            return self.take("\\vee", "\\wedge")
         if self.kind() == "join":
             self.at += 1
             return "and" if self.peek(-1) in ("and", "und", "et") else "or"
@@ -171,23 +256,34 @@ class Parser(Commands):
         while self.peek() in (*RELATIONS, "\\not", "∉"):
             negated = bool(self.take("\\not"))
             operator = self.take(*RELATIONS, "∉")
-            operators += {"∈": "∉", "=": "≠"}.get(operator, "?") if negated else operator
+            operators += _NEGATED.get(operator, "?") if negated else operator
             sides.append(self.side())
             if operator == "≡" and sides[-1][:2] == ("f", "mod"):
                 sides[-1] = ("l", "(", ")", sides[-1], sides[-1][3])
-            elif operator == "≡" and (self.take("\\pmod") or (self.peek(1) == "\\mod" and self.take("("))):
-                self.take("\\mod")
-                modulus = self.parse()
-                self.take(")")
-                sides[-1] = ("l", "(", ")", ("f", "mod", sides[-1], modulus), modulus)
+            elif operator == "≡" and (self.peek() == "\\pmod" or (self.peek(1) == "\\mod" and self.peek() == "(")):
+                sides[-1] = self.residue(sides[-1])
+        if not operators and (self.peek() == "\\pmod" or (self.peek(1) == "\\mod" and self.peek() == "(")):
+            sides[0] = self.residue(sides[0])
         self.depth -= 1
         if operators and set(operators) <= {">", "≥"}:
             sides, operators = sides[::-1], operators[::-1].translate(_FLIPPED)
+        if operators == "\u21a6":  # f: x -> x^2
+            return ("rel", "=", ("call", "f", sides[0][-1] if sides[0][0] == ":" else sides[0]), sides[1])
         return ("rel", operators, *sides) if operators else sides[0]
+
+    def residue(self, value: Tree) -> Tree:
+        """Read the modulus behind a value: 2 (mod 5)."""
+        self.at += 1
+        self.take("\\mod")
+        modulus = self.parse()
+        self.take(")")
+        return ("l", "(", ")", ("f", "mod", value, modulus), modulus)
 
     def side(self) -> Tree:
         """Read one side with the unit or the nouns behind it."""
         start = self.at
+        if (tree := self.compound()) is not None:
+            return tree
         tree = self.parse()
         if depth(tree) > DEEPEST:
             raise Unreadable
@@ -198,71 +294,3 @@ class Parser(Commands):
             _, value, unit, other = tree if tree[0] == "u" else ("u", tree, (), None)
             tree = ("u", value, tuple(sorted((dict(unit) | dict(self.quantity())).items())), other)
         return tree
-
-    def measured(self, start: int, tree: Tree) -> Tree | None:
-        """Read the letters behind the last number as a unit where they may be one: 5 m, 9.8 m/s^2."""
-        end = max((n for n in range(start, self.at) if self._is_last_of_value(n)), default=self.at) + 1
-        if not (end < self.at or (end == self.at and self.kind() == "unit")):
-            return None
-        inner, tail = Parser(self.tokens[start:end], self.steps), Parser(self.tokens, self.steps)
-        tail.at = end
-        try:
-            value, unit = inner.parse(), tail.quantity()
-        except Unreadable:
-            return None
-        whole = inner.at == len(inner.tokens) and tail.at >= self.at
-        if not whole or not unit or not (tail.peek() in _ENDS or tail.kind() in ("join", "noun")):
-            return None
-        letters = [t.text for t in self.tokens[end : tail.at] if t.kind in ("word", "text")]
-        sure = tail.at > self.at or any(len(text) > 1 for text in letters)
-        self.at = tail.at
-        return ("u", value, unit, None if sure else tree)
-
-    def _is_last_of_value(self, at: int) -> bool:
-        """Say whether the token at a place is a number or a bracket, and the name of a unit follows it."""
-        following = self.tokens[at + 1] if at + 1 < len(self.tokens) else None
-        named = following is not None and following.kind in ("word", "text") and unit_of(following.text) is not None
-        return named and (self.tokens[at].kind == "number" or self.tokens[at].text in ("}", ")"))
-
-    def quantity(self) -> Unit:
-        """Read units and nouns: km/h, square inches, eggs in the box."""
-        unit: dict[str, int] = {}
-        sign = 1
-        while self.kind() in ("unit", "noun", "letters") or (unit and self.peek() in ("*", "/", "(")):
-            if mark := self.take("*", "/"):
-                sign = -1 if mark == "/" else sign
-                continue
-            if self.take("("):
-                unit |= {name: sign * power for name, power in self.quantity()}
-                self._need(")")
-                continue
-            sign = self.measure(unit, sign)
-        return tuple(sorted(unit.items()))
-
-    def measure(self, unit: dict[str, int], sign: int) -> int:
-        """Add one unit with its power, or pass over a noun; return the sign of the next one's power."""
-        word = self.peek().lower()
-        power = POWERS.get(word, 0) if unit_of(self.peek(1)) else 0
-        self.at += bool(power)
-        word, name = self.peek().lower(), unit_of(self.peek())
-        self.at += 1
-        if word in COMPOUND:
-            unit |= COMPOUND[word]
-        elif name is not None:
-            unit[name] = unit.get(name, 0) + sign * (power or self._unit_power())
-        elif word == "per":
-            return -1
-        elif word in CHANGING or (len(word) < 2 and word != "a") or self.peek(-1).isupper():
-            raise Unreadable
-        return sign if self.peek() == "*" or name is None else 1
-
-    def _unit_power(self) -> int:
-        if self.peek().lower() in BEHIND:
-            self.at += 1
-            return BEHIND[self.peek(-1).lower()]
-        if not self.take("^"):
-            return 1
-        text = self.group_text()
-        if re.fullmatch("-?[1-9]", text) is None:
-            raise Unreadable
-        return int(text)

@@ -16,8 +16,8 @@ from sympy.core.relational import Relational
 
 import gatepo.rewards.equality as equality
 from gatepo.rewards.building import Senseless, as_set, build, has_name
-from gatepo.rewards.expressions import Tree, parts, unknowns
-from gatepo.rewards.numbers import LEAST_PLACES, Number, number_of, same
+from gatepo.rewards.numbers import Number, number_of, same
+from gatepo.rewards.trees import LEAST_PLACES, Tree, parts, unknowns
 
 DIGITS = 30  # of a value that is compared
 MOST_DIGITS = 300  # to which a difference is worked out to find its first ones
@@ -31,6 +31,7 @@ STARTS = (
     Rational(71, 6),
     Rational(4),
 )
+_MOST_ITEMS = 64  # of a range of whole numbers
 STEP = Rational(13, 11)  # from one variable's value to the next one's
 
 
@@ -58,6 +59,9 @@ def _same(gold: Tree, prediction: Tree) -> bool:
             return _same_sets(as_set(left), as_set(right))
     except (Senseless, TypeError, ValueError, AttributeError, NotImplementedError):
         return False
+    left, right = (
+        side[0, 0] if isinstance(side, MatrixBase) and side.shape == (1, 1) else side for side in (left, right)
+    )
     if isinstance(left, Relational) and isinstance(right, Relational):
         return _same_relations(left, right)
     if isinstance(left, MatrixBase) and isinstance(right, MatrixBase):
@@ -184,8 +188,8 @@ def _pieces(found: Set) -> list[tuple[Expr, Expr, bool, bool]]:
     for part in found.args if isinstance(found, Union) else (found,):
         if isinstance(part, Interval):
             pieces.append((part.start, part.end, bool(part.left_open), bool(part.right_open)))
-        elif isinstance(part, FiniteSet):
-            pieces += [(item, item, False, False) for item in part.args]
+        elif isinstance(part, FiniteSet) or (isinstance(part, sympy.Range) and part.size <= _MOST_ITEMS):
+            pieces += [(item, item, False, False) for item in part]
         else:
             raise Senseless
     return sorted(pieces, key=lambda piece: sympy.default_sort_key(piece[0].evalf()))

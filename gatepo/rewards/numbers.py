@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gatepo.rewards.expressions import Tree
+from gatepo.rewards.trees import LEAST_PLACES, Tree
 
 MOST_BITS = 4096  # of a number that is worked out here
-LEAST_PLACES = 6  # decimals from which on a rounded number stands for the exact one
 CLOSE = Fraction(1, 100_000)  # of the gold number: so that a rounded tiny number keeps its leading digits
 
 

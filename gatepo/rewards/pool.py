@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from gatepo.rewards.sandbox import KILLED, Limits
+from gatepo.rewards.sandbox import KILLED, STARVED, Limits
 
 START_SECONDS = 120.0  # importing sympy on a busy machine
-SILENCE_SECONDS = 30.0  # beyond the deadline, without a verdict: the supervisor itself is gone or stopped
+SILENCE_SECONDS = 30.0  # beyond what one may take, without a verdict: the supervisor itself is gone or stopped
 
 
 def default_workers() -> int:
@@ -76,11 +76,16 @@ class Pool:
         self._supervisor: _Supervisor | None = None
 
     def ask(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
-        """Give the verdict on each (gold, prediction), in order; never raise on account of what the texts say."""
+        """Give the verdict on each (gold, prediction), in order; never raise on account of what the texts say.
+
+        One that got no CPU time, or lost its worker, is asked once more, alone: a busy machine changes no verdict.
+        """
         verdicts: dict[int, str] = {}
         with self._held():
             while len(verdicts) < len(pairs):
-                self._ask([(n, *pair) for n, pair in enumerate(pairs) if n not in verdicts], verdicts)
+                self._ask([(n, *pair, False) for n, pair in enumerate(pairs) if n not in verdicts], verdicts)
+            for n in [n for n, verdict in verdicts.items() if verdict in (STARVED, KILLED)]:
+                self._ask([(n, *pairs[n], True)], verdicts)
         return [verdicts[n] for n in range(len(pairs))]
 
     def close(self) -> None:
@@ -96,7 +101,7 @@ class Pool:
             self._lock, self._owner = threading.Lock(), os.getpid()
         return self._lock
 
-    def _ask(self, questions: list[tuple[int, str, str]], verdicts: dict[int, str]) -> None:
+    def _ask(self, questions: list[tuple[int, str, str, bool]], verdicts: dict[int, str]) -> None:
         """Fill in ``verdicts`` until done or until the supervisor is gone; what it had then counts as killed."""
         supervisor = self._running()
         open_questions: set[int] = set()
@@ -108,7 +113,9 @@ class Pool:
                     supervisor.send(json.dumps(question))
                 if not open_questions:
                     return
-                reply = supervisor.receive(self._limits.deadline + SILENCE_SECONDS)
+                alone = any(question[3] for question in questions)
+                longest = self._limits.longest if alone else 1.5 * self._limits.deadline
+                reply = supervisor.receive(longest + SILENCE_SECONDS)
                 if reply is None:
                     break
                 number, verdict = json.loads(reply)
@@ -138,6 +145,7 @@ class Pool:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                start_new_session=True,  # what a terminal sends to a job does not come here
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             )
             supervisor = _Supervisor(process=process, owner=os.getpid())

@@ -41,7 +41,7 @@ class AnswerAndFormat:
         rule=one_of(*EXTRACTIONS),
         remedy="the paper reads the tags",
     )
-    deadline: float = setting("One answer may take these seconds to check.", default=2.0, rule=POSITIVE)
+    deadline: float = setting("One answer may take these seconds of CPU time to check.", default=2.0, rule=POSITIVE)
     workers: int | None = setting(
         "Processes that check answers, per rank; null: one per core, at most 4.", default=None, rule=COUNT_OR_NULL
     )

@@ -2,7 +2,11 @@
 
 It imports the libraries once and forks a worker for every core that it may use: a worker that breaks a limit is killed
 and its place is filled in milliseconds. The supervisor itself never looks at an answer, so nothing can hold it up.
-:mod:`gatepo.rewards.pool` speaks to it: JSON lines ``[id, gold, prediction]`` in, ``[id, verdict]`` out, in any order.
+:mod:`gatepo.rewards.pool` speaks to it: JSON lines ``[id, gold, prediction, alone]`` in, ``[id, verdict]`` out, in any
+order.
+
+An answer's time is its CPU time. One whose worker had its deadline by the clock on the wall without it, because the
+machine was busy or the worker stopped, is ``starved``: it says nothing of the answer, which is asked again, alone.
 
 A worker may neither start a process, open a connection, write a file nor compile Python source: an audit hook refuses,
 so that no library can be talked into evaluating what a model wrote.
@@ -10,6 +14,7 @@ so that no library can be talked into evaluating what a model wrote.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -27,6 +32,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 EQUAL, DIFFERENT, FAILED, REFUSED, TIMED_OUT, KILLED = "equal", "different", "failed", "refused", "timed out", "killed"
+STARVED = "starved"  # of CPU time
+NEARLY = 0.9  # of its time, from which on a first try goes on to the end of it
 REPLIES = {b"1": EQUAL, b"0": DIFFERENT, b"?": FAILED, b"!": REFUSED}  # of a worker to its supervisor
 QUESTIONS = 500  # of one worker, then it makes room: the caches of sympy and of the parser only ever grow
 ALIVE_SECONDS = 0.5  # between looks whether the parent is there
@@ -60,12 +67,17 @@ class Limits:
     """What a worker may use."""
 
     memory_bytes: int  # of address space, the libraries' own included (about 300 MiB)
-    deadline: float  # seconds for one answer, from when a worker gets it
+    deadline: float  # seconds of CPU time for one answer
 
     @property
     def cpu_seconds(self) -> int:
         """CPU time for one answer, whole seconds: what ends a worker whose supervisor is gone."""
         return math.ceil(self.deadline) + 1
+
+    @property
+    def longest(self) -> float:
+        """How long one may take that is asked alone, by the clock on the wall, seconds."""
+        return 5.0 + 10 * self.deadline
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,7 +88,10 @@ class Worker:
     connection: socket.socket
     asked: int = 0
     question: int | None = None  # the id of the one that it works on
-    end: float = math.inf  # when its time is up, on the monotonic clock
+    alone: bool = False  # asked again, while no other is
+    spent: float | None = None  # CPU seconds before the question; None: unknown on this system
+    end: float = math.inf  # when to look at its time, on the monotonic clock
+    last: float = math.inf  # when its time is up whatever it had
 
     def kill(self) -> None:
         """Kill and bury it."""
@@ -144,9 +159,16 @@ class Supervisor:
             self._replace(worker, KILLED)
 
     def _end_late_ones(self) -> None:
-        now = time.monotonic()
+        now, few = time.monotonic(), (1 - NEARLY) * self.limits.deadline
         for worker in [worker for worker in self.workers if worker.end <= now]:
-            self._replace(worker, TIMED_OUT)
+            used = _cpu_seconds(worker.pid)
+            left = None if used is None or worker.spent is None else self.limits.deadline + worker.spent - used
+            if left is not None and left <= 0:
+                self._replace(worker, TIMED_OUT)
+            elif now >= worker.last or (not worker.alone and (left is None or left > few)):
+                self._replace(worker, TIMED_OUT if worker.alone else STARVED)
+            else:
+                worker.end = min(worker.last, now + 0.01 + (left or 0.0))
 
     def _replace(self, worker: Worker, verdict: str) -> None:
         self.workers.remove(worker)
@@ -160,8 +182,14 @@ class Supervisor:
 
     def _hand_out(self) -> None:
         while self.waiting and (worker := self._free()) is not None:
-            question, gold, prediction = self.waiting.popleft()
-            worker.question, worker.end = question, time.monotonic() + self.limits.deadline
+            question, gold, prediction, alone = self.waiting.popleft()
+            if alone and worker.asked:  # a worker of its own
+                self._replace(worker, KILLED)
+                worker = self._fork()
+                self.workers.append(worker)
+            now, deadline = time.monotonic(), self.limits.deadline
+            worker.question, worker.alone, worker.spent = question, alone, _cpu_seconds(worker.pid)
+            worker.end, worker.last = now + deadline, now + (self.limits.longest if alone else 1.5 * deadline)
             worker.asked += 1
             worker.connection.sendall(json.dumps([gold, prediction]).encode() + b"\n")
 
@@ -182,6 +210,14 @@ class Supervisor:
             _serve(theirs, self.limits, supervisor)
         theirs.close()
         return Worker(pid=pid, connection=ours)
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """Give the CPU time of a process; None where the system does not say."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # it has just ended
+            return time.clock_gettime((~pid << 3) | 2)  # the clock of a process, as clock_getcpuclockid(3) makes it
+    return None
 
 
 def _serve(connection: socket.socket, limits: Limits, supervisor: int) -> NoReturn:
@@ -241,7 +277,8 @@ def _caller() -> str:
 
 def main(options: dict[str, Any]) -> None:
     """Load, say that it is ready, and keep workers until the parent goes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is the parent's to deal with
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a job: the parent's to deal with
+        signal.signal(number, signal.SIG_IGN)
     logging.disable(logging.CRITICAL)
     sys.dont_write_bytecode = True
     verdicts = os.dup(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -44,8 +45,9 @@ def tokens(text: str) -> list[Token]:
         text = "".join(character if character.isascii() else _ascii(character) for character in text)
     if _UNUSUAL.search(text) is not None:
         text = EMPHASIS.sub(" ", text)
-        for pattern, replacement in _SPELLINGS:
-            text = pattern.sub(replacement, text)
+        for sign, pattern, replacement in _SPELLINGS:
+            if sign in text:
+                text = pattern.sub(replacement, text)
     return _cut(text.strip())
 
 
@@ -71,11 +73,13 @@ def kind_of(found: list[Token], at: int) -> str:
     if token.kind not in ("word", "text", "command"):
         return token.kind
     if text in FUNCTIONS:
-        return "unit" if text == "min" and behind_number else "function"
+        return "unit" if text in ("min", "sec") and behind_number and token.kind != "command" else "function"
     if text in NAMES:
         return "name"
     if token.kind == "command":
         return "command"
+    if text in ("not", "isn't"):
+        return "noun"
     if text in _JOINS:
         return "join"
     if not text.isascii():
@@ -84,9 +88,17 @@ def kind_of(found: list[Token], at: int) -> str:
         return "unit" if token.kind == "text" and behind_number and unit_of(text) else "letters"
     if (unit_of(text) or text in POWERS) and (behind_number or len(text) > 3 or token.kind == "text"):
         return "unit"
-    if token.kind == "text" or (len(text) > 3 and not (text.isupper() and len(text) < 6)):
+    if text.isupper() and len(text) < 6:
+        return "letters"
+    if token.kind == "text" or len(text) > 3:
         return "noun"
-    return "noun" if len(text) == 3 and token.spaced and behind_number and _VOWEL.search(text) else "letters"
+    is_word = (len(text) == 3 and _VOWEL.search(text) is not None and text[1:].islower()) or (
+        text.lower() in SHORT and not behind_number
+    )
+    beside = is_word and any(
+        found[n].kind == "word" and len(found[n].text) > 1 for n in (at - 1, at + 1) if 0 <= n < len(found)
+    )
+    return "noun" if is_word and (beside or (token.spaced and behind_number)) else "letters"
 
 
 def _cut(text: str, word: str = "word") -> list[Token]:
@@ -108,25 +120,26 @@ def _cut(text: str, word: str = "word") -> list[Token]:
     return found
 
 
-EMPHASIS = re.compile(r"(?<![A-Za-z0-9)\]}])\*\*(?=\S)|(?<=\S)\*\*(?=[\s.,;:!?)]|\Z)|(?<=[^\x00-\x7f])\*\*")
-"""The asterisks of bold print, and no powers."""
-
-
 def words(text: str) -> frozenset[str]:
     """Give the words of a text, each once."""
     return frozenset(text.split())
 
 
+_OTHER_ANGLES = {"tg": "tan", "ctg": "cot", "cotg": "cot", "cosec": "csc"}
+ANGLES = {name + end: name + end for name in words("sin cos tan cot sec csc") for end in ("", "h")}
+"""The functions of angles, and their spellings."""
+ANGLES |= {start + name: f"arc{name}" for name in ANGLES for start in ("arc", "a", "ar")}
+ANGLES |= {start + other: start + name for other, name in _OTHER_ANGLES.items() for start in ("", "arc")}
 FUNCTIONS = words(
-    """sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot asin acos atan ln log lg exp sqrt cbrt
-    abs floor ceil max min gcd lcm det factorial Re Im arg sgn binom"""
-)
+    """ln log lg exp sqrt cbrt abs floor ceil max min gcd lcm det factorial Re Im arg sgn sign binom binomial cis"""
+) | set(ANGLES)
 NAMES = words(
     """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi
-    omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega infty infinity oo emptyset ell hbar nabla partial imath
+    omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega infty infinity inf oo emptyset ell hbar nabla partial imath
     bbR bbZ bbN bbQ bbC"""
 )
-_JOINS = words("and or und oder et ou")
+_JOINS = words("and or und oder et ou where")
+SHORT = words("an is it so we be to of in at as by he my es la le el il un una der die das ist est the")
 _VOWEL = re.compile("[aeiouy]")
 _OPENING, _CLOSING = ("(", "[", "\\{"), (")", "]", "\\}")
 _CODE = re.compile(
@@ -142,34 +155,64 @@ _SIGNS = {
     **{"\u2264": "<=", "\u2265": ">=", "\u2260": "!=", "\u2019": "'", "\u2032": "'", "\u00a2": " cents"},
     **{"\u221e": r"\infty ", "\u222a": r"\cup ", "\u2229": r"\cap ", "\u2208": r"\in ", "\u2248": r"\approx "},
     **{"\u00b0": r"\degree ", "\u221a": r"\sqrt ", "\u2205": r"\emptyset ", "\u00b1": r"\pm ", "\u211d": r"\bbR "},
-    **{"\u2211": r"\sum ", "\u222b": r"\int ", "\u3001": ",", "\u3002": "."},
+    **{"\u2124": r"\bbZ ", "\u2115": r"\bbN ", "\u211a": r"\bbQ ", "\u2102": r"\bbC "},
+    **{"\u221b": r"\cbrt ", "\u221c": r"\sqrt[4]", "\u230a": r"\lfloor ", "\u230b": r"\rfloor ", "\u210f": r"\hbar "},
+    **{"\u2308": r"\lceil ", "\u2309": r"\rceil ", "\u2227": r"\wedge ", "\u2228": r"\vee ", "\u00ac": r"\neg "},
+    **{"\u00b5": r"\mu ", "\u2216": r"\setminus ", "\u2209": r"\notin ", "\u21a6": r"\mapsto ", "\u2234": ""},
+    **{"\u220f": r"\prod ", "\u2211": r"\sum ", "\u222b": r"\int ", "\u3001": ",", "\u3002": "."},
 }
-_SPELLINGS = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"(?<!\\)\\\\(?=(?:left|right|d?frac|sqrt|boxed|text|pi|infty|cup|le|ge|pm)\b)", r"\\"),  # escaped twice
-        (r"\\!\s*|\\(?:displaystyle|limits)(?![A-Za-z])", ""),
-        (r"(?<=\d)(?:\{,\}|\\,|\\ |~|\\;)(?=\d{3}(?!\d))", ","),
-        (r"(?<=\d)\s*\{\s*([,.])\s*\}\s*(?=\d)", r"\1"),
-        (r"(?<![\w.,^{/])(?<![\w.,^{/] )([1-9]\d{0,2}) (\d{3})(?: (\d{3}))?(?![\d.])(?! \d)", r"\1\2\3"),
-        (r"\\\$|\\text\{\s*\\?\$\s*\}", "\u00a7"),  # a dollar sign that is none of TeX's
-        (r"\$\$?([^$]*)\$\$?", r" \1 "),
-        (r"\$(?=\s*-?\.?\d)|(?<=\d)\s?\$", "\u00a7"),
-        (r"\$|\\[()\[\]]", " "),
-        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", r"\\degree "),
-        (r"\\(?:mathbb|mathds|Bbb)\s*\{?([RZNQC])\}?", r"\\bb\1 "),
-        (r"\\(?:mathbb|mathcal|mathscr)\s*\{?([A-Z])\}?", r" \1"),
-        (r"(?<=\d)\s*\\Omega(?![A-Za-z])", " ohm"),
-        (r"(?:\{\s*\})?[_^]\{?(\d+)\}?\s*C_\{?(\d+)\}?", r"\\binom{\1}{\2}"),
-        (r"(?:\{\})?[_^]\{?(\d+)\}?\s*P_\{?(\d+)\}?", r"\\binom{\1}{\2}\2!"),
-        (r"(?<=[\d}])\s*(?:percent|per cent|pct)\b", "%"),
-        (r"\A\s*\+\s*-|\+\s?/\s?-", r"\\pm "),
+
+
+def _chosen(found: re.Match[str], of: int = 1, how: int = 2, many: int = 3) -> str:
+    """Spell {}_5C_2 as a binomial, {}_5P_2 as one times 2!."""
+    return f"\\binom{{{found[of]}}}{{{found[many]}}}" + (f"{found[many]}!" if found[how] != "C" else "")
+
+
+# What stands in every text that a pattern fits, the pattern, and what takes its place.
+_SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
+    (sign, re.compile(pattern), replacement)
+    for sign, pattern, replacement in (
+        (
+            "\\\\",
+            r"(?<!\\)\\\\(?=(?:left|right|d?frac|sqrt|boxed|text|pi|infty|cup|le|ge|pm)\b)",
+            r"\\",
+        ),  # escaped twice
+        ("\\", r"\\!\s*|\\(?:displaystyle|limits|textstyle)(?![A-Za-z])", ""),
+        ("^", r"(\\?[A-Za-z]+)\^(\{[^{}]*\}|\w)_(\{[^{}]*\}|\w|\\[A-Za-z]+)", r"\1_\3^\2"),
+        ("]", r"(?<!\\)\](\s*[-+\\\w][^][,;]*[,;][^][,;]+)(?<!\\)\[", r"(\1)"),  # ]0, 1[ is (0, 1)
+        ("]", r"(?<!\\)\](\s*[-+\\\w][^][,;]*[,;][^][,;]+)(?<!\\)\]", r"(\1]"),
+        ("[", r"(?<!\\)\[([^][(),;]+[,;][^][(),;]+)(?<!\\)\[", r"[\1)"),
+        ("(", r"(\d*\.\d*)\((\d+)\)", r"\1\\overline{\2}"),  # recurring: 0.1(6)
+        ("\\dot", r"\.(\d*)\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?", r".\1\\overline{\2\3\4}"),
+        ("10", r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))", "*"),
+        ("^", r"(?<=\d)\^\s*\{?\s*\\\w+\s*\{?\s*(st|nd|rd|th)\s*\}*", r"\1"),
+        ("\\mu", r"\\mu\s*(?:\\(?:text|mathrm)\s*\{\s*([mgsACVFWNL])\s*\}|(m)\s*\Z)", r" \\text{u\1\2}"),
+        ("integer", r"(?:\\text\w*\s*\{)?\s*\bis\s+(?:an?|any)\s+integer\s*\}?", r" \\in \\bbZ "),
+        ("\\in", r"\(\s*([a-z]\s*\\in\b[^()]*?)(?:\\right)?\)(?=[\s$.]*\Z)", r", \1"),
+        ("o", r"(?<=\d)\s+(?:out of|over)\s+(?=\d)", "/"),
+        ("\\root", r"\\root\s*(\d|\{[^{}]*\})\s*\\of", r"\\sqrt[\1]"),
+        ("", r"(?<=\d)(?:\{,\}|\\,|\\ |~|\\;|')(?=\d{3}(?!\d))", ","),
+        ("{", r"(?<=\d)\s*\{\s*([,.])\s*\}\s*(?=\d)", r"\1"),
+        (" ", r"(?<![\w.,^{/])(?<![\w.,^{/] )([1-9]\d{0,2}) (\d{3})(?: (\d{3}))?(?![\d.])(?! \d)", r"\1\2\3"),
+        ("$", r"\\\$|\\text\{\s*\\?\$\s*\}", "\u00a7"),  # a dollar sign that is none of TeX's
+        ("$", r"\$\$?([^$]*)\$\$?", r" \1 "),
+        ("$", r"\$(?=\s*-?\.?\d)|(?<=\d)\s?\$", "\u00a7"),
+        ("", r"\$|\\[()\[\]]", " "),
+        ("\\circ", r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", r"\\degree "),
+        ("\\", r"\\(?:mathbb|mathds|Bbb)\s*\{?([RZNQC])\}?", r"\\bb\1 "),
+        ("\\Omega", r"(?<=\d)\s*\\Omega(?![A-Za-z])", " ohm"),
+        ("_", r"(?<!\w)(?:\{\s*\})?[_^]\{?(\d+)\}?\s*([CP])_\{?(\d+)\}?", _chosen),
+        ("", r"(?<![\w.^_{])(\d+)\s?([CP])\s?(\d+)(?!\w)", _chosen),
+        ("^", r"(?<!\w)([CPA])_\{?(\d+)\}?\^\{?(\d+)\}?", lambda found: _chosen(found, 2, 1, 3)),
+        ("", r"(?<=[\d}])\s*(?:percent|per cent|pct)\b", "%"),
+        ("+", r"\A\s*\+\s*-|\+\s?/\s?-", r"\\pm "),
     )
 )
-_UNUSUAL = re.compile(r"[\\$*{+~^_]|pct|cent|\d \d{3}")  # without which no spelling is to be changed
+# Without any of these no spelling is to be changed.
+_UNUSUAL = re.compile(r"[\\$*{+~^_]|pct|cent|out of|over|\d \d{3}|\d\s?[CPxX]|\]\s*[^\s,)]|\[[^])]*\[|\d\.?\(|'\d{3}")
 _TOKEN = re.compile(
-    r"(?P<space>\s+|\\[,;:> ]|~|\\(?:q?quad|left|right|[bB]igg?[lrm]?|noindent|middle)(?![A-Za-z]))"
-    r"|\\(?:text\w*|math(?:rm|bf|it|sf)|mbox|bold\w*|operatorname\*?|hbox)\s*\{(?P<set>(?:[^{}]|\{[^{}]*\})*)\}"
+    r"(?P<space>\s+|\\[,;:> ]|~|\\q?quad|\\m?(?:left|right|[bB]igg?[lrm]?|noindent|middle)(?![A-Za-z]))"
+    r"|\\(?:text\w*|math(?:rm|bf|it|sf|bb|cal|scr)|mbox|bold\w*|operatorname\*?|hbox)\s*\{(?P<set>(?:[^{}]|\{[^{}]*\})*)\}"
     r"|(?P<number>[1-9]\d{0,2}(?:,\d{3})+(?![\d,])(?:\.\d+)?"
     r"|\d+(?:\.\d+|\.(?=\\))?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)"
     r"|(?P<command>\\[A-Za-z]+|\\[{}|%\\#&_])"
@@ -180,15 +223,37 @@ _TOKEN = re.compile(
 _SAME = {
     other: one
     for one, others in {
-        **{"*": r"\cdot \times \ast", "/": r"\div \over", "^": "**", "=": "== :=", "\u2264": r"\le \leq \leqslant <="},
-        **{"\u2265": r"\ge \geq \geqslant >=", "<": r"\lt", ">": r"\gt", "\u2260": r"\ne \neq !=", "\u2208": r"\in"},
+        **{
+            "*": r"\cdot \times \ast",
+            "/": r"\div \over",
+            "^": "**",
+            "=": "== :=",
+            "\u2264": r"\le \leq \leqslant <= \ngtr",
+        },
+        **{
+            "\u2265": r"\ge \geq \geqslant >= \nless",
+            "<": r"\lt \ngeq",
+            ">": r"\gt \nleq",
+            "\u2260": r"\ne \neq !=",
+            "\u2208": r"\in",
+        },
+        **{r"\wedge": r"\land", r"\vee": r"\lor", r"\neg": r"\lnot", "\u21a6": r"\mapsto"},
         "\u21d2": r"\Rightarrow \Longrightarrow \Leftrightarrow \implies \iff =>",
-        **{"\u2209": r"\notin", "\u2248": r"\approx \simeq \thickapprox ~=", "\u2261": r"\equiv", "\u00b1": r"\pm"},
+        **{
+            "\u2209": r"\notin",
+            "\u2248": r"\approx \simeq \thickapprox \sim ~=",
+            "\u2261": r"\equiv",
+            "\u00b1": r"\pm",
+        },
         **{"\u2192": r"\to \rightarrow \longrightarrow ->", "\u2213": r"\mp", r"\cup": r"\bigcup"},
         **{r"\setminus": r"\backslash", "\\{": r"\lbrace", "\\}": r"\rbrace", "|": r"\lvert \rvert \vert \mid \|"},
         **{"(": r"\langle \lparen", ")": r"\rangle \rparen", "[": r"\lbrack", "]": r"\rbrack", "%": r"\%"},
         **{"\u00b0": r"\degree \degrees", "\u2026": r"\dots \ldots \cdots ... ..", ":": r"\colon", "'": r"\prime"},
-        **{r"\frac": r"\dfrac \tfrac \cfrac", r"\binom": r"\dbinom \tbinom", r"\emptyset": r"\varnothing"},
+        **{
+            r"\frac": r"\dfrac \tfrac \cfrac \sfrac \nicefrac",
+            r"\binom": r"\dbinom \tbinom",
+            r"\emptyset": r"\varnothing",
+        },
         **{
             r"\overline": r"\bar",
             r"\phi": r"\varphi",

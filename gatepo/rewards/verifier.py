@@ -37,7 +37,7 @@ class Verifier:
     """Compares answers with gold answers; from any thread.
 
     Args:
-      deadline: seconds for one answer, from when a worker gets it. A late one is wrong and its worker is replaced.
+      deadline: seconds of CPU time for one answer. One that needs more is wrong and its worker is replaced.
       workers: processes; null takes one per core of this rank, at most 4. They start when an answer needs them.
       memory_mib: of one worker, MiB.
     """

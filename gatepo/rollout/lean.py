@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import linear, silu
 
 from gatepo.model import body_and_head
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 KINDS = ("Qwen2ForCausalLM", "Qwen3ForCausalLM", "LlamaForCausalLM")
 LARGEST = 64_000_000  # parameters, up to which a copy of the weights for each rollout batch costs nothing
-Linear = tuple[Tensor, Tensor | None]  # weight and bias
+Linear = tuple["Tensor", "Tensor | None"]  # weight and bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +122,7 @@ class LeanDecoder:
     def _qkv(self, layer: _Layer, x_MH: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give queries [M, K R, D], keys and values [M, K, D], rotated and scaled."""
         rotated = self._heads + self._K
-        found = linear(self._normed(x_MH), *layer.qkv).view(len(x_MH), rotated + self._K, self._D)
+        found = torch.nn.functional.linear(self._normed(x_MH), *layer.qkv).view(len(x_MH), rotated + self._K, self._D)
         turning = found[:, :rotated]
         if layer.head_norm is not None:
             turning.copy_(self._normed(turning).mul_(layer.head_norm))
@@ -132,9 +131,9 @@ class LeanDecoder:
 
     def _rest(self, layer: _Layer, x_MH: Tensor, mixed: Tensor) -> Tensor:
         """Go on behind the attention."""
-        x_MH = x_MH + linear(mixed, *layer.out)
-        gate, up = linear(self._normed(x_MH), *layer.gate_up).chunk(2, dim=-1)
-        return x_MH + linear(silu(gate).mul_(up), *layer.down)
+        x_MH = x_MH + torch.nn.functional.linear(mixed, *layer.out)
+        gate, up = torch.nn.functional.linear(self._normed(x_MH), *layer.gate_up).chunk(2, dim=-1)
+        return x_MH + torch.nn.functional.linear(torch.nn.functional.silu(gate).mul_(up), *layer.down)
 
     def _normed(self, x: Tensor) -> Tensor:
         """Divide by the root mean square; the norm's weight is in the product behind it."""
@@ -142,7 +141,7 @@ class LeanDecoder:
         return x * mean_square.add_(self._eps).rsqrt_()
 
     def _logits(self, x_NH: Tensor) -> Tensor:
-        return linear(self._normed(x_NH), *self._head)
+        return torch.nn.functional.linear(self._normed(x_NH), *self._head)
 
     def _rotation(self, position_M: Tensor) -> Tensor:
         return torch.polar(self._radius, position_M[:, None] * self._frequency)

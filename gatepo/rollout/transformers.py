@@ -20,6 +20,7 @@ from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts, comp
 from gatepo.rollout.fingerprint import Held, fingerprint
 from gatepo.rollout.lean import LeanDecoder, fits
 from gatepo.settings import option
+from gatepo.signals import stop_if_asked
 from gatepo.types import Completion, Group, Prompt, Sampling
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class TransformersRollout:
         going_N = torch.ones_like(running_N, dtype=torch.bool)  # False from the end token on
         ends = torch.tensor(self._end_ids, device=device)
         for t in range(limit):
+            stop_if_asked()
             token_N, logp_N = sample(logits_NV, uniform_NT[running_N, t], sampling.temperature)
             token_NT[running_N, t] = token_N
             logp_NT[running_N, t] = logp_N

@@ -21,6 +21,7 @@ from gatepo.memory import is_out_of_memory
 from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts, completion_seed
 from gatepo.rollout.fingerprint import Fingerprint, Held, fingerprint
 from gatepo.settings import FRACTION, at_least, option, setting
+from gatepo.signals import stop_if_asked
 from gatepo.types import Completion, Group, Prompt, Sampling
 from gatepo.world import World
 
@@ -109,6 +110,8 @@ class VllmRollout:
                 disable_log_stats=True,
             )
         torch.set_num_threads(threads)  # vLLM sets its own number for the whole process
+        if self._team == 1:  # ranks that share a model must take the same steps
+            _stop_between_steps(self._llm.llm_engine)
         self._ends = self._end_ids()
         self._tied = bool(self._llm.llm_engine.model_config.hf_config.get_text_config().tie_word_embeddings)
 
@@ -252,6 +255,17 @@ def _shared_memory_of_this_run(world: World) -> Iterator[None]:
         _CPUSHMDistributed.make_group_name = staticmethod(vllms_own)
         for name in Path("/dev/shm").glob(f"{run}-*"):
             name.unlink(missing_ok=True)
+
+
+def _stop_between_steps(engine: Any) -> None:
+    """Let sampling be left between two steps of vLLM's engine; its requests are lost, and the process ends."""
+    step = engine.step
+
+    def stepped() -> Any:
+        stop_if_asked()
+        return step()
+
+    engine.step = stepped
 
 
 def _cpu_options(context: int) -> dict[str, Any]:

@@ -1,0 +1,33 @@
+"""What lies in a run's folder, by name, as far as a process without torch has to know it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gatepo.targets import OWN
+
+CONFIG, SUMMARY, CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
+BASIS = "basis.json"  # of a checkpoint: what it rests on (gatepo/resume.py)
+ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
+
+
+def is_finished(run: Path) -> bool:
+    """Say whether the run came to its end: its summary is written last."""
+    return (run / SUMMARY).is_file()
+
+
+def found(run: Path) -> list[Path]:
+    """Give the whole checkpoints of a run, oldest first."""
+    return sorted(path for path in (run / CHECKPOINTS).glob("update-*") if path.suffix == "")
+
+
+def how_to_go_on(run: Path) -> str:
+    """Say how an interrupted run goes on; nothing where it has finished."""
+    if is_finished(run):
+        return ""
+    if not found(run):
+        return "there is no checkpoint to go on from, start it again"
+    named = re.findall(r"\b_target_: *(\S+)", (run / CONFIG).read_text(encoding="utf-8"))
+    trust = " trust=true" if set(named) - set(OWN) else ""
+    return f"go on with: python -m gatepo.train resume={run}{trust}"
