@@ -156,14 +156,14 @@ def fits(model: PreTrainedModel, dtype: torch.dtype) -> bool:
     return small and {parameter.dtype for parameter in model.parameters()} == {torch.float32} and _same(model)
 
 
-@torch.no_grad()
 def _same(model: PreTrainedModel) -> bool:
     """Compare the logits with the model's own: positions that scale with length are not known here, and others."""
     top = model.config.vocab_size - 1
     ids_NT = torch.tensor([[3, 5, 7, 2], [4, 6, 1, 2]], device=model.device).clamp(max=top)
-    wanted = model(input_ids=ids_NT).logits[:, 2:]
-    decoder = LeanDecoder(model)
-    found = decoder.start([tuple(ids[:3]) for ids in ids_NT.tolist()], 1, 1), decoder.step(ids_NT[:, 3])
+    with torch.no_grad():
+        wanted = model(input_ids=ids_NT).logits[:, 2:]
+        decoder = LeanDecoder(model)
+        found = decoder.start([tuple(ids[:3]) for ids in ids_NT.tolist()], 1, 1), decoder.step(ids_NT[:, 3])
     return torch.allclose(torch.stack(found, dim=1), wanted, rtol=1e-3, atol=1e-3)
 
 
