@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -166,10 +166,24 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    def as_now() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), attending_by(model, model.config._attn_implementation)
+
+    model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": as_now})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True
+
+
+@contextmanager
+def attending_by(model: PreTrainedModel, implementation: str) -> Iterator[None]:
+    """Let the model use another of transformers' attention functions for a while."""
+    usual = model.config._attn_implementation
+    model.config._attn_implementation = implementation
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = usual
 
 
 @contextmanager
@@ -186,6 +200,15 @@ def for_generation(model: PreTrainedModel) -> Iterator[None]:
 def body_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Linear]:
     """Give the part that gives hidden states, and the linear map from them to logits."""
     return model.get_decoder(), model.get_output_embeddings()
+
+
+def logits(model: PreTrainedModel, last: bool = False, **inputs: Any) -> Tensor:
+    """Compute the logits [N, T, V], or [N, 1, V] of the ``last`` position; the head is in fp32 even under bf16."""
+    body, head = body_and_head(model)
+    hidden_NTH = body(**inputs).last_hidden_state
+    with torch.autocast(hidden_NTH.device.type, enabled=False):
+        found: Tensor = head((hidden_NTH[:, -1:] if last else hidden_NTH).to(head.weight.dtype))
+    return found.float()
 
 
 def _require_all_weights(path: str, missing: Collection[str]) -> None:

@@ -132,6 +132,7 @@ class DeepSpeedEngine:
         from gatepo.engine.policy import Policy  # a torch module; a look at the options needs none
 
         policy = Policy(parts.model, parts.temperature, torch.float32)  # the weights are in the body's precision
+        self._shares_prompts = policy.shares_prompts
         open_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
         stored = {name: parameter.data for name, parameter in parts.model.named_parameters()}
@@ -158,13 +159,13 @@ class DeepSpeedEngine:
 
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro)
+        parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro, self._shares_prompts)
         parts = passes.in_step(parts, batch, self._world)
         return passes.logprobs(self._engine, batch, parts, temperature, self._world.stop_if_asked)
 
     def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        parts = passes.micro_batches(batch, objective.learns_from(batch.advantage_N), self._micro)
+        parts = passes.micro_batches(batch, objective.learns_from(batch.advantage_N), self._micro, self._shares_prompts)
         parts = passes.in_step(parts, batch, self._world)
         stop = self._world.stop_if_asked  # here each micro-batch is a collective
         passed = passes.accumulate(self._engine, batch, parts, anchor_NT, totals, objective, self._backward, stop)

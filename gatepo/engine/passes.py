@@ -44,12 +44,15 @@ class Passed:
     logp_NT: Tensor
 
 
-def micro_batches(batch: TokenBatch, learns_N: Tensor, micro: int) -> list[MicroBatch]:
-    """Give completions of like length together, so that little is padding.
+def micro_batches(batch: TokenBatch, learns_N: Tensor, micro: int, shares_prompts: bool) -> list[MicroBatch]:
+    """Give completions of like length together, so that little is padding, or those of a prompt that they share.
 
     Completions that add nothing to the gradient stand apart: they need no backward pass.
     """
     length_N = batch.attention_NT.sum(dim=1)
+    if shares_prompts:  # each as its prompt's longest, so that the order keeps them together
+        group_N = batch.group_N.unique(return_inverse=True)[1]
+        length_N = torch.zeros_like(length_N).scatter_reduce(0, group_N, length_N, "amax")[group_N]
     parts = []
     for learns in (True, False):
         rows_N = (learns_N == learns).nonzero().squeeze(1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from gatepo.engine.shared_prompts import can_share, hidden_states, layout_of
 from gatepo.logprobs import token_logprobs
 from gatepo.model import autocast, body_and_head
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Policy(nn.Module):
-    """pi at the sampling temperature. Prompt tokens never reach the head.
+    """pi at the sampling temperature. Prompt tokens never reach the head, and the body once for rows that share them.
 
     Args:
       model: a causal language model.
@@ -31,20 +32,18 @@ class Policy(nn.Module):
         self.model = model
         self._temperature = temperature
         self._dtype = dtype
+        self.shares_prompts = can_share(model)
 
     def forward(self, ids_NT: Tensor, completion_NT: Tensor, temperature: float | None = None) -> tuple[Tensor, Tensor]:
         """Give log-probability (with gradient) and entropy, [N, T - 1] each: position t belongs to token t + 1.
 
-        ``temperature`` is another than the sampler's, where given. No attention mask: padding is on the right, where
-        causal attention never looks.
+        ``temperature`` is another than the sampler's, where given.
         """
-        body, head = body_and_head(self.model)
+        head = body_and_head(self.model)[1]
         mask_NT = completion_NT[:, 1:]
-        with autocast(ids_NT.device, self._dtype):
-            hidden_NTH = body(input_ids=ids_NT[:, :-1], use_cache=False).last_hidden_state
         position_M = mask_NT.flatten().nonzero().squeeze(1)
         logp_M, entropy_M = token_logprobs(
-            hidden_NTH.flatten(0, 1).index_select(0, position_M),
+            self._hidden_states(ids_NT, completion_NT),
             head.weight,
             ids_NT[:, 1:].flatten()[position_M],
             self._temperature if temperature is None else temperature,
@@ -53,3 +52,15 @@ class Policy(nn.Module):
         empty = logp_M.new_zeros(mask_NT.numel())
         logp_NT = empty.index_put((position_M,), logp_M).view(mask_NT.shape)
         return logp_NT, empty.index_put((position_M,), entropy_M).view(mask_NT.shape)
+
+    def _hidden_states(self, ids_NT: Tensor, completion_NT: Tensor) -> Tensor:
+        """Give the last hidden state before each completion token, [M, H], row by row.
+
+        No attention mask: padding is on the right, where causal attention never looks.
+        """
+        with autocast(ids_NT.device, self._dtype):
+            if self.shares_prompts:
+                return hidden_states(self.model, layout_of(ids_NT, completion_NT))
+            body = body_and_head(self.model)[0]
+            hidden_NTH: Tensor = body(input_ids=ids_NT[:, :-1], use_cache=False).last_hidden_state
+            return hidden_NTH[completion_NT[:, 1:]]

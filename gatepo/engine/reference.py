@@ -31,5 +31,7 @@ class FrozenPolicy:
 
     def logprobs(self, batch: TokenBatch) -> Tensor:
         """See :class:`~gatepo.engine.base.ReferencePolicy`."""
-        parts = passes.micro_batches(batch, torch.zeros_like(batch.advantage_N, dtype=torch.bool), self._micro)
+        parts = passes.micro_batches(
+            batch, torch.zeros_like(batch.advantage_N, dtype=torch.bool), self._micro, self._policy.shares_prompts
+        )
         return passes.logprobs(self._policy, batch, parts, None)

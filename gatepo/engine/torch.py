@@ -63,7 +63,7 @@ class TorchEngine:
 
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro)
+        parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro, self._policy.shares_prompts)
         with self._world.together():
             logp_NT = passes.logprobs(self._policy, batch, parts, temperature)
         return logp_NT
@@ -71,7 +71,8 @@ class TorchEngine:
     def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         self._optimizer.zero_grad(set_to_none=True)
-        parts = passes.micro_batches(batch, objective.learns_from(batch.advantage_N), self._micro)
+        learns_N = objective.learns_from(batch.advantage_N)
+        parts = passes.micro_batches(batch, learns_N, self._micro, self._policy.shares_prompts)
         with self._world.together():
             passed = passes.accumulate(self._policy, batch, parts, anchor_NT, totals, objective, torch.Tensor.backward)
         self._add_up_gradients()

@@ -1,17 +1,77 @@
-"""A key-value cache with room to grow.
+"""Decoding with any causal language model of transformers, and a key-value cache with room to grow.
 
 transformers' own concatenates, and so copies everything that was ever read, for each layer and each new token.
 
-Axes: N completions, K key-value heads, T tokens, D head size.
+Axes: P prompts, N completions, K key-value heads, T tokens, D head size, V vocabulary.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedConfig
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
+
+from gatepo.model import logits
+
+
+class CachedDecoder:
+    """Reads each prompt once, then one token of each completion at a time.
+
+    Args:
+      model: any causal language model.
+      filler: a token id for the padding on the left, which is masked.
+    """
+
+    def __init__(self, model: PreTrainedModel, filler: int) -> None:
+        self._model = model
+        self._filler = filler
+        self._cache = growing_cache(model.config)
+        self._attention_NT: Tensor | None = None  # None where all prompts are equally long: nothing is padded then
+
+    def start(self, prompts: list[tuple[int, ...]], num_generations: int, limit: int) -> Tensor:
+        """See :meth:`gatepo.rollout.lean.LeanDecoder.start`; the cache grows as it is needed."""
+        device, width = self._model.device, max(len(p) for p in prompts)
+        attention_PT: Tensor | None = None
+        if any(len(p) != width for p in prompts):
+            attention_PT = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+        ids_PT = torch.tensor([(self._filler,) * (width - len(p)) + p for p in prompts], device=device)
+        logits_P1V = logits(
+            self._model,
+            last=True,
+            input_ids=ids_PT,
+            attention_mask=attention_PT,
+            position_ids=None if attention_PT is None else (attention_PT.cumsum(dim=1) - 1).clamp(min=0),
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self._cache.batch_repeat_interleave(num_generations)
+        if attention_PT is not None:
+            self._attention_NT = attention_PT.repeat_interleave(num_generations, dim=0)
+        return logits_P1V[:, -1].repeat_interleave(num_generations, dim=0)
+
+    def step(self, token_N: Tensor) -> Tensor:
+        """Read one more token of each completion, and give the logits [N, V] of the next."""
+        attention_NT = self._attention_NT
+        if attention_NT is not None:
+            attention_NT = torch.cat([attention_NT, attention_NT.new_ones(len(attention_NT), 1)], dim=1)
+        self._attention_NT = attention_NT
+        return logits(
+            self._model,
+            input_ids=token_N[:, None],
+            attention_mask=attention_NT,
+            position_ids=None if attention_NT is None else attention_NT.sum(dim=1, keepdim=True) - 1,
+            past_key_values=self._cache,
+            use_cache=True,
+        )[:, -1]
+
+    def keep(self, kept: Tensor) -> None:
+        """Go on with these completions only."""
+        self._cache.batch_select_indices(kept)
+        if self._attention_NT is not None:
+            self._attention_NT = self._attention_NT[kept]
 
 
 class GrowingLayer(DynamicLayer):

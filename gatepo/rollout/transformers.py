@@ -1,6 +1,7 @@
 """Sampling with a plain decode loop over any causal language model of transformers.
 
-The prompt of a group is read once and its cache repeated for the G completions. Each completion draws from its own
+The prompt of a group is read once and its cache repeated for the G completions; a small model is decoded by
+:mod:`gatepo.rollout.lean`. Each completion draws from its own
 stream of uniform numbers, by inverse transform of the cumulative distribution, so a sample does not depend on what
 else is in the batch (up to the floating point of differently shaped matrix products).
 
@@ -10,20 +11,23 @@ Axes: P prompts, N = P * G completions still running, T tokens, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from gatepo.model import autocast, body_and_head, for_generation
+from gatepo.model import autocast, for_generation, logits
 from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts, completion_seed
 from gatepo.rollout.fingerprint import Held, fingerprint
+from gatepo.rollout.lean import LeanDecoder, fits
 from gatepo.settings import option
 from gatepo.signals import stop_if_asked
 from gatepo.types import Completion, Group, Prompt, Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from gatepo.rollout.cache import CachedDecoder
 
 
 @option("rollout", "transformers")
@@ -58,6 +62,7 @@ class TransformersRollout:
         self._max_sequences = max_sequences
         self._dtype = dtype
         self._version = 0
+        self._lean = fits(model, dtype)
         end = model.generation_config.eos_token_id
         ends = end if isinstance(end, list) else [end]
         self._end_ids = sorted({e for e in (*ends, tokenizer.eos_token_id) if e is not None})
@@ -75,7 +80,7 @@ class TransformersRollout:
         """See :class:`~gatepo.rollout.sync.Sampler`; the sequences are equally long."""
         ids_NT = torch.tensor(sequences, device=self._model.device)
         with for_generation(self._model), torch.inference_mode(), autocast(self._model.device, self._dtype):
-            logits_NTV = self._logits(input_ids=ids_NT, use_cache=False)[:, :-1]
+            logits_NTV = logits(self._model, input_ids=ids_NT, use_cache=False)[:, :-1]
         logp_NTV = torch.log_softmax(logits_NTV, dim=-1)
         return logp_NTV.gather(2, ids_NT[:, 1:, None]).squeeze(2).tolist()
 
@@ -124,9 +129,10 @@ class TransformersRollout:
     def _decode(self, prompts: list[tuple[int, ...]], uniform_NT: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
         """Sample ids [N, T], padded with -1 behind the end token, and their log-probabilities."""
         device = self._model.device
-        G = sampling.num_generations
-        cache, attention_NT, logits_NV = self._prefill(prompts, G)
-        N, limit = len(logits_NV), sampling.max_completion_length
+        limit = sampling.max_completion_length
+        decoder = self._decoder()
+        logits_NV = decoder.start(prompts, sampling.num_generations, limit)
+        N = len(logits_NV)
         token_NT = torch.full((N, limit), -1, device=device)
         logp_NT = torch.zeros((N, limit), device=device)
         running_N = torch.arange(N, device=device)  # rows of the result that are still being decoded
@@ -144,55 +150,17 @@ class TransformersRollout:
             # copying the cache does not cost more.
             if going_N.sum() <= 0.75 * len(going_N):
                 kept = going_N.nonzero().squeeze(1)
-                cache.batch_select_indices(kept)
+                decoder.keep(kept)
                 running_N, token_N, going_N = running_N[kept], token_N[kept], going_N[kept]
-                if attention_NT is not None:
-                    attention_NT = attention_NT[kept]
-            if attention_NT is not None:
-                attention_NT = torch.cat([attention_NT, attention_NT.new_ones(len(attention_NT), 1)], dim=1)
-            logits_NV = self._logits(
-                input_ids=token_N[:, None],
-                attention_mask=attention_NT,
-                position_ids=None if attention_NT is None else attention_NT.sum(dim=1, keepdim=True) - 1,
-                past_key_values=cache,
-                use_cache=True,
-            )[:, -1]
+            logits_NV = decoder.step(token_N)
         return _cut_behind_end(token_NT, ends), logp_NT
 
-    def _prefill(self, prompts: list[tuple[int, ...]], G: int) -> tuple[DynamicCache, Tensor | None, Tensor]:
-        """Read each prompt once (padded on the left), then repeat cache, mask and last logits G times.
+    def _decoder(self) -> LeanDecoder | CachedDecoder:
+        if self._lean:
+            return LeanDecoder(self._model)
+        from gatepo.rollout.cache import CachedDecoder  # and with it transformers, slow to import
 
-        The mask is None when all prompts are equally long: nothing is padded then.
-        """
-        device = self._model.device
-        width = max(len(p) for p in prompts)
-        attention_PT: Tensor | None = None
-        if any(len(p) != width for p in prompts):
-            attention_PT = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        filler = self._tokenizer.pad_token_id
-        ids_PT = torch.tensor([(filler,) * (width - len(p)) + p for p in prompts], device=device)
-        from gatepo.rollout.cache import growing_cache  # and with it transformers, slow to import
-
-        cache = growing_cache(self._model.config)
-        logits_P1V = self._logits(
-            last=True,
-            input_ids=ids_PT,
-            attention_mask=attention_PT,
-            position_ids=None if attention_PT is None else (attention_PT.cumsum(dim=1) - 1).clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        cache.batch_repeat_interleave(G)
-        attention_NT = None if attention_PT is None else attention_PT.repeat_interleave(G, dim=0)
-        return cache, attention_NT, logits_P1V[:, -1].repeat_interleave(G, dim=0)
-
-    def _logits(self, last: bool = False, **inputs: Any) -> Tensor:
-        """Compute the logits [N, T, V], or [N, 1, V] of the ``last`` position; the head is in fp32 even under bf16."""
-        body, head = body_and_head(self._model)
-        hidden_NTH = body(**inputs).last_hidden_state
-        with torch.autocast(hidden_NTH.device.type, enabled=False):
-            logits: Tensor = head((hidden_NTH[:, -1:] if last else hidden_NTH).to(head.weight.dtype))
-        return logits.float()
+        return CachedDecoder(self._model, self._tokenizer.pad_token_id)
 
     def _completion(self, padded_ids: list[int], logp: list[float]) -> Completion:
         ids = [i for i in padded_ids if i >= 0]
