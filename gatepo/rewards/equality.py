@@ -55,9 +55,8 @@ def compare(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     gold, prediction = (tree[1] if tree[0] == "all" else tree for tree in (gold, prediction))
     gold, prediction = shaped(gold, prediction), shaped(prediction, gold)
     left, right = (derivative(tree, ("C", "K", "c", "k", "C_1", "c_1")) for tree in (gold, prediction))
-    if left is not None and right is not None and left[1] == right[1]:
-        if {("v", name) for name in ("C", "K", "C_1", "c_1")} & (names_in(gold) | names_in(prediction)):
-            return judge(left[0], right[0])
+    if left is not None and right is not None and left[1] == right[1] and _has_constant(gold, prediction):
+        return judge(left[0], right[0])
     heads = {gold[0], prediction[0]}
     if heads in ({"\\cup"}, {"\\cap"}) and sorted(gold[1:], key=repr) == sorted(prediction[1:], key=repr):
         return True
@@ -73,6 +72,12 @@ def compare(gold: Tree, prediction: Tree, judge: Judge) -> bool | None:
     if gold[:2] in literal or prediction[:2] in literal or (number is not None and prediction[0] == "v"):
         return False
     return judge(gold, prediction)
+
+
+def _has_constant(*sides: Tree) -> bool:
+    return any(
+        name in (("v", "C"), ("v", "K"), ("v", "C_1"), ("v", "c_1")) for side in sides for name in names_in(side)
+    )
 
 
 def _choice(text: str) -> str:

@@ -50,8 +50,8 @@ _ALTERNATIVE = re.compile(
 )
 # Behind these a second answer takes the place of the first, or follows from it.
 _TAKEN_BACK = re.compile(
-    r"\b(?:wait|hold on|actually|instead|mistake|correct(?:ed|ion|ing)|wrong|recheck|re-check|reflection|let me"
-    r"|let's|no,|so|therefore|thus|hence|then|final(?:ly)?)\b",
+    r"\b(?:wait|hold on|actually|instead|mistake|correct(?:ed|ion|ing)|wrong|recheck|re-check|reflection|sorry|oops"
+    r"|let me|let's|no,|so|therefore|thus|hence|then|final(?:ly)?)\b",
     re.IGNORECASE,
 )
 _SECOND_THOUGHT = re.compile(r"\b(?:wait|hold on|on (?:second thought|reflection)|scratch that|oops)\b", re.IGNORECASE)
@@ -72,7 +72,11 @@ _OFFER = re.compile(
     re.IGNORECASE,
 )
 _YES_OR_NO = re.compile(
-    r"\W*(?:(?:so|thus|therefore|hence),?\s+)?(yes|no)[,.;!](?!\s*(?:it is|it's|wait)\W+\d)", re.IGNORECASE
+    r"\W*(?:(?:so|thus|therefore|hence),?\s+)?(yes|no)[,.;!](?!\s*(?:(?:it is|it's|wait)\W+\d|\$?\w{1,2}\s*=))",
+    re.IGNORECASE,
+)
+_YES_BECAUSE = re.compile(
+    r"(?:(?:so|thus|therefore|hence),?\s+)?(yes|no)\b(?:,? (?:because|since|as|it)\b|[.!]?\s*\Z)", re.IGNORECASE
 )
 _FIRST_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|(?<=[\u3002\uff01\uff1f])")
 _FINAL = re.compile(r"final answer is[^\\]*I hope", re.IGNORECASE)  # behind a box that was a step
@@ -170,7 +174,7 @@ def final_answer(text: str) -> str | None:
     chosen = deque(_CHOSEN.finditer(_MARKUP.sub("", text[-_TAIL:])), maxlen=1)
     if not phrases and chosen and not (chosen[0]["first"] and _is_bare(text)):
         return next(letter for letter in chosen[0].groups() if letter)
-    if word := re.match(r"(yes|no),? (?:because|since)\b", text, re.IGNORECASE):
+    if not phrases and (word := _YES_BECAUSE.match(text)):
         return word[1]
     if not phrases and not _is_bare(text) and (last := _worked_out(text)) is not None:
         return last
@@ -219,6 +223,8 @@ def _announced(text: str, phrase: re.Match[str]) -> str | None:
     """Read what follows a phrase such as "the answer is"."""
     line = _BESIDE.split(text[phrase.end() :].strip().split("\n\n", 1)[0], maxsplit=1)[0].strip()
     letter = re.match(_LETTER.format("one") + _BEHIND_LETTER, _MARKUP.sub("", line))
+    if word := _YES_BECAUSE.match(_MARKUP.sub("", line)):
+        return word[1]
     if _is_bare(line) or letter:
         return line if letter is None else letter["one"]
     whole = line.split("\n", 1)[0][:_TAIL]

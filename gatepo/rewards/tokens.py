@@ -173,7 +173,7 @@ def _chosen(found: re.Match[str], of: int = 1, how: int = 2, many: int = 3) -> s
 
 
 _ABOUT = r"(?:(?:about|approximately|approx\.?|roughly|\\approx)(?![A-Za-z]))"
-_WORDS = r"(?:\\text\w*\s*\{)?\s*"
+_WORDS = r"(?:\\text\w*\s?\{)?\s?"
 # What stands in every text that a pattern fits, the pattern, and what takes its place.
 _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
     (sign, re.compile(pattern), replacement)
@@ -215,14 +215,15 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
         ("\u53c8", r"(?<=\d)\s*\u53c8\s*(?=\d+\s*/\s*\d|\\d?frac)", " "),  # a mixed number
         (
             "(",
-            rf"(?<=\S)\s*(?:\\text\w*\s*\{{)?\s*\(\s*(?:or\s+)?(?:\\text\w*\s*\{{)?\s*{_ABOUT}[^()]*\)\s*\}}?(?=[\s$.]*\Z)",
+            rf"(?<=\S)\s?{_WORDS}\(\s?(?:or\s)?{_WORDS}{_ABOUT}[^()]*\)\s*\}}?(?=[\s$.]*\Z)",
             "",
         ),
         (
             "",
-            rf",?\s*{_WORDS},?\s*\b(?:or|which is)\s+{_ABOUT}\s*\}}?\s*(?=\$?\s*[-\d.])",
+            rf",?\s?{_WORDS},?\s?\b(?:or|which is)\s{_ABOUT}\s?\}}?\s?(?=\$?\s?[-\d.])",
             r" \\approx ",
         ),
+        ("const", rf"\+\s?{_WORDS}(?:an?\s)?(?:arbitrary\s)?const(?:ant)?\.?\s?\}}?", "+ C "),
         ("+", r"\A\s*\+\s*-|\+\s?/\s?-", r"\\pm "),
     )
 )

@@ -10,8 +10,9 @@ Unit = tuple[tuple[str, int], ...]
 
 # Each line: a unit, then its other spellings; a plural s may follow all of them.
 _UNITS = """m meter metre; dm; g gram; s sec second; L l liter litre; N newton; J joule; W watt; V volt; A amp
-ampere; Pa pascal; Hz hertz; eV electronvolt; Wh; mol mole; cal calorie; B byte; b bit; in inch inches; ft foot feet; yd yard
-; mi mile; kg kilo; lb pound; oz ounce; ton tonne; mL ml; gallon gal; quart; pint; cup; min minute; h hr hour; day
+ampere; Pa pascal; Hz hertz; eV electronvolt; Wh; mol mole; cal calorie; B byte; b bit; in inch inches
+; ft foot feet; yd yard; mi mile; kg kilo; lb pound; oz ounce; ton tonne; mL ml; gallon gal
+; quart; pint; cup; min minute; h hr hour; day
 ; week wk; month; year yr; degree deg; rad radian; dollar buck usd USD; cent penny pennies; euro eur EUR; yen; rupee Rs
 ; ohm; K kelvin; C celsius; F fahrenheit; acre; hectare ha; unit; knot; nm nanometer"""
 UNITS = {word: names.split()[0] for names in _UNITS.split(";") for word in names.split()}
