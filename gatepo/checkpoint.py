@@ -68,8 +68,7 @@ def save(
     needed = _bytes_of_newest(run) or FIRST * parameters
     with durable.room_for(final, needed, partial if world.size == 1 else None):
         if world.first:
-            for left in final.parent.glob(f"*{durable.PARTIAL}"):  # by a run that was cut off
-                shutil.rmtree(left)
+            _remove_what_was_cut_off(run)
             durable.make_folder(partial)
         world.barrier()
         engine.save(partial / ENGINE)
@@ -89,6 +88,12 @@ def save(
             durable.discard(old)
     world.barrier()
     return final
+
+
+def _remove_what_was_cut_off(run: Path) -> None:
+    """Remove what a process that was killed had not finished writing, or removing."""
+    for left in (run / CHECKPOINTS).glob(f"*{durable.PARTIAL}"):
+        shutil.rmtree(left)
 
 
 def _bytes_of_newest(run: Path) -> int:
@@ -116,6 +121,8 @@ def newest_whole(run: Path, world: World) -> Path:
     Raises:
       UserError: no checkpoint is whole, or there were other numbers of ranks.
     """
+    if world.first:
+        _remove_what_was_cut_off(run)  # here too, since there may be no further checkpoint
     faults: dict[Path, str] = {}
     for path in reversed(world.broadcast(found(run))):
         fault = _fault(path, world)

@@ -111,16 +111,19 @@ def test_the_names_of_new_folders_are_on_the_disk_too(tmp_path: Path, seen: Seen
     assert {str(tmp_path), str(tmp_path / "outputs"), str(tmp_path / "outputs" / "run")} <= flushed
 
 
-def test_a_predecessor_leaves_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever cuts its removal off finds no half of it among the checkpoints, and the next one clears it away."""
+@pytest.mark.parametrize("goes_on", [False, True], ids=["another checkpoint", "a run that goes on"])
+def test_a_predecessor_leaves_under_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    """Whoever cuts its removal off finds no half of it among the checkpoints, and what comes next clears it away."""
     save(tmp_path, 1)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", lambda path, *_, **__: (path / "checkpoint.json").unlink())
         save(tmp_path, 2, keep=1)
     assert [path.name for path in checkpoint.found(tmp_path)] == ["update-000002"]
     assert list((tmp_path / "checkpoints").glob("*.partial"))
-    save(tmp_path, 3, keep=1)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["update-000003"]
+    left = checkpoint.newest_whole(tmp_path, World()) if goes_on else save(tmp_path, 3, keep=1)
+    assert list((tmp_path / "checkpoints").iterdir()) == [left]
 
 
 def test_files_and_folders_get_their_names_last(tmp_path: Path, seen: Seen) -> None:
