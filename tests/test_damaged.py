@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from command import gatepo
+from disks import small_disk
 from test_foreign import sign
 from test_run import SMALL
 
@@ -210,13 +210,8 @@ def test_a_reward_that_raises_shows_its_own_traceback_and_the_row(tmp_path: Path
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk that can be filled."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "gatepo-test", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small disk can be mounted by root alone")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", 64) as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("free", [0, 24, 40, 11 * 1024, 13_820])

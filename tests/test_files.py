@@ -16,6 +16,7 @@ import torch
 import yaml
 from command import gatepo
 from conftest import REPO
+from disks import small_disk
 from test_processes import wait_for
 from test_run import SMALL
 
@@ -275,19 +276,14 @@ def test_on_a_full_disk_the_last_checkpoint_stays_and_the_bytes_are_named(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 16 MiB, on which the embedded model's checkpoint of 10.5 MB fits once."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "gatepo-test", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small disk can be mounted by root alone")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk on which the embedded model's checkpoint of 10.5 MB fits once."""
+    with small_disk(tmp_path / "disk", 16) as folder:
+        yield folder
 
 
-def test_a_run_on_a_disk_that_fills_up_ends_in_one_line_and_goes_on_where_there_is_room(small_disk: Path) -> None:
-    run = small_disk / "run"
+def test_a_run_on_a_disk_that_fills_up_ends_in_one_line_and_goes_on_where_there_is_room(disk: Path) -> None:
+    run = disk / "run"
     small = (*SMALL, "updates=2", "checkpoint.every=1", "checkpoint.keep=1")
     done = gatepo("train", *small, f"hydra.run.dir={run}")
     assert done.returncode == 2, done.stderr
@@ -296,7 +292,7 @@ def test_a_run_on_a_disk_that_fills_up_ends_in_one_line_and_goes_on_where_there_
     assert f"gatepo: {run / 'checkpoints' / 'update-000002'} needs " in line and " bytes, and its disk is full" in line
     assert f"resume={run}" in hint
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["update-000001"]
-    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
     done = gatepo("train", f"resume={run}")
     assert done.returncode == 0, done.stderr
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2

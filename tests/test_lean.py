@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_shared_prompts import LLAMA3, SMALL
+from test_shared_prompts import SHARED, SMALL
 from transformers import (
     AutoModelForCausalLM,
     GemmaConfig,
@@ -15,7 +15,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen2Config,
-    Qwen3Config,
 )
 
 from gatepo.rollout import lean
@@ -24,16 +23,7 @@ from gatepo.rollout.lean import LeanDecoder, fits
 from gatepo.rollout.transformers import TransformersRollout
 from gatepo.types import Prompt, Sampling
 
-TAKEN: dict[str, PreTrainedConfig] = {
-    "Qwen2": Qwen2Config(**SMALL),
-    "Qwen2, tied": Qwen2Config(**SMALL, tie_word_embeddings=True),
-    "Qwen2, every head its own keys": Qwen2Config(**(SMALL | {"num_key_value_heads": 4})),
-    "Qwen3": Qwen3Config(**SMALL, head_dim=16),
-    "Llama": LlamaConfig(**SMALL),
-    "Llama 3's positions, biases": LlamaConfig(
-        **SMALL, rope_parameters=LLAMA3 | {"original_max_position_embeddings": 64}, attention_bias=True, mlp_bias=True
-    ),
-}
+TAKEN = {name: config for name, config in SHARED.items() if name != "Gemma"}
 NOT_TAKEN: dict[str, PreTrainedConfig] = {
     "another kind": GemmaConfig(**SMALL, head_dim=8),
     "another activation": LlamaConfig(**SMALL, hidden_act="gelu"),

@@ -84,7 +84,8 @@ class DeepSpeed(EngineOption):
                 if held["param_shapes"] is not None:
                     raise UserError(f"{path} must hold a part of each rank, got none; choose another checkpoint")
                 state = held["module"]
-            put(model, {name.removeprefix("model."): tensor for name, tensor in state.items()}, path)
+            weights = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+        put(model, weights, path)
 
     def shares_weights(self, dtype: torch.dtype) -> bool:
         """See :class:`~gatepo.engine.base.EngineOption`."""

@@ -34,8 +34,8 @@ class Torch(EngineOption):
     def read_weights(self, model: PreTrainedModel, path: Path) -> None:
         """See :class:`~gatepo.engine.base.EngineOption`."""
         with whole(path), as_data(path):
-            state = torch.load(path, map_location=model.device, weights_only=True)["model"]
-            put(model, state, path)
+            state = dict(torch.load(path, map_location=model.device, weights_only=True)["model"])
+        put(model, state, path)
 
     def shares_weights(self, dtype: torch.dtype) -> bool:
         """See :class:`~gatepo.engine.base.EngineOption`; the weights are fp32 ones in any case."""

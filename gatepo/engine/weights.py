@@ -53,6 +53,8 @@ def as_data(path: Path, *known: type) -> Iterator[None]:
 def whole(path: Path) -> Iterator[None]:
     """Say in one line that what is read within cannot be read; nobody knows what a damaged file raises.
 
+    Only the reading itself belongs within: a fault of this package's own must keep its traceback.
+
     Raises:
       UserError: it cannot.
     """
