@@ -132,6 +132,16 @@ def test_equal_prompts_of_two_groups_apart_are_two_prompts() -> None:
     assert layout_of(ids_NT, completion_NT).prompt_N.tolist() == [0, 0, 0]
 
 
+def test_prompts_that_differ_in_their_last_token_alone_are_two(model: PreTrainedModel) -> None:
+    """As two questions within one chat template do."""
+    ids_NT, completion_NT = rows_of([[(6, 3), (6, 3)], [(6, 3), (6, 3)]])
+    ids_NT[2:, :5] = ids_NT[0, :5]
+    assert layout_of(ids_NT, completion_NT).prompt_N.tolist() == [0, 0, 1, 1]
+    exact_NT, _, _ = logps_and_gradients(model.double(), (ids_NT, completion_NT), shares=False)
+    logp_NT, _, _ = logps_and_gradients(model.float(), (ids_NT, completion_NT), shares=True)
+    assert (logp_NT - exact_NT).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("config", NOT_SHARED.values(), ids=NOT_SHARED)
 def test_a_model_that_looks_back_less_far_is_read_row_by_row(config: PreTrainedConfig) -> None:
     model = made(config)
