@@ -22,6 +22,7 @@ from gatepo.settings import about, key_of
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
+AT_ONCE = 1 << 20  # bytes of a file of lines that are read at once: it grows as long as the run
 _NOTHING = "nothing"
 
 
@@ -194,9 +195,13 @@ def _refused(run: Path, key: str, then: Any, now: Any) -> UserError:
 
 def _prefix(path: Path, size: int | None) -> dict[str, Any]:
     """Describe the first bytes of a file, or all."""
+    digest, read = hashlib.sha256(), 0
+    left = path.stat().st_size if size is None else size
     with path.open("rb") as file:
-        content = file.read() if size is None else file.read(size)
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        while part := file.read(min(AT_ONCE, left - read)):
+            digest.update(part)
+            read += len(part)
+    return {"bytes": read, "sha256": digest.hexdigest()}
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

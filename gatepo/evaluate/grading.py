@@ -80,7 +80,7 @@ def _sampler(subject: Subject) -> RolloutEngine:
         module = load_model(model.path, build.device(), model.attention)
         subject.engine.read_weights(module, subject.checkpoint / checkpoint.ENGINE)
     elif not option.DECODES_WITH_MODULE:
-        load_model(model.path, torch.device("cpu"), model.attention, None)  # a sampler may not see what is missing
+        load_model(model.path, torch.device("cpu"), model.attention, "stored")  # a sampler may not see what is missing
     decoding = module if option.DECODES_WITH_MODULE else None
     made = build.rollout(option, model, decoding, load_tokenizer(model.path), context, subject.seed, World())
     if module is not None:
