@@ -29,7 +29,7 @@ house: ## count how well the house is kept: sizes, imports, docstrings, names, d
 	$(PYTHON) tests/house.py
 
 fuzz: $(VENV)/test ## 100,000 generated answers through the verifier; half an hour; into benchmarks/bench.json and the documents
-	GATEPO_FUZZ=100000 $(BIN)/python -m pytest tests/test_verifier.py -k fuzz -s
+	GATEPO_FUZZ=100000 $(BIN)/python -m pytest tests/test_fuzz.py -s
 	$(BIN)/python -m benchmarks.figures
 
 faults: $(VENV)/test ## kill, cut off and damage runs, and see that they go on to the bit; hours; into docs/reliability.md
