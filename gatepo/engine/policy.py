@@ -32,7 +32,8 @@ class Policy(nn.Module):
         self.model = model
         self._temperature = temperature
         self._dtype = dtype
-        self.shares_prompts = can_share(model)
+        # On a GPU it has not been measured against the attention kernels that a user may choose for rows.
+        self.shares_prompts = not torch.cuda.is_available() and can_share(model)
 
     def forward(self, ids_NT: Tensor, completion_NT: Tensor, temperature: float | None = None) -> tuple[Tensor, Tensor]:
         """Give log-probability (with gradient) and entropy, [N, T - 1] each: position t belongs to token t + 1.
