@@ -84,10 +84,25 @@ def save(
             made.write(partial)
             durable.publish(partial, final)
     if world.first:
-        for old in found(run)[: -keep if keep else 0]:  # only now, with the new one on the disk
-            durable.discard(old)
+        _keep_newest(run, keep)  # only now, with the new one on the disk
     world.barrier()
     return final
+
+
+def _keep_newest(run: Path, keep: int | None) -> None:
+    for old in found(run)[: -keep if keep else 0]:
+        durable.discard(old)
+
+
+def clear(run: Path, keep: int | None) -> None:
+    """Remove what a process that was killed still had to remove: the run may end without a further checkpoint.
+
+    Args:
+      run: the run's folder, whose newest checkpoint is whole.
+      keep: how many checkpoints stay (None: all).
+    """
+    _remove_what_was_cut_off(run)
+    _keep_newest(run, keep)
 
 
 def _remove_what_was_cut_off(run: Path) -> None:
@@ -121,8 +136,6 @@ def newest_whole(run: Path, world: World) -> Path:
     Raises:
       UserError: no checkpoint is whole, or there were other numbers of ranks.
     """
-    if world.first:
-        _remove_what_was_cut_off(run)  # here too, since there may be no further checkpoint
     faults: dict[Path, str] = {}
     for path in reversed(world.broadcast(found(run))):
         fault = _fault(path, world)

@@ -79,6 +79,7 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
         world.barrier()  # every rank has read the config before it is written
         if world.first:
             _write_config(folder, config)
+            checkpoint.clear(folder, config.checkpoint.keep)
         return _run(config, chosen, folder, world, newest)
 
 

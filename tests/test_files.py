@@ -112,10 +112,7 @@ def test_the_names_of_new_folders_are_on_the_disk_too(tmp_path: Path, seen: Seen
     assert {str(tmp_path), str(tmp_path / "outputs"), str(tmp_path / "outputs" / "run")} <= flushed
 
 
-@pytest.mark.parametrize("goes_on", [False, True], ids=["another checkpoint", "a run that goes on"])
-def test_a_predecessor_leaves_under_another_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
-) -> None:
+def test_a_predecessor_leaves_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever cuts its removal off finds no half of it among the checkpoints, and what comes next clears it away."""
     save(tmp_path, 1)
     with monkeypatch.context() as patched:
@@ -123,8 +120,19 @@ def test_a_predecessor_leaves_under_another_name(
         save(tmp_path, 2, keep=1)
     assert [path.name for path in checkpoint.found(tmp_path)] == ["update-000002"]
     assert list((tmp_path / "checkpoints").glob("*.partial"))
-    left = checkpoint.newest_whole(tmp_path, World()) if goes_on else save(tmp_path, 3, keep=1)
+    left = save(tmp_path, 3, keep=1)
     assert list((tmp_path / "checkpoints").iterdir()) == [left]
+
+
+def test_a_run_that_goes_on_removes_what_it_was_cut_off_from_removing(tmp_path: Path) -> None:
+    """It may have all its updates behind it, so that no further checkpoint would do it. As CI's harness found."""
+    run = tmp_path / "run"
+    words = (*SMALL, "updates=3", "evaluate.limit=2", "checkpoint.every=1", f"hydra.run.dir={run}")
+    gatepo("train", *words, "checkpoint.keep=null")
+    (run / "summary.json").unlink()
+    (run / "checkpoints" / "update-000001").rename(run / "checkpoints" / "update-000001.partial")
+    gatepo("train", *words, "checkpoint.keep=1", "resume=auto")
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["update-000003"]
 
 
 def test_files_and_folders_get_their_names_last(tmp_path: Path, seen: Seen) -> None:

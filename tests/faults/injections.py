@@ -211,6 +211,7 @@ def power_cut(bench: Bench, name: str, draw: random.Random) -> dict[str, Any]:
             command = bench.start(name, there / "run")
             seconds = draw.uniform(0.3, 1.1) * reference.seconds
             time.sleep(seconds)
+            _send(command.pid, signal.SIGSTOP, to_all=True)  # nothing is written while the image is copied
             subprocess.run(["cp", "--sparse=always", image, copy], check=True)
             command.kill()
         with mounted(copy, Path(scratch, "there")) as there:
