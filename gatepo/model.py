@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 STORED = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}  # safetensors' and torch's names
+# Whose layers are written anew in fewer operations, for decoding and for training.
+LEAN_KINDS = ("Qwen2ForCausalLM", "Qwen3ForCausalLM", "LlamaForCausalLM")
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:

@@ -20,7 +20,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from gatepo.engine import passes
+from gatepo.engine import lean, passes
 from gatepo.engine.policy import Policy
 from gatepo.engine.shared_prompts import SHORT, can_share, hidden_states, layout_of
 from gatepo.model import checkpoint_activations
@@ -60,6 +60,12 @@ GROUPS = {
     "alone": [[(6, 5)]],
     "long": [[(SHORT // 2, SHORT), (SHORT // 2, 3)]],
 }
+
+
+@pytest.fixture(autouse=True)
+def by_the_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every layer computed by its own modules; tests/test_lean_training.py has those that are not."""
+    monkeypatch.setattr(lean, "fits", lambda model, layout: False)
 
 
 @pytest.fixture(params=SHARED)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from gatepo.engine.shared_prompts import can_share, hidden_states, layout_of
+from gatepo.engine import lean, shared_prompts
+from gatepo.engine.shared_prompts import can_share, layout_of
 from gatepo.logprobs import token_logprobs
 from gatepo.model import autocast, body_and_head
 
@@ -61,7 +62,9 @@ class Policy(nn.Module):
         """
         with autocast(ids_NT.device, self._dtype):
             if self.shares_prompts:
-                return hidden_states(self.model, layout_of(ids_NT, completion_NT))
+                layout = layout_of(ids_NT, completion_NT)
+                way = lean if lean.fits(self.model, layout) else shared_prompts
+                return way.hidden_states(self.model, layout)
             body = body_and_head(self.model)[0]
             hidden_NTH: Tensor = body(input_ids=ids_NT[:, :-1], use_cache=False).last_hidden_state
             return hidden_NTH[completion_NT[:, 1:]]

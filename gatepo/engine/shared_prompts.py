@@ -58,6 +58,12 @@ class Block:
         """Give the block's part of the sequence, [tokens, ...], as padded rows, [R, W, ...]."""
         return (part if self.full else part.index_select(0, self.place)).unflatten(0, self.inside_RW.shape)
 
+    def spread(self, part: Tensor) -> Tensor:
+        """Give the block's part of the sequence as padded rows, with 0 on padding."""
+        if not self.full:
+            part = part.new_zeros(self.inside_RW.numel(), *part.shape[1:]).index_copy_(0, self.kept, part)
+        return part.unflatten(0, self.inside_RW.shape)
+
     def packed(self, rows_RW: Tensor) -> Tensor:
         """Give padded rows as the block's part of the sequence."""
         flat = rows_RW.flatten(0, 1)
@@ -76,6 +82,11 @@ class Layout:
     before_completion: Tensor  # of each completion token: the token of the sequence before it
     prompts_see: Tensor  # bool, [1, 1, S, S]: which keys a prompt's token sees
     completions_see: Tensor  # bool, [N or 1, 1, T, S + T]: a completion's prompt, and what it has before
+
+    @property
+    def keys(self) -> int:
+        """Give how many keys a completion's token sees at most, S + T."""
+        return self.completions_see.shape[3]
 
 
 def layout_of(ids_NT: Tensor, completion_NT: Tensor) -> Layout:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gatepo.model import body_and_head
+from gatepo.model import LEAN_KINDS, body_and_head
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-KINDS = ("Qwen2ForCausalLM", "Qwen3ForCausalLM", "LlamaForCausalLM")
 LARGEST = 64_000_000  # parameters, up to which a copy of the weights for each rollout batch costs nothing
 Linear = tuple["Tensor", "Tensor | None"]  # weight and bias
 
@@ -150,7 +149,7 @@ class LeanDecoder:
 def fits(model: PreTrainedModel, dtype: torch.dtype) -> bool:
     """Say whether :class:`LeanDecoder` is the model, computed in ``dtype``: small, of a kind it knows, in fp32."""
     config = model.config
-    known = type(model).__name__ in KINDS and config.hidden_act == "silu" and dtype == torch.float32
+    known = type(model).__name__ in LEAN_KINDS and config.hidden_act == "silu" and dtype == torch.float32
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     small = known and kinds == {"full_attention"} and model.num_parameters() <= LARGEST
     return small and {parameter.dtype for parameter in model.parameters()} == {torch.float32} and _same(model)
