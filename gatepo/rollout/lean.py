@@ -74,10 +74,9 @@ class LeanDecoder:
         for layer in self._layers:
             q, k, v = self._qkv(layer, x_MH, rotation)
             q_PKD = q.view(P, S, self._K, -1, self._D).permute(0, 2, 3, 1, 4)
-            k_PKDS, v_PKSD = k.view(P, S, self._K, self._D).permute(0, 2, 3, 1), v.view(P, S, self._K, self._D)
-            v_PKSD = v_PKSD.transpose(1, 2)
-            self._cache.append((_room(k_PKDS, G, limit, dim=3), _room(v_PKSD, G, limit, dim=2)))
-            score = q_PKD.flatten(2, 3) @ k_PKDS
+            k_PKSD, v_PKSD = (part.view(P, S, self._K, self._D).transpose(1, 2) for part in (k, v))
+            self._cache.append((_room(k_PKSD, G, limit), _room(v_PKSD, G, limit)))
+            score = q_PKD.flatten(2, 3) @ k_PKSD.mT
             score = score.view(P, self._K, -1, S, S).add_(bias_PSS[:, None, None])
             mixed = score.softmax(dim=-1).view(P, self._K, -1, S) @ v_PKSD
             mixed = mixed.view(P, self._K, -1, S, self._D).permute(0, 3, 1, 2, 4)
@@ -96,10 +95,10 @@ class LeanDecoder:
         N, K, D, filled = len(token_N), self._K, self._D, self._filled
         rotation = self._rotation(self._next_N)
         x_NH = self._embedding[token_N]
-        for layer, (k_NKDT, v_NKTD) in zip(self._layers, self._cache, strict=True):
+        for layer, (k_NKTD, v_NKTD) in zip(self._layers, self._cache, strict=True):
             q, k, v = self._qkv(layer, x_NH, rotation)
-            k_NKDT[..., filled], v_NKTD[..., filled, :] = k, v
-            score = torch.bmm(q.reshape(N * K, -1, D), k_NKDT.view(N * K, D, -1)[..., : filled + 1])
+            k_NKTD[..., filled, :], v_NKTD[..., filled, :] = k, v
+            score = torch.bmm(q.reshape(N * K, -1, D), k_NKTD.view(N * K, -1, D)[:, : filled + 1].mT)
             if self._bias_NT is not None:
                 score.view(N, -1, filled + 1).add_(self._bias_NT[:, None, : filled + 1])
             mixed = torch.bmm(score.softmax(dim=-1), v_NKTD.view(N * K, -1, D)[:, : filled + 1])
@@ -111,9 +110,10 @@ class LeanDecoder:
     def keep(self, kept: Tensor) -> None:
         """Go on with these completions only."""
         end = self._filled
-        for layer, (k_NKDT, v_NKTD) in enumerate(self._cache):
-            k, v = (room.new_empty(len(kept), *room.shape[1:]) for room in (k_NKDT, v_NKTD))
-            k[..., :end], v[..., :end, :] = k_NKDT[..., :end][kept], v_NKTD[..., :end, :][kept]
+        for layer, pair in enumerate(self._cache):
+            k, v = (room.new_empty(len(kept), *room.shape[1:]) for room in pair)
+            for new, old in zip((k, v), pair, strict=True):
+                new[:, :, :end] = old[:, :, :end][kept]
             self._cache[layer] = (k, v)
         self._next_N = self._next_N[kept]
         self._bias_NT = None if self._bias_NT is None else self._bias_NT[kept]
@@ -204,11 +204,9 @@ def _folded(head: torch.nn.Linear, norm: Tensor) -> Linear:
     return head.weight.detach() * norm.detach(), None if head.bias is None else head.bias.detach()
 
 
-def _room(read: Tensor, G: int, limit: int, dim: int) -> Tensor:
-    """Repeat what was read of a prompt G times, with room for ``limit`` tokens more along ``dim``."""
-    P, S = len(read), read.shape[dim]
-    shape = [*read.shape]
-    shape[dim] += limit
-    room = read.new_empty(P, G, *shape[1:])
-    room.narrow(dim + 1, 0, S).copy_(read[:, None].expand(P, G, *read.shape[1:]))
+def _room(read_PKSD: Tensor, G: int, limit: int) -> Tensor:
+    """Repeat what was read of a prompt G times, with room for ``limit`` tokens more."""
+    P, K, S, D = read_PKSD.shape
+    room = read_PKSD.new_empty(P, G, K, S + limit, D)
+    room[:, :, :, :S] = read_PKSD[:, None]
     return room.flatten(0, 1)
