@@ -30,7 +30,6 @@ from gatepo.objective.surrogate import Objective
 from gatepo.plan import resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
-from gatepo.report.figures import draw
 from gatepo.report.runs import read_run
 from gatepo.rules import remarks
 from gatepo.run_folder import COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished
@@ -313,6 +312,8 @@ def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World, need
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
     done = read_run(folder)
     warn(done.metrics)
+    from gatepo.report.figures import draw  # and with it matplotlib, slow to import
+
     figures = draw([done], folder)
     summary = {
         "updates": len(done.metrics),
