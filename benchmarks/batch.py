@@ -20,6 +20,7 @@ from benchmarks.rows import row
 from benchmarks.sides import SIDES
 
 Results = dict[str, list[dict[str, Any]]]
+PARTS = {"rollout": "generation", "train": "both updates", "other": "neither generation nor update"}
 MOST_BESIDE = 0.05  # the mark: share of a step that is neither generation nor update
 
 
@@ -54,9 +55,8 @@ def compared(found: Results) -> list[dict[str, Any]]:
     """The rows of what was measured."""
     seconds = {side: median(s for result in found[side] for s in result["seconds"]) for side in SIDES}
     peak = {side: median(result["peak"] for result in found[side]) for side in SIDES}
-    spent = {part: median(r["spent"][part] for r in found["ours"]) for part in found["ours"][0]["spent"]}
-    print("seconds by part: " + ", ".join(f"{part} {s:.3f}" for part, s in spent.items()))
-    beside = (spent["sync"] + spent["reward"] + spent["telemetry"] + spent["other"]) / sum(spent.values())
+    spent = {side: spent_by(found[side]) for side in ("ours", "trl", "floor")}
+    beside = spent["ours"]["other"] / sum(spent["ours"].values())
     ours, trl, floor, products = (seconds[side] for side in ("ours", "trl", "floor", "products"))
     return [
         row("trl", "rollout batch, against TRL 1.16", ours, trl, "s"),
@@ -66,4 +66,16 @@ def compared(found: Results) -> list[dict[str, Any]]:
         row("floor_trl", "the bare floor alone, against TRL 1.16", floor, trl, "s"),
         row("products_trl", "matrix products alone, against TRL 1.16", products, trl, "s"),
         row("beside", "neither generation nor update, of a step, against the mark", beside, MOST_BESIDE, "1"),
+        *(
+            row(f"{part}_{side}", f"{words}, against {name}", spent["ours"][part], spent[side][part], "s")
+            for side, name in (("trl", "TRL 1.16"), ("floor", "the bare floor"))
+            for part, words in PARTS.items()
+        ),
     ]
+
+
+def spent_by(results: list[dict[str, Any]]) -> dict[str, float]:
+    """Give the seconds of a side's rollout batch by part; whatever is neither generation nor update is ``other``."""
+    spent = {part: median(r["spent"][part] for r in results) for part in results[0]["spent"]}
+    named = {part: spent.pop(part) for part in ("rollout", "train")}
+    return {**named, "other": sum(spent.values())}

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -95,10 +96,20 @@ def trl(folder: Path, batches: int) -> dict[str, Any]:
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:
-            self.ends = [time.perf_counter()]
+            self.within = Counter[str]()
+            self.ends = [(time.perf_counter(), self.within.copy())]
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            self.ends.append(time.perf_counter())
+            self.ends.append((time.perf_counter(), self.within.copy()))
+
+        def timed(self, part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any) -> Any:
+                started = time.perf_counter()
+                found = method(*args)
+                self.within[part] += time.perf_counter() - started
+                return found
+
+            return call
 
     rows = load_dataset("json", data_files=str(folder / "prompts.jsonl"), split="train")
     rows = rows.map(lambda row: {"prompt": row["question"] + "\n\n"})
@@ -130,9 +141,15 @@ def trl(folder: Path, batches: int) -> dict[str, Any]:
         train_dataset=rows,
         callbacks=[clock],
     )
+    trainer._generate = clock.timed("rollout", trainer._generate)
+    trainer._generate_and_score_completions = clock.timed("collect", trainer._generate_and_score_completions)
     trainer.train()
-    ends = clock.ends[::ITERATIONS]
-    return {"seconds": [b - a for a, b in pairwise(ends[1:])]}
+    seconds, spent = [], []
+    for (start, before), (end, after) in pairwise(clock.ends[::ITERATIONS][1:]):
+        rollout, collect = after["rollout"] - before["rollout"], after["collect"] - before["collect"]
+        seconds.append(end - start)
+        spent.append({"rollout": rollout, "train": end - start - collect, "other": collect - rollout})
+    return {"seconds": seconds, "spent": {part: median(s[part] for s in spent) for part in spent[0]}}
 
 
 def floor(folder: Path, batches: int) -> dict[str, Any]:
@@ -144,7 +161,7 @@ def floor(folder: Path, batches: int) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     questions = [json.loads(line)["question"] + "\n\n" for line in (folder / "prompts.jsonl").open()][:PROMPTS]
     prompt_NT = torch.tensor(tokenizer(questions)["input_ids"]).repeat_interleave(G, dim=0)
-    seconds = []
+    rollouts, updates = [], []
     for _ in range(batches):
         started = time.perf_counter()
         cache, token_NT, ids_NT = DynamicCache(config=model.config), prompt_NT, prompt_NT
@@ -153,13 +170,15 @@ def floor(folder: Path, batches: int) -> dict[str, Any]:
                 logits_NV = model(input_ids=token_NT, past_key_values=cache, logits_to_keep=1).logits[:, -1]
                 token_NT = torch.multinomial(logits_NV.softmax(dim=-1), 1)
                 ids_NT = torch.cat([ids_NT, token_NT], dim=1)
+        rollouts.append(time.perf_counter() - started)
         ids_NT = ids_NT.clone()
         labels_NT = ids_NT.masked_fill(torch.arange(ids_NT.shape[1]) < prompt_NT.shape[1], -100)
         for _ in range(ITERATIONS):
             model.zero_grad()
             model(input_ids=ids_NT, labels=labels_NT, use_cache=False).loss.backward()
-        seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds[1:]}
+        updates.append(time.perf_counter() - started - rollouts[-1])
+    spent = {"rollout": median(rollouts[1:]), "train": median(updates[1:]), "other": 0.0}
+    return {"seconds": [a + b for a, b in zip(rollouts[1:], updates[1:], strict=True)], "spent": spent}
 
 
 def products(folder: Path, batches: int) -> dict[str, Any]:

@@ -101,6 +101,9 @@ class _Job:
         self._text = yaml.safe_dump(config.plain(settings), sort_keys=False)
 
     def __enter__(self) -> Path:
+        for left in self._path.parent.glob("job-*.yaml"):  # by a process that was killed
+            if not _lives(int(left.stem.removeprefix("job-"))):
+                left.unlink(missing_ok=True)
         self._path.write_text(self._text, encoding="utf-8")
         return self._path
 
@@ -108,12 +111,22 @@ class _Job:
         self._path.unlink()
 
 
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 def _run_in_process_of_its_own(settings: TrainConfig, folder: Path) -> None:
     signals.say_beside(lambda: how_to_go_on(folder))
     started: list[int] = []
     with _Job(settings, folder) as job, signals.passed_on(lambda: started):
         command = [sys.executable, "-m", "gatepo.launch.rank", str(job), str(folder)]
-        environment = os.environ | {DIES_WITH_PARENT: "1"}
+        environment = os.environ | {DIES_WITH_PARENT: str(os.getpid())}
         with subprocess.Popen(command, env=environment, start_new_session=True) as process:
             started.append(process.pid)
             code = process.wait()

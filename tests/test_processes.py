@@ -148,16 +148,43 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     process.communicate()
 
 
+def ranks(folder: Path) -> list[int]:
+    """Process ids of the ranks of this run."""
+    return [pid for pid in workers(folder) if b"gatepo.launch.rank" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def test_a_killed_rank_takes_the_others_down_and_is_named(started: tuple[subprocess.Popen[str], Path]) -> None:
     process, folder = started
-    ranks = [pid for pid in workers(folder) if "gatepo.launch.rank" in Path(f"/proc/{pid}/cmdline").read_text()]
-    assert len(ranks) == 2
-    os.kill(max(ranks), signal.SIGKILL)
+    pids = ranks(folder)
+    assert len(pids) == 2
+    os.kill(max(pids), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert f"rank 1 died (process {max(ranks)}, exit code -9)" in errors.splitlines()[-2] + errors.splitlines()[-1]
+    assert f"rank 1 died (process {max(pids)}, exit code -9)" in errors.splitlines()[-2] + errors.splitlines()[-1]
     assert wait_for(lambda: not workers(folder), 10)
     assert not (folder / "summary.json").exists()
+
+
+def test_ranks_that_are_just_starting_end_with_what_started_them_and_its_file_goes_next_time(
+    tmp_path: Path,
+) -> None:
+    """They would have waited two hours for somebody to join; the harness of kills found it."""
+    folder = tmp_path / "run"
+    words = [*SMALL, "devices=2", "resume=auto", f"hydra.run.dir={folder}"]
+    command = [sys.executable, "-m", "gatepo.train", *words]
+    process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert wait_for(lambda: len(ranks(folder)) == 2, 60)
+    started = ranks(folder)
+    time.sleep(1)
+    process.kill()
+    process.wait()
+    assert wait_for(lambda: not set(started) & set(workers(folder)), 20)
+    left = list(folder.glob("job-*.yaml"))
+    assert len(left) == 1
+    own = folder / f"job-{os.getpid()}.yaml"  # of a process that lives
+    own.touch()
+    assert gatepo("train", *words).returncode == 0
+    assert list(folder.glob("job-*.yaml")) == [own]
 
 
 def test_the_jobs_of_a_multirun_end_with_it(tmp_path: Path) -> None:

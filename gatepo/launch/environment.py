@@ -7,16 +7,19 @@ import os
 import signal
 import sys
 
-DIES_WITH_PARENT = "GATEPO_DIES_WITH_PARENT"  # set in the environment of a process that must not outlive its parent
+DIES_WITH_PARENT = "GATEPO_DIES_WITH_PARENT"  # the process that a job of a multirun must not outlive
 COMMAND = "GATEPO_COMMAND"  # what the user typed, for the processes that are started from it
-LAUNCHED = "GATEPO_LAUNCHED"  # set in the environment of the ranks that gatepo.launch starts
+LAUNCHED = "GATEPO_LAUNCHED"  # the process that started this one as a rank, and which it must not outlive
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, however that happens; on Linux."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it was gone before that
+    """Have the kernel end this process when the one that started it ends, however that happens; on Linux.
+
+    A job of a multirun is asked to stop, and leaves a checkpoint. Ranks are killed: what joins them is gone.
+    """
+    name, number = (LAUNCHED, signal.SIGKILL) if LAUNCHED in os.environ else (DIES_WITH_PARENT, signal.SIGTERM)
+    if name in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        if os.getppid() != int(os.environ[name]):  # it was gone before that
             sys.exit(1)

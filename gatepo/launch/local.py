@@ -44,7 +44,7 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
     known = found(folder)
     share = str(threads or max(1, len(os.sched_getaffinity(0)) // devices))
     handled = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGHUP,SIGQUIT"}  # the others are ours
-    with _environment({"OMP_NUM_THREADS": share} | os.environ | handled | {LAUNCHED: "1"}):
+    with _environment({"OMP_NUM_THREADS": share} | os.environ | handled | {LAUNCHED: str(os.getpid())}):
         agent = _agent(devices, ("-m", "gatepo.launch.rank", str(job), str(folder)))
         try:
             with signals.passed_on(lambda: _ranks(agent)):

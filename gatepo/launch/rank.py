@@ -6,9 +6,11 @@ With several devices there is one such process for each.
 from __future__ import annotations
 
 from gatepo import signals
+from gatepo.launch.environment import end_with_parent
 
-if __name__ == "__main__":
-    signals.listen(speaks=False)  # before what takes seconds to import
+if __name__ == "__main__":  # before what takes seconds to import
+    signals.listen(speaks=False)
+    end_with_parent()
 
 import logging
 import os
@@ -23,7 +25,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler, 
 
 from gatepo import checkpoint, cli, config, rules
 from gatepo.errors import Interrupted, UserError
-from gatepo.launch.environment import DIES_WITH_PARENT, LAUNCHED, end_with_parent
+from gatepo.launch.environment import DIES_WITH_PARENT, LAUNCHED
 from gatepo.run import describe, run
 from gatepo.run_folder import found, how_to_go_on
 from gatepo.schema import TrainConfig
@@ -85,8 +87,6 @@ def _on(settings: TrainConfig, world: World) -> TrainConfig:
 
 @record
 def _main() -> None:
-    if os.environ.get(DIES_WITH_PARENT):
-        end_with_parent()
     with cli.errors_as_one_line(_tell_launcher if LAUNCHED in os.environ else cli.say):
         settings = yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))
         train_here(config.from_plain(TrainConfig, settings), Path(sys.argv[2]))
