@@ -30,7 +30,7 @@ house: ## count how well the house is kept: sizes, imports, docstrings, names, d
 
 fuzz: $(VENV)/test ## 100,000 generated answers through the verifier; half an hour; into benchmarks/bench.json and the documents
 	GATEPO_FUZZ=100000 $(BIN)/python -m pytest tests/test_fuzz.py -s
-	$(BIN)/python -m benchmarks.figures
+	$(BIN)/python -m benchmarks.figures && $(BIN)/python -m benchmarks.page
 
 faults: $(VENV)/test ## kill, cut off and damage runs, and see that they go on to the bit; hours; into docs/reliability.md
 	$(BIN)/python -m tests.faults benchmarks/faults.jsonl && $(BIN)/python -m tests.faults.table
@@ -42,8 +42,8 @@ bench: $(VENV)/bench ## gradient and time against TRL, engines beside each other
 bench-gpu: $(VENV)/bench ## the update on a GPU: tokens per second, MFU and memory against TRL
 	$(BIN)/python -m benchmarks.gpu
 
-figures: ## write the figures of benchmarks/bench.json into the documents
-	$(PYTHON) -m benchmarks.figures
+figures: $(VENV)/run ## write the figures of benchmarks/bench.json into the documents
+	$(BIN)/python -m benchmarks.figures && $(BIN)/python -m benchmarks.page
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) $(VERL) build dist .pytest_cache .ruff_cache .mypy_cache

@@ -1,8 +1,8 @@
 """``python -m benchmarks [PART ...]``: measure all parts or those named, record them, write them into the documents.
 
 Each part is a module of this folder. Its rows take the place of its former ones in benchmarks/bench.json, and the
-figures of README.md, docs/ and experiments/README.md follow. With ``--out`` they go into another file, and the
-documents stay as they are.
+figures of README.md, docs/ and experiments/README.md follow; docs/benchmarks.md has every row. With ``--out`` they go
+into another file, and the documents stay as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, batch, data, figures, gates, ledger, logprobs, stack, verifier
+from benchmarks import answers, batch, data, figures, gates, ledger, logprobs, page, stack, verifier
 from benchmarks.rows import BENCH, record, show
 
 PARTS: dict[str, Callable[[int, int], list[dict[str, Any]]]] = {
@@ -44,6 +44,7 @@ def main() -> int:
         recorded.append(record(part, rows, options.out))
     if options.out == BENCH:
         figures.main([])
+        page.main()
     return int(not all(recorded))
 
 

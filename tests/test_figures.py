@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import REPO
 
-from benchmarks import batch, figures, gates, logprobs, stack
+from benchmarks import batch, figures, gates, logprobs, page, stack
 from benchmarks.rows import BENCH, as_text, peak_mib, record, row
 
 PARTS: dict[str, dict[str, Any]] = json.loads(BENCH.read_text(encoding="utf-8"))
@@ -34,9 +34,9 @@ def test_the_documents_have_the_figures_of_bench_json(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("name", "place"),
     [
-        ("README.md", "verifier.rate.ours"),
+        ("README.md", "batch.trl.ratio"),
         ("docs/verifier.md", "verifier.rate.ours"),
-        ("README.md", "stack.vllm_torch_beside.ratio"),
+        ("docs/benchmarks.md", "stack.vllm_torch_beside.ratio"),
     ],
 )
 def test_a_figure_that_is_changed_by_hand_is_named_and_written_back(
@@ -58,7 +58,7 @@ def test_new_figures_go_into_every_document_that_has_them(copied: Path, tmp_path
     path = tmp_path / "bench.json"
     path.write_text(as_text(changed), encoding="utf-8")
     figures.main([], copied, path)
-    for name in ("README.md", "docs/verifier.md"):
+    for name in ("docs/benchmarks.md", "docs/verifier.md"):
         assert re.search(r"\b1,235<!--verifier.rate.ours-->", (copied / name).read_text(encoding="utf-8"))
 
 
@@ -83,10 +83,17 @@ def test_a_place_that_is_not_there_and_a_word_that_is_no_figure_are_named() -> N
 
 
 def test_no_figure_of_the_benchmarks_tables_stands_alone() -> None:
-    section = (REPO / "README.md").read_text(encoding="utf-8").split("## How fast")[1].split("\n## ")[0]
+    section = (REPO / "docs" / "benchmarks.md").read_text(encoding="utf-8").split("\n## ")[0]
     tables = [line for line in section.splitlines() if line.startswith("| ")]
     assert len(tables) > 12
     assert not [line for line in tables if re.search(r"\| [\d.,]+%? \|", line)]
+
+
+def test_the_page_has_every_row() -> None:
+    text = (REPO / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert page.written(text, PARTS) == text
+    rows = [row for part in PARTS.values() for key, row in part.items() if key != "measured"]
+    assert sum(line.startswith("| ") for line in page.table(PARTS).splitlines()) == len(rows) + 2 * len(PARTS)
 
 
 def test_every_part_says_when_where_with_what_and_whence_it_was_measured() -> None:
