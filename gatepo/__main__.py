@@ -12,7 +12,7 @@ def main() -> None:
     """Print each command with the first line of what it says of itself; nothing is imported for that."""
     for command in COMMANDS:
         print(f"python -m gatepo.{command:<9} {_summary(command)}")
-    print("\npython -m gatepo.COMMAND --help says more; README.md shows them at work.")
+    print("\npython -m gatepo.COMMAND --help says more; docs/running.md shows them at work.")
 
 
 def _summary(command: str) -> str:

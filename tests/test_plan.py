@@ -537,9 +537,13 @@ def test_the_page_of_the_papers_run_on_eight_devices() -> None:
     assert "vLLM needs 14.8 GiB: rollout.memory of at least 0.19 on A100-80G, 0.19 on H100-SXM, 0.11 on H200" in page
 
 
-def test_the_excerpt_in_readme_is_what_the_command_prints() -> None:
-    text = (REPO / "README.md").read_text()
-    excerpt = text[text.index("`python -m gatepo.plan +experiment=paper/erf`:") :].split("\n\n")[1]
+@pytest.mark.parametrize(
+    ("document", "before"),
+    [("docs/running.md", "+experiment=paper/erf`:"), ("README.md", "before anything is loaded:")],
+)
+def test_the_excerpts_are_what_the_command_prints(document: str, before: str) -> None:
+    text = (REPO / document).read_text()
+    excerpt = text[text.index(before) :].split("\n\n")[1]
     page = report(typed("+experiment=paper/erf")).splitlines()
     for line in excerpt.splitlines():
         assert line.removeprefix("    ") in page

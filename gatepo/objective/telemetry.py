@@ -69,7 +69,7 @@ def join(records: Sequence[TokenRecord]) -> TokenRecord:
 
 
 def token_metrics(record: TokenRecord, group_N: Tensor, iteration: int, clamp: float) -> dict[str, float]:
-    """Compute the logged figures of one update; keys as in the README's table of metrics.
+    """Compute the logged figures of one update; keys as in docs/metrics.md.
 
     Args:
       record: the tokens of the whole update.

