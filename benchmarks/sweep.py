@@ -17,7 +17,7 @@ WORDS = {"two at a time": ("jobs=2", "threads=1"), "one by one": ("jobs=1", "thr
 
 
 def rows(rounds: int = 3, batches: int = 8) -> list[dict[str, Any]]:
-    """Measure both, ``rounds`` times; a run makes two updates for each of ``batches``, and evaluates before and after."""
+    """Measure both, ``rounds`` times; a run makes 2 updates for each of ``batches``, and evaluates before and after."""
     found: dict[str, list[float]] = {name: [] for name in WORDS}
     for number in range(rounds):
         for name, words in WORDS.items():

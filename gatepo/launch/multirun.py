@@ -70,12 +70,12 @@ def run(returns: Sequence[JobReturn], first: int, folder: Path, at_once: int) ->
       UserError: there is no room for so many at once.
     """
     MultirunSettings(jobs=at_once)
-    jobs = [found._return_value for found in returns]
-    if not any(isinstance(job, Job) for job in jobs):  # of a process that was started with others, which have trained
+    if cli.started_with_others():  # these have trained already, each job with all of them
         return returns
-    for job in jobs:
-        if isinstance(job, Exception) and cli.one_line(job) is None:
-            raise job
+    for found in returns:
+        error = found._return_value
+        if isinstance(error, Exception) and cli.one_line(error) is None:
+            raise error
     batch = _Batch(returns, first, folder, at_once)
     signals.say_beside(batch.how_to_go_on)
     batch.run()

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -32,12 +33,13 @@ class Seen:
     figures: dict[str, float] = field(default_factory=dict)  # reward, entropy, and EUR of the last iteration
 
     def look(self) -> None:
-        """Read the last lines of the job's metrics.jsonl, as far as they are written."""
+        """Read the last lines of the job's metrics.jsonl, as far as they are written; of a damaged file nothing."""
+        names = {"reward": "reward", "entropy": "entropy", f"eur/iteration_{self.iterations}": "eur"}
         for line in _last_lines(self.folder / METRICS, self.iterations):
-            row = json.loads(line)
-            self.update = int(row["update"])
-            names = {"reward": "reward", "entropy": "entropy", f"eur/iteration_{self.iterations}": "eur"}
-            self.figures |= {shown: row[name] for name, shown in names.items() if name in row}
+            with suppress(ValueError, KeyError, TypeError):  # that it is damaged, the job itself says
+                row = json.loads(line)
+                self.update = int(row["update"])
+                self.figures |= {shown: float(row[name]) for name, shown in names.items() if name in row}
 
 
 def status(jobs: Sequence[Seen], left: float | None) -> list[str]:
