@@ -17,7 +17,7 @@ WORDS = {"two at a time": ("jobs=2", "threads=1"), "one by one": ("jobs=1", "thr
 
 
 def rows(rounds: int = 3, batches: int = 8) -> list[dict[str, Any]]:
-    """Measure both, ``rounds`` times; a run makes 2 updates for each of ``batches``, and evaluates before and after."""
+    """Measure both, ``rounds`` times; a run makes 2 updates for each of ``batches``, between two short evaluations."""
     found: dict[str, list[float]] = {name: [] for name in WORDS}
     for number in range(rounds):
         for name, words in WORDS.items():
@@ -32,7 +32,7 @@ def seconds(words: tuple[str, ...], updates: int) -> float:
     """Time one multirun from its command to its end."""
     with tempfile.TemporaryDirectory() as name:
         seeds = f"seed=range({JOBS})"
-        command = [sys.executable, "-m", "gatepo.train", "-m", seeds, f"updates={updates}", *words]
+        command = [sys.executable, "-m", "gatepo.train", "-m", seeds, f"updates={updates}", "evaluate.limit=20", *words]
         begun = perf_counter()
         subprocess.run([*command, f"hydra.sweep.dir={Path(name) / 'sweep'}"], check=True, capture_output=True)
         return perf_counter() - begun

@@ -83,11 +83,11 @@ def test_two_at_once_give_what_each_gives_alone(alone: list[list[dict[str, float
 
 
 def test_jobs_that_fail_stop_no_other_and_are_named_at_the_end(tmp_path: Path) -> None:
-    """Two before they are started, one in its own process."""
+    """Two before they are started, one in its own process; none is forked, as the environment is another one."""
     (tmp_path / "2").mkdir()
     (tmp_path / "2" / "metrics.jsonl").touch()
     words = ("tau.pos=-1,10", "seed=0,1", "updates=2", *SMALL[1:], "jobs=2", f"hydra.sweep.dir={tmp_path}")
-    done = gatepo("train", "-m", *words)
+    done = gatepo("train", "-m", *words, "+hydra.job.env_set.MINE=1")
     assert done.returncode == 2
     assert [(tmp_path / f"{job}/summary.json").exists() for job in range(4)] == [False, False, False, True]
     said = done.stderr.splitlines()
