@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, batch, data, figures, gates, ledger, logprobs, page, sampler, stack, verifier
+from benchmarks import answers, batch, data, figures, gates, ledger, logprobs, page, sampler, stack, sweep, verifier
 from benchmarks.rows import BENCH, record, show
 
 PARTS: dict[str, Callable[[int, int], list[dict[str, Any]]]] = {
     "batch": batch.rows,
     "stack": stack.rows,
     "sampler": lambda rounds, _: sampler.rows(rounds),
+    "sweep": sweep.rows,
     "logprobs": lambda rounds, _: logprobs.rows(rounds),
     "gates": lambda *_: gates.rows(),
     "ledger": lambda *_: ledger.rows(),

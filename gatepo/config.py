@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from gatepo.errors import UserError
 from gatepo.rules import check as check_rules
-from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
+from gatepo.schema import COMMANDS, LAUNCHER, Config, MultirunSettings, TrainConfig, load_options
 from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of
 from gatepo.targets import OWN, find, made_outside, path_of, settings_of
 
@@ -38,6 +38,7 @@ def register() -> None:
     store = ConfigStore.instance()
     for command, kind in COMMANDS.items():
         store.store(group="schema", name=command, node=_mirror(kind), package="_global_")
+    store.store(group="hydra/launcher", name="processes", node=_mirror(MultirunSettings, **{TARGET: LAUNCHER}))
     for group in groups():
         for name, kind in options(group).items():
             store.store(group=group, name=name, node=_mirror(kind, **({NAME: name} if is_named(group) else {})))

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from gatepo.presets import names, register, yaml_dir
-from gatepo.schema import COMMANDS, TrainConfig
+from gatepo.schema import COMMANDS, MultirunSettings, TrainConfig
 from gatepo.settings import ANYTHING, about, groups, key_of, options
 
 ADDED = {
@@ -62,7 +62,7 @@ def markdown() -> str:
             lines += [_row(f) for f in fields(kind)]
         lines.append("")
     lines += ["## Settings without a group", "", "| setting | default | meaning |", "| --- | --- | --- |"]
-    for key, f in _plain_fields(TrainConfig, ""):
+    for key, f in (*_plain_fields(TrainConfig, ""), *_plain_fields(MultirunSettings, "")):
         lines.append(f"| `{key}` | {_default(f)} | {_cell(_meaning(f))} |")
     return "\n".join(lines) + "\n"
 

@@ -146,7 +146,11 @@ class TrainConfig:
     trust: bool = _trust()
     seed: int = setting("The order of prompts and every sample follow from it.", default=0, rule=_SEED)
     devices: int = setting("Processes, one for each device.", default=1, rule=at_least(1))
-    threads: int | None = setting("CPU threads of a process; null: torch's choice.", default=None, rule=COUNT_OR_NULL)
+    threads: int | None = setting(
+        "CPU threads of a process; null: torch's choice. A job of -m on a CPU has 1 where nothing is typed.",
+        default=None,
+        rule=COUNT_OR_NULL,
+    )
     updates: int = setting(
         "Optimizer steps, best a multiple of batch.iterations.", default=200, rule=at_least(1), may_change=True
     )
@@ -231,6 +235,16 @@ class GatesConfig:
     gates: list[str] | None = setting("Families to show; null: all, in the figure the paper's five.", default=None)
     plot: bool = setting("Draw the paper's Figure 1.", default=False)
     out: str = setting("The figure's file.", default="gates.png")
+
+
+LAUNCHER = "hydra_plugins.gatepo.Processes"  # whose jobs gatepo.train prepares
+
+
+@section("")
+class MultirunSettings:
+    """How ``-m`` runs its jobs on this machine: hydra/launcher=processes. No job rests on it."""
+
+    jobs: int = setting("Runs that train at the same time, beside -m.", default=1, rule=at_least(1))
 
 
 Config = TypeVar("Config", TrainConfig, ProbeConfig, EvaluationConfig, GatesConfig)

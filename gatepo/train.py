@@ -19,33 +19,42 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gatepo import claim, cli, config, resume
 from gatepo.errors import UserError
+from gatepo.launch import multirun
 from gatepo.launch.environment import COMMAND, DIES_WITH_PARENT
+from gatepo.launch.job import SettingsFile
 from gatepo.run_folder import CONFIG, how_to_go_on
-from gatepo.schema import TrainConfig
+from gatepo.schema import LAUNCHER, MultirunSettings, TrainConfig
 
 
-def task(composed: DictConfig) -> None:
-    """Run one job: validate, then train here or in processes of its own."""
+def task(composed: DictConfig) -> multirun.Job | None:
+    """Validate one job, then train here or in processes of its own; give it to the launcher of a multirun here."""
     settings = config.from_composed(TrainConfig, composed)
     hydra = HydraConfig.get()
+    ours = hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_ == LAUNCHER and not cli.started_with_others()
     if hydra.mode == RunMode.RUN and hydra.sweeper.params:
         raise UserError(f"+sweep must stand with -m, got a single run of {dict(hydra.sweeper.params)}; add -m")
     folder = Path(hydra.runtime.output_dir)
+    finished = False
+    if ours and settings.resume in (None, resume.AUTO):
+        settings = multirun.with_own_threads(settings, list(hydra.overrides.task))
     if settings.resume == resume.AUTO:
         folder = _typed_folder() or folder
-        if _is_done(folder, settings):
+        finished = _is_done(folder, settings)
+        if finished:
             print(f"{folder} is finished", flush=True)
-            return
     elif settings.resume is not None:
         folder = Path(settings.resume)
         settings = resume.with_changes(folder, settings, list(hydra.overrides.task))
+    if ours:
+        return multirun.Job(settings=settings, folder=folder, finished=finished)
+    if finished:
+        return None
     if settings.devices > 1 and not cli.started_with_others():
         train_in_processes(settings, folder)
     elif hydra.mode == RunMode.MULTIRUN:
@@ -56,6 +65,7 @@ def task(composed: DictConfig) -> None:
         )
 
         train_here(settings, folder)
+    return None
 
 
 def train_in_processes(settings: TrainConfig, folder: Path) -> None:
@@ -70,7 +80,7 @@ def train_in_processes(settings: TrainConfig, folder: Path) -> None:
     from gatepo.launch.local import launch
 
     signals.say_beside(lambda: how_to_go_on(folder))
-    with _Job(settings, folder) as job:
+    with SettingsFile(settings, folder) as job:
         launch(job, folder, settings.devices, settings.threads)
 
 
@@ -93,38 +103,10 @@ def _is_done(folder: Path, settings: TrainConfig) -> bool:
     return True
 
 
-class _Job:
-    """The settings as a file for other processes, for as long as they run."""
-
-    def __init__(self, settings: TrainConfig, folder: Path) -> None:
-        self._path = folder / f"job-{os.getpid()}.yaml"
-        self._text = yaml.safe_dump(config.plain(settings), sort_keys=False)
-
-    def __enter__(self) -> Path:
-        for left in self._path.parent.glob("job-*.yaml"):  # by a process that was killed
-            if not _lives(int(left.stem.removeprefix("job-"))):
-                left.unlink(missing_ok=True)
-        self._path.write_text(self._text, encoding="utf-8")
-        return self._path
-
-    def __exit__(self, *error: object) -> None:
-        self._path.unlink()
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
-
-
 def _run_in_process_of_its_own(settings: TrainConfig, folder: Path) -> None:
     signals.say_beside(lambda: how_to_go_on(folder))
     started: list[int] = []
-    with _Job(settings, folder) as job, signals.passed_on(lambda: started):
+    with SettingsFile(settings, folder) as job, signals.passed_on(lambda: started):
         command = [sys.executable, "-m", "gatepo.launch.rank", str(job), str(folder)]
         environment = os.environ | {DIES_WITH_PARENT: str(os.getpid())}
         with subprocess.Popen(command, env=environment, start_new_session=True) as process:
@@ -147,6 +129,33 @@ def _require_a_folder(words: list[str]) -> None:
         )
 
 
+def _launched(words: list[str]) -> list[str]:
+    """Choose the launcher of a multirun, where nothing else was typed, and give it the number of jobs.
+
+    Raises:
+      UserError: ``jobs`` is no number of jobs, or nothing here takes it.
+    """
+    jobs = [word for word in words if word.startswith("jobs=")]
+    chosen = [word for word in words if word.startswith("hydra/launcher=")] or ["hydra/launcher=processes"]
+    if not {"-m", "--multirun"} & set(words):
+        if jobs:
+            raise UserError(f"jobs must stand beside -m, got {jobs[-1]} for a single run; add -m")
+        return words
+    if jobs and chosen[-1] != "hydra/launcher=processes":
+        raise UserError(f"jobs must stand without another launcher, got {chosen[-1]}; use what that one has for it")
+    for word in jobs:
+        MultirunSettings(jobs=_number(word))
+    others = [word for word in words if word not in (*jobs, *chosen)]
+    return [*others, chosen[-1], *(f"hydra.launcher.{word}" for word in jobs[-1:])]
+
+
+def _number(word: str) -> int:
+    value = word.partition("=")[2]
+    if not value.lstrip("-").isdecimal():
+        raise UserError(f"jobs must be a whole number, got {value}; type e.g. jobs=2")
+    return int(value)
+
+
 def main() -> None:
     """Entry point of ``python -m gatepo.train`` and of the script ``gatepo-train``."""
     os.environ[COMMAND] = shlex.join(["python", "-m", "gatepo.train", *sys.argv[1:]])
@@ -162,6 +171,7 @@ def main() -> None:
                 raise UserError(
                     f"resume must be the folder of a run, got {value}, which has no config.yaml; choose another"
                 )
+        sys.argv[1:] = _launched(sys.argv[1:])
     cli.run("train", task)
 
 

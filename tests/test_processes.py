@@ -187,17 +187,6 @@ def test_ranks_that_are_just_starting_end_with_what_started_them_and_its_file_go
     assert list(folder.glob("job-*.yaml")) == [own]
 
 
-def test_the_jobs_of_a_multirun_end_with_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gatepo.train", "-m", *SMALL, "updates=400", f"hydra.sweep.dir={tmp_path}"]
-    process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    lines = tmp_path / "0" / "metrics.jsonl"
-    assert wait_for(lambda: lines.exists() and lines.stat().st_size > 0, 120)
-    assert len(workers(tmp_path)) >= 2
-    process.kill()
-    process.wait()
-    assert wait_for(lambda: not workers(tmp_path), 20)
-
-
 def test_an_interrupt_ends_every_process(started: tuple[subprocess.Popen[str], Path]) -> None:
     process, folder = started
     process.send_signal(signal.SIGTERM)

@@ -6,6 +6,8 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 DIES_WITH_PARENT = "GATEPO_DIES_WITH_PARENT"  # the process that a job of a multirun must not outlive
 COMMAND = "GATEPO_COMMAND"  # what the user typed, for the processes that are started from it
@@ -23,3 +25,15 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != int(os.environ[name]):  # it was gone before that
             sys.exit(1)
+
+
+@contextmanager
+def given(variables: Mapping[str, str]) -> Iterator[None]:
+    """Give these variables to the processes started within, and not to the next job of a multirun."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -6,15 +6,13 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatepo import signals
 from gatepo.cli import USER_ERROR
 from gatepo.errors import UserError
-from gatepo.launch.environment import LAUNCHED
+from gatepo.launch.environment import LAUNCHED, given
 from gatepo.run_folder import found, how_to_go_on
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ def launch(job: Path, folder: Path, devices: int, threads: int | None) -> None:
     known = found(folder)
     share = str(threads or max(1, len(os.sched_getaffinity(0)) // devices))
     handled = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGHUP,SIGQUIT"}  # the others are ours
-    with _environment({"OMP_NUM_THREADS": share} | os.environ | handled | {LAUNCHED: str(os.getpid())}):
+    with given({"OMP_NUM_THREADS": share} | os.environ | handled | {LAUNCHED: str(os.getpid())}):
         agent = _agent(devices, ("-m", "gatepo.launch.rank", str(job), str(folder)))
         try:
             with signals.passed_on(lambda: _ranks(agent)):
@@ -111,15 +109,3 @@ def _said(rank: int, failure: ProcessFailure) -> str:
         return str(message["message"]).removeprefix(f"{UserError.__name__}: ")
     trace = message["extraInfo"]["py_callstack"] if isinstance(message, dict) else message
     return f"rank {rank} died (process {failure.pid}, exit code {failure.exitcode}):\n{trace.strip()}"
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Give these variables to the processes started within, and not to the next job of a multirun."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
