@@ -100,8 +100,8 @@ def one_line(error: BaseException, kind: type | None = None) -> str | None:
     if is_out_of_memory(error):
         return out_of_memory_line(error)
     if overrides.is_hydras(error):
-        cause = error.__cause__
-        return str(cause) if isinstance(cause, UserError) else overrides.one_line(error, kind, sys.argv[1:])
+        ours = overrides.user_error_behind(error)
+        return str(ours) if ours is not None else overrides.one_line(error, kind, sys.argv[1:])
     if isinstance(error, OSError) and error.errno in _FULL:
         what = error.filename or "what the run leaves in its folder"
         return f"cannot write {what} ({error.strerror}); make room, or set the run's folder with hydra.run.dir=FOLDER"

@@ -13,6 +13,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gatepo.config import MIRRORED, register_outside, type_words
+from gatepo.data.words import spelled_out
+from gatepo.errors import UserError
 from gatepo.presets import names
 from gatepo.settings import about, is_named, is_needed, key_of, options, remedy_of
 
@@ -25,12 +27,12 @@ _OPTION = re.compile(r"Could not find '(?P<group>.+)/(?P<name>[^/']+)'")
 
 
 def prepared(words: Iterable[str]) -> list[str]:
-    """Make the words ready for Hydra: formulas quoted, classes from outside registered and chosen as options.
+    """Make the words ready for Hydra: formulas quoted, files of data as sources, classes from outside as options.
 
     Raises:
-      UserError: a class from outside cannot be imported.
+      UserError: a class from outside cannot be imported, or files of data have no names of their own.
     """
-    return [_outside(quoted(word)) for word in words]
+    return [_outside(quoted(word)) for word in spelled_out(list(words))]
 
 
 def quoted(word: str) -> str:
@@ -88,6 +90,14 @@ def is_hydras(error: BaseException) -> bool:
         trace = trace.tb_next
     module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
     return isinstance(error, ValueError) and module.startswith("hydra.")
+
+
+def user_error_behind(error: BaseException) -> UserError | None:
+    """Give what our own code raised while Hydra or OmegaConf called it, or None."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, UserError):
+        behind = behind.__cause__ or behind.__context__
+    return behind
 
 
 def keys(kind: type) -> dict[str, Any]:

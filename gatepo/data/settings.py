@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from gatepo.data.decontamination import HeldOut
-from gatepo.data.sources import Rows, SourceOption, open_rows
+from gatepo.data.sources import ANSWER, QUESTION, Rows, SourceOption, open_rows
 from gatepo.errors import UserError
 from gatepo.settings import option, setting
 
@@ -18,8 +18,15 @@ log = logging.getLogger(__name__)
 class Data:
     """Sources by name, and where they are read from."""
 
-    path: str | None = setting("A JSONL file, or a folder of them; null: hub or embedded files.", default=None)
-    system: str | None = setting("The system prompt; ${prompt:NAME} is the text of conf/prompt/NAME.txt.", default=None)
+    path: str | None = setting("A file (JSONL, .csv, .parquet) or folder; null: hub or embedded files.", default=None)
+    question: str = setting("As question of a source, for data=FILE, jsonl, csv, parquet.", default=QUESTION)
+    answer: str | None = setting("As answer of a source, for the same.", default=ANSWER)
+    answer_marker: str | None = setting("As answer_marker of a source, for the same.", default=None)
+    solution: str | None = setting("As solution of a source, for the same.", default=None)
+    chat: bool = setting("Rewards as TRL's get text questions as messages too, as in a conversation.", default=False)
+    system: str | None = setting(
+        "The system prompt; data.system_file=FILE reads it, ${prompt:NAME} is conf/prompt/NAME.txt.", default=None
+    )
     decontaminate: bool = setting("Training rows that evaluation sets hold are left out.", default=True)
     sources: dict[str, SourceOption] = setting("Training prompts, by name.", default_factory=dict, each="source")
     evaluation: dict[str, SourceOption] = setting("Evaluation sets, by name.", default_factory=dict, each="source")
