@@ -19,6 +19,7 @@ from gatepo.presets import names
 from gatepo.settings import about, is_named, is_needed, key_of, options, remedy_of
 
 FORMULA_KEYS = ("gate.slope", "gate.value")
+_TEXT = re.compile(r"data\.(system|((sources|evaluation)\.\w+\.)?answer_marker)")
 _TARGET = re.compile(r"\+?(?P<key>[\w.]+)\._target_=(?P<paths>.*)")
 _SOURCE = re.compile(r"data\.(sources|evaluation)\.\w+")
 _UNKNOWN = re.compile(r"Could not override '(?P<key>[^']*)'|Key '(?P<name>[^']*)' is not in struct")
@@ -36,9 +37,10 @@ def prepared(words: Iterable[str]) -> list[str]:
 
 
 def quoted(word: str) -> str:
-    """Put a gate's formula in the quotes that Hydra needs around parentheses; the shell has taken the user's own."""
+    """Put a formula, a marker or a system prompt in the quotes that Hydra needs; the shell has taken the user's own."""
     key, equals, formula = word.partition("=")
-    if key not in FORMULA_KEYS or not equals or formula[:1] in ("", "'", '"') or formula == "null":
+    free = key in FORMULA_KEYS or (_TEXT.fullmatch(key) is not None and "${" not in formula)
+    if not free or not equals or formula[:1] in ("", "'", '"') or formula == "null":
         return word
     return f"{key}='{formula.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
 

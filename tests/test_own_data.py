@@ -141,6 +141,18 @@ def test_words_without_files_stay_as_they_are() -> None:
     assert spelled_out(words) == words
 
 
+def test_texts_need_no_quotes_but_the_shells(folder: Path) -> None:
+    words = (
+        "data=mine.jsonl",
+        "data.answer_marker=####",
+        "data.sources.mine.answer_marker={=",
+        "data.system=A, (b)=#.",
+    )
+    data = composed(*words).data
+    assert (data.answer_marker, data.sources["mine"].answer_marker, data.system) == ("####", "{=", "A, (b)=#.")
+    assert composed("data=mine.jsonl", "data.system=null").data.system is None
+
+
 def test_a_system_prompt_may_be_a_file(tmp_path: Path) -> None:
     file = tmp_path / "my prompt.txt"
     file.write_text("Say {x} and ${y}.\n\nThen 'stop'.\n")

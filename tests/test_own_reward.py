@@ -80,6 +80,14 @@ def test_a_conversation_reaches_trls_functions_as_messages() -> None:
     assert asked(score, group("a", chat=True)) == [[1.0]]
 
 
+def test_a_function_that_wants_messages_is_answered_with_how_to_give_them() -> None:
+    def score(completions: Any) -> list[float]:
+        return [float(completion[0]["content"] == "a") for completion in completions]
+
+    with pytest.raises(UserError, match=r"completion 'a'; data\.chat=true gives prompts and completions as messages\n"):
+        asked(score, group("a"))
+
+
 def test_rewards_of_trls_own_run_as_they_are() -> None:
     from trl.rewards import accuracy_reward, get_soft_overlong_punishment, think_format_reward
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from gatepo.errors import UserError
-from gatepo.rewards.styles import Pair, Style, bound
+from gatepo.rewards.styles import TRL, Pair, Style, bound
 from gatepo.types import Completion, Group, Prompt
 
 SHOWN = 200  # characters of each text of a row for which a reward raised
@@ -59,7 +59,9 @@ class OwnFunction:
             raise self._raised(error, share) from None
 
     def _raised(self, error: Exception, share: Sequence[Pair]) -> UserError:
-        return raised(self.key, error, smallest(share, self._raises))
+        as_text = self.style is TRL and isinstance(error, TypeError) and not share[0][0].chat
+        hint = "; data.chat=true gives prompts and completions as messages" if as_text else ""
+        return raised(self.key, error, smallest(share, self._raises), hint)
 
     def _raises(self, share: Sequence[Pair]) -> bool:
         try:
@@ -108,14 +110,14 @@ def smallest(share: Sequence[T], raises: Callable[[Sequence[T]], bool]) -> Seque
     return share
 
 
-def raised(key: str, error: Exception, share: Sequence[Pair]) -> UserError:
-    """Say what a reward of a user's own raised, for which row, and where in the user's code."""
+def raised(key: str, error: Exception, share: Sequence[Pair], hint: str = "") -> UserError:
+    """Say what a reward of a user's own raised, for which row, what may help, and where in the user's code."""
     (prompt, completion), many = share[0], len(share) > 1
     rows = f"{len(share)} completions, the first" if many else "a row"
     return UserError(
         f"{key} must give a number, and raised {type(error).__name__} for {rows} of {prompt.source}: question "
         f"{prompt.question[:SHOWN]!r}, gold answer {prompt.answer[:SHOWN]!r}, completion "
-        f"{completion.text[:SHOWN]!r}\n{own_trace(error)}"
+        f"{completion.text[:SHOWN]!r}{hint}\n{own_trace(error)}"
     )
 
 
