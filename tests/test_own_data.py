@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatepo import cli, config
 from gatepo.data.fingerprint import Fingerprint
+from gatepo.data.prompts import fingerprints
 from gatepo.data.sources import Row, Source, open_rows
 from gatepo.data.template import PromptTemplate
 from gatepo.data.words import spelled_out
@@ -240,3 +241,17 @@ def test_messages_count_in_the_fingerprint_by_role(tmp_path: Path) -> None:
     known = Fingerprint()
     known.add("1?", "1")
     assert str(known) not in prints
+
+
+def test_an_evaluation_sets_messages_count_too(tiny_tokenizer: Any) -> None:
+    make = PromptTemplate(tokenizer=tiny_tokenizer, system=None, max_length=128)
+
+    class Nothing:
+        def fingerprints(self, *, columns: bool) -> dict[str, str]:
+            return {}
+
+    def prints(*turns: str) -> dict[str, str]:
+        prompt = make(0, "s", Row(question="1?", answer="1", messages=tuple(chat(*turns))))
+        return fingerprints(Nothing(), {"s": [prompt]})  # type: ignore[arg-type]
+
+    assert prints("s Be brief.", "u 1?") == prints("s Be brief.", "u 1?") != prints("s Long.", "u 1?")

@@ -42,6 +42,11 @@ def as_text(messages: Messages) -> str:
     return "\n\n".join(message["content"] for message in messages if message["role"] != SYSTEM)
 
 
+def texts_of(messages: Messages) -> list[str]:
+    """Give all texts of messages, roles too, from which a fingerprint follows."""
+    return [text for message in messages for text in (message["role"], message["content"])]
+
+
 def _checked(where: str, field: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from gatepo.data.chat import texts_of
 from gatepo.data.fingerprint import Fingerprint
 from gatepo.data.settings import Data
 from gatepo.data.stream import MixedStream
@@ -64,6 +65,8 @@ def fingerprints(
         known = Fingerprint()
         for prompt in prompts:
             known.add(prompt.question, prompt.answer)
+            if prompt.chat:
+                known.add(*texts_of(prompt.messages))
             if columns:
                 known.add_record(prompt.columns)
         found[f"data.evaluation.{name}"] = str(known)

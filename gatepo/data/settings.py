@@ -19,10 +19,10 @@ class Data:
     """Sources by name, and where they are read from."""
 
     path: str | None = setting("A file (JSONL, .csv, .parquet) or folder; null: hub or embedded files.", default=None)
-    question: str = setting("As question of a source, for data=FILE, jsonl, csv, parquet.", default=QUESTION)
-    answer: str | None = setting("As answer of a source, for the same.", default=ANSWER)
-    answer_marker: str | None = setting("As answer_marker of a source, for the same.", default=None)
-    solution: str | None = setting("As solution of a source, for the same.", default=None)
+    question: str = setting("This field holds the question, with data=FILE, jsonl, csv or parquet.", default=QUESTION)
+    answer: str | None = setting("This field holds the gold answer there; null: there is none.", default=ANSWER)
+    answer_marker: str | None = setting("The gold answer follows the last of this text there.", default=None)
+    solution: str | None = setting("The last \\boxed of this field stands in for a missing answer there.", default=None)
     chat: bool = setting("Rewards as TRL's get text questions as messages too, as in a conversation.", default=False)
     system: str | None = setting(
         "The system prompt; data.system_file=FILE reads it, ${prompt:NAME} is conf/prompt/NAME.txt.", default=None

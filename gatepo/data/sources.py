@@ -131,7 +131,7 @@ class Rows(Sequence[Row]):
                 self.unanswered += 1
             elif keep(row):
                 self._keys.append(key)
-                known.add(row.question, row.answer, *_roles(row))
+                known.add(row.question, row.answer, *chat.texts_of(row.messages))
             else:
                 self.dropped += 1
         if not self._keys:
@@ -258,11 +258,6 @@ def _said(where: str, name: str, value: Any) -> str | None:
     if value is None:
         return None
     return chat.answered(where, name, value) if chat.is_chat(value) else str(value)
-
-
-def _roles(row: Row) -> list[str]:
-    """Give what a row's question does not say of its messages."""
-    return [text for message in row.messages for text in (message["role"], message["content"])]
 
 
 def _without(setting_name: str, wanted: str, where: str, record: Any) -> UserError:
