@@ -10,6 +10,7 @@ from command import REPO, gatepo
 from composed import typed
 
 from gatepo.data.sources import Source
+from gatepo.errors import UserError
 from gatepo.overrides import prepared
 from gatepo.rewards.extra import as_option
 from gatepo.schema import TrainConfig
@@ -75,23 +76,30 @@ def test_every_line_of_the_page_on_rewards_scores(words: str, tmp_path: Path, mo
     assert scored.total == pytest.approx(total)
 
 
-def test_what_the_pages_print_when_something_is_wrong_is_what_is_printed(tmp_path: Path) -> None:
+def test_what_the_page_prints_when_a_field_is_wrong_is_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_files("your-data", tmp_path)
-    done = gatepo("train", "data=train.jsonl", cwd=tmp_path)
-    first, _, _ = done.stderr.partition(", or ")
-    assert first.startswith("gatepo: train.jsonl:1: must have the field 'question', got problem, solution, level; ")
-    assert first in page("your-data")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        settings("data=train.jsonl").data.training_rows()
+    first, _, _ = str(caught.value).partition(", or ")
+    assert f"    gatepo: {first}, or ..." in page("your-data")
 
 
-def test_data_and_reward_of_the_pages_train_together(tmp_path: Path) -> None:
-    """With the module in the folder where the command is typed."""
-    write_files("your-data", tmp_path)
+def test_a_run_of_the_pages_goes_on_only_with_the_columns_that_its_reward_reads(tmp_path: Path) -> None:
+    """With a function of TRL's style beside ours, in the folder where the command is typed."""
     write_files("your-reward", tmp_path)
+    rows, run = tmp_path / "train.jsonl", tmp_path / "run"
     (words,) = [words for words in commands("your-reward") if "by_level" in words]
-    done = gatepo("train", *shlex.split(words), *TINY, f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
+    done = gatepo("train", *shlex.split(words), *TINY, "checkpoint.every=1", f"hydra.run.dir={run}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "rewards/level/mean" in (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert "is asked as f(completions, **columns), as of TRL" in (tmp_path / "run" / "train.log").read_text()
+    assert "rewards/level/mean" in (run / "metrics.jsonl").read_text()
+    assert "is asked as f(completions, **columns), as of TRL" in (run / "train.log").read_text()
+    rows.write_text(rows.read_text().replace('"level": 1', '"level": 7'))
+    again = gatepo("train", f"resume={run}", "updates=2", "trust=true", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "data.sources.train must have the rows with which" in again.stderr
 
 
 def test_the_readme_leads_to_the_pages() -> None:

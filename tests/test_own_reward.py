@@ -1,8 +1,6 @@
 """Reward functions of a user's own: as ours, as TRL's and as those of verifiers, in the place of ours or beside it."""
 
 import asyncio
-import json
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +9,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from command import gatepo
 from composed import typed
-from test_damaged import TINY
 
 from gatepo.errors import UserError
 from gatepo.metrics import figures_of, rollout_metrics
@@ -292,28 +288,3 @@ def test_rows_without_a_gold_answer_are_for_a_reward_that_needs_none(tmp_path: P
         typed(*prepared(words))
     data = typed(*prepared([*words, "reward._target_=builtins.print"])).data
     assert [row.answer for row in data.training_rows()["mine"]] == [""]
-
-
-TRL_MODULE = """
-def level(completions, level, **columns):
-    assert columns["trainer_state"].global_step in (0, 1)
-    return [None if one == 0 else one + len(set(text)) / 10 for one, text in zip(level, completions)]
-"""
-
-
-def test_a_run_with_a_function_of_trls_beside_ours_goes_on_only_with_its_columns(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(TRL_MODULE)
-    rows = [{"problem": f"{n} + 1?", "solution": f"#### {n + 1}", "level": n % 2} for n in range(8)]
-    file, run = tmp_path / "rows.jsonl", tmp_path / "run"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = (f"data={file}", "data.question=problem", "data.answer=solution", "data.answer_marker='####'")
-    reward = ("+reward.extra.level._target_=mine.level", "+reward.extra.level.weight=0.5", "data.system=null")
-    path = f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"
-    done = gatepo("train", *TINY, *data, *reward, "checkpoint.every=1", f"hydra.run.dir={run}", PYTHONPATH=path)
-    assert done.returncode == 0, done.stderr
-    row = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
-    assert row["rewards/level/mean"] > 1
-    file.write_text("".join(json.dumps(row | {"level": row["level"] + 2}) + "\n" for row in rows))
-    again = gatepo("train", f"resume={run}", "updates=4", "trust=true", PYTHONPATH=path)
-    assert again.returncode == 2
-    assert "data.sources.rows must have the rows with which" in again.stderr
