@@ -14,7 +14,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatepo.config import MIRRORED, register_outside, type_words
 from gatepo.data.words import spelled_out
-from gatepo.errors import UserError
 from gatepo.presets import names
 from gatepo.settings import about, is_named, is_needed, key_of, options, remedy_of
 
@@ -92,14 +91,6 @@ def is_hydras(error: BaseException) -> bool:
         trace = trace.tb_next
     module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
     return isinstance(error, ValueError) and module.startswith("hydra.")
-
-
-def user_error_behind(error: BaseException) -> UserError | None:
-    """Give what our own code raised while Hydra or OmegaConf called it, or None."""
-    behind: BaseException | None = error
-    while behind is not None and not isinstance(behind, UserError):
-        behind = behind.__cause__ or behind.__context__
-    return behind
 
 
 def keys(kind: type) -> dict[str, Any]:
