@@ -46,7 +46,7 @@ def rollout_metrics(groups: list[GroupFigures]) -> dict[str, float]:
         "reward": reward_PG.mean().item(),
         "reward_std": std_P.mean().item(),
         "frac_reward_zero_std": (reward_PG.amax(dim=1) == reward_PG.amin(dim=1)).float().mean().item(),
-        **{f"rewards/{part}/mean": fmean(r.parts[part] for r in scored) for part in scored[0].parts},
+        **{f"rewards/{part}/mean": fmean(scores) for part, scores in _by_part(scored).items()},
         "reward/timeout_frac": fmean(r.timed_out for r in scored),
         "reward/killed": sum(r.killed for r in scored),
         "prompts/mean_length": fmean(group.prompt_length for group in groups),
@@ -56,6 +56,15 @@ def rollout_metrics(groups: list[GroupFigures]) -> dict[str, float]:
         "completions/max_length": max(lengths),
         "completions/clipped_ratio": fmean(not finished for group in groups for finished in group.finished),
     }
+
+
+def _by_part(scored: list[Reward]) -> dict[str, list[float]]:
+    """Give each part's scores, of the completions to which it applies."""
+    found: dict[str, list[float]] = {}
+    for reward in scored:
+        for part, score in reward.parts.items():
+            found.setdefault(part, []).append(score)
+    return found
 
 
 def mismatch_metrics(difference_M: Tensor) -> dict[str, float]:

@@ -13,10 +13,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gatepo.config import MIRRORED, register_outside, type_words
+from gatepo.data.words import spelled_out
 from gatepo.presets import names
 from gatepo.settings import about, is_named, is_needed, key_of, options, remedy_of
 
 FORMULA_KEYS = ("gate.slope", "gate.value")
+_TEXT = re.compile(r"data\.(system|((sources|evaluation)\.\w+\.)?answer_marker)")
 _TARGET = re.compile(r"\+?(?P<key>[\w.]+)\._target_=(?P<paths>.*)")
 _SOURCE = re.compile(r"data\.(sources|evaluation)\.\w+")
 _UNKNOWN = re.compile(r"Could not override '(?P<key>[^']*)'|Key '(?P<name>[^']*)' is not in struct")
@@ -25,18 +27,19 @@ _OPTION = re.compile(r"Could not find '(?P<group>.+)/(?P<name>[^/']+)'")
 
 
 def prepared(words: Iterable[str]) -> list[str]:
-    """Make the words ready for Hydra: formulas quoted, classes from outside registered and chosen as options.
+    """Make the words ready for Hydra: formulas quoted, files of data as sources, classes from outside as options.
 
     Raises:
-      UserError: a class from outside cannot be imported.
+      UserError: a class from outside cannot be imported, or files of data have no names of their own.
     """
-    return [_outside(quoted(word)) for word in words]
+    return [_outside(quoted(word)) for word in spelled_out(list(words))]
 
 
 def quoted(word: str) -> str:
-    """Put a gate's formula in the quotes that Hydra needs around parentheses; the shell has taken the user's own."""
+    """Put a formula, a marker or a system prompt in the quotes that Hydra needs; the shell has taken the user's own."""
     key, equals, formula = word.partition("=")
-    if key not in FORMULA_KEYS or not equals or formula[:1] in ("", "'", '"') or formula == "null":
+    free = key in FORMULA_KEYS or (_TEXT.fullmatch(key) is not None and "${" not in formula)
+    if not free or not equals or formula[:1] in ("", "'", '"') or formula == "null":
         return word
     return f"{key}='{formula.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
 

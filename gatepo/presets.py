@@ -49,11 +49,14 @@ def unique() -> str:
 
 
 def prompt_text(name: str) -> str:
-    """Read the system prompt ``conf/prompt/NAME.txt``."""
+    """Read the system prompt ``conf/prompt/NAME.txt``, or that of a file with a dot or a slash in its name."""
     folder = yaml_dir("conf") / "prompt"
+    own = bool({".", "/"} & set(name))
     try:
-        return (folder / f"{name}.txt").read_text(encoding="utf-8").strip()
-    except OSError as error:
+        return (Path(name) if own else folder / f"{name}.txt").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        if own:
+            raise UserError(f"data.system_file must be a text file, got {name} ({error}); give its path") from error
         known = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
         raise UserError(
             f"data.system=${{prompt:NAME}} must name one of {known}, got {name}; or type the text"

@@ -19,6 +19,8 @@ def check(config: Any) -> None:
     Raises:
       UserError: the first rule that is broken.
     """
+    if isinstance(config, TrainConfig | EvaluationConfig):
+        _require_gold_answers(config)
     if isinstance(config, TrainConfig):
         _require_sources(config)
         _require_shares(config)
@@ -48,6 +50,15 @@ def remarks(config: TrainConfig) -> list[str]:
 
 def _require_sources(config: TrainConfig) -> None:
     require("data.sources", Rule("must name at least one source", bool), config.data.sources, "type e.g. data=tiny")
+
+
+def _require_gold_answers(config: TrainConfig | EvaluationConfig) -> None:
+    words = f"must name a field with reward={name_of(config.reward)}"
+    named = Rule(words, lambda value: value is not None or not getattr(config.reward, "COMPARES_ANSWERS", False))
+    for part in ("sources", "evaluation"):
+        for name, source in getattr(config.data, part).items():
+            remedy = "name it, or type reward._target_=my.module.score"
+            require(f"data.{part}.{name}.answer", named, getattr(source, "answer", ""), remedy)
 
 
 def _require_shares(config: TrainConfig) -> None:

@@ -31,6 +31,7 @@ from gatepo.plan import resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
 from gatepo.report.runs import read_run
+from gatepo.rewards.extra import as_option
 from gatepo.rules import remarks
 from gatepo.run_folder import COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished
 from gatepo.schema import TrainConfig
@@ -97,7 +98,8 @@ def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World, new
         seed=config.seed,
         world=world,
     )
-    rows = fingerprints(cast(PromptStream, algorithm.take_prompts), evaluate.sets)
+    columns = as_option(config.reward).reads_columns
+    rows = fingerprints(cast(PromptStream, algorithm.take_prompts), evaluate.sets, columns=columns)
     if newest is None:
         state = RunState(seed=config.seed, before=evaluate())
     else:

@@ -18,6 +18,7 @@ from gatepo.settings import check
 
 OWN = ("gatepo.rewards.overlong.OverlongPenalty",)
 """What the presets of conf/ name by ``_target_``; a foreign config may name it too. Other code here may do harm."""
+PATH = "path"  # under which a function was found
 REQUIRED: Any = dataclasses.MISSING
 STATED: dict[str, tuple[str, tuple[str, ...]]] = {
     "gate": ("gatepo.objective.gates.Gate", ("value", "slope", "half_width")),
@@ -96,6 +97,8 @@ def made_outside(group: str, path: str, values: Mapping[str, Any], key: str) -> 
     if dataclasses.is_dataclass(target):
         check(target, values, key)  # type: ignore[arg-type]
     made = _made(key, target, values) if inspect.isclass(target) else partial(target, **values)
+    if isinstance(made, partial):
+        vars(made)[PATH] = path  # a function that another has made does not know where it is
     require_stated(group, made)
     return made
 
@@ -128,6 +131,8 @@ def require_stated(group: str, option: Any) -> None:
 
 def path_of(option: Any) -> str:
     """Give the dotted path under which :func:`find` finds an option's class or function again."""
+    if isinstance(option, partial) and PATH in vars(option):
+        return str(vars(option)[PATH])
     kind = option.func if isinstance(option, partial) else type(option)
     return f"{kind.__module__}.{kind.__qualname__}"
 

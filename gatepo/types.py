@@ -28,7 +28,9 @@ class Prompt:
     answer: str  # the gold answer
     token_ids: tuple[int, ...]  # templated, tokenized, cut to the longest allowed
     truncated: bool = False  # whether it was cut
-    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the row's further fields, for rewards
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)  # all fields of the row, for rewards
+    messages: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)  # what the model is asked, by role
+    chat: bool = False  # whether rewards in TRL's style get these, as of a conversation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

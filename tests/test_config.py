@@ -382,7 +382,7 @@ def test_the_reference_is_what_the_options_say() -> None:
 def test_every_data_set_on_the_hub_is_pinned_to_a_commit() -> None:
     for file in (REPO / "conf" / "source").glob("*.yaml"):
         entry = yaml.safe_load(file.read_text())
-        if not entry["hub"].startswith("tiny:"):
+        if not entry.get("hub", "tiny:").startswith("tiny:"):  # one's own rows have none
             assert len(str(entry["revision"])) == 40, file.name
             assert int(entry["revision"], 16), file.name
 

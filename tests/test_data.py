@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from gatepo.data.decontamination import HeldOut, runs_of, words_of
+from gatepo.data.files import HEAD
 from gatepo.data.settings import Data
-from gatepo.data.sources import HEAD, Row, Rows, Source, open_rows
+from gatepo.data.sources import Row, Rows, Source, open_rows
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
 from gatepo.errors import UserError

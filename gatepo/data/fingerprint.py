@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Mapping
+from typing import Any
 
 
 class Fingerprint:
@@ -18,12 +20,12 @@ class Fingerprint:
             content = text.encode("utf-8", "surrogatepass")
             self._known.update(len(content).to_bytes(8, "little") + content)
 
+    def add_record(self, record: Mapping[str, Any]) -> None:
+        """Add all fields of a row, whatever their order; what is no text counts as it is written in JSON."""
+        for name in sorted(record):
+            value = record[name]
+            text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+            self.add(name, type(value).__name__, text)
+
     def __str__(self) -> str:
         return self._known.hexdigest()
-
-
-def fingerprint_of(texts: Iterable[str]) -> str:
-    """Give the 16 hexadecimal digits of texts."""
-    found = Fingerprint()
-    found.add(*texts)
-    return str(found)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gatepo.data.fingerprint import fingerprint_of
+from gatepo.data.chat import texts_of
+from gatepo.data.fingerprint import Fingerprint
 from gatepo.data.settings import Data
 from gatepo.data.stream import MixedStream
 from gatepo.data.template import PromptTemplate
@@ -27,14 +28,18 @@ class PromptStream:
         rows = self._stream.take(position, count)
         return [self.template(position + i, name, row) for i, (name, row) in enumerate(rows)]
 
-    def fingerprints(self) -> dict[str, str]:
-        """Give what follows from the questions and answers of each source."""
-        return {f"data.sources.{name}": found.fingerprint for name, found in self.rows.items()}
+    def fingerprints(self, *, columns: bool = False) -> dict[str, str]:
+        """Give what follows from the questions and answers of each source, or from all columns."""
+        found = {}
+        for name, rows in self.rows.items():
+            further = f" {rows.columns_fingerprint()}" if columns else ""
+            found[f"data.sources.{name}"] = f"{rows.fingerprint}{further}"
+        return found
 
 
 def prompt_template(data: Data, max_length: int, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
     """Make the model's chat template with the data's system prompt."""
-    return PromptTemplate(tokenizer=tokenizer, system=data.system, max_length=max_length)
+    return PromptTemplate(tokenizer=tokenizer, system=data.system, max_length=max_length, chat=data.chat)
 
 
 def evaluation_prompts(data: Data, template: PromptTemplate, limit: int | None) -> dict[str, list[Prompt]]:
@@ -45,10 +50,24 @@ def evaluation_prompts(data: Data, template: PromptTemplate, limit: int | None) 
     }
 
 
-def fingerprints(stream: PromptStream, sets: Mapping[str, Sequence[Prompt]]) -> dict[str, str]:
-    """Give, by key, what follows from all rows that a run reads: those it learns from, and those of its evaluations."""
-    found = stream.fingerprints()
+def fingerprints(
+    stream: PromptStream, sets: Mapping[str, Sequence[Prompt]], *, columns: bool = False
+) -> dict[str, str]:
+    """Give, by key, what follows from all rows that a run reads: those it learns from, and those of its evaluations.
+
+    Args:
+      stream: of the training prompts.
+      sets: of the evaluation.
+      columns: whether the reward reads more of a row than question and answer, so that the run rests on all of it.
+    """
+    found = stream.fingerprints(columns=columns)
     for name, prompts in sets.items():
-        texts = (text for prompt in prompts for text in (prompt.question, prompt.answer))
-        found[f"data.evaluation.{name}"] = fingerprint_of(texts)
+        known = Fingerprint()
+        for prompt in prompts:
+            known.add(prompt.question, prompt.answer)
+            if prompt.chat:
+                known.add(*texts_of(prompt.messages))
+            if columns:
+                known.add_record(prompt.columns)
+        found[f"data.evaluation.{name}"] = str(known)
     return found

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from gatepo.data.decontamination import HeldOut
-from gatepo.data.sources import Rows, SourceOption, open_rows
+from gatepo.data.sources import ANSWER, QUESTION, Rows, SourceOption, open_rows
 from gatepo.errors import UserError
 from gatepo.settings import option, setting
 
@@ -18,8 +18,15 @@ log = logging.getLogger(__name__)
 class Data:
     """Sources by name, and where they are read from."""
 
-    path: str | None = setting("A JSONL file, or a folder of them; null: hub or embedded files.", default=None)
-    system: str | None = setting("The system prompt; ${prompt:NAME} is the text of conf/prompt/NAME.txt.", default=None)
+    path: str | None = setting("A file (JSONL, .csv, .parquet) or folder; null: hub or embedded files.", default=None)
+    question: str = setting("This field holds the question, with data=FILE, jsonl, csv or parquet.", default=QUESTION)
+    answer: str | None = setting("This field holds the gold answer there; null: there is none.", default=ANSWER)
+    answer_marker: str | None = setting("The gold answer follows the last of this text there.", default=None)
+    solution: str | None = setting("The last \\boxed of this field stands in for a missing answer there.", default=None)
+    chat: bool = setting("Rewards as TRL's get text questions as messages too, as in a conversation.", default=False)
+    system: str | None = setting(
+        "The system prompt; data.system_file=FILE reads it, ${prompt:NAME} is conf/prompt/NAME.txt.", default=None
+    )
     decontaminate: bool = setting("Training rows that evaluation sets hold are left out.", default=True)
     sources: dict[str, SourceOption] = setting("Training prompts, by name.", default_factory=dict, each="source")
     evaluation: dict[str, SourceOption] = setting("Evaluation sets, by name.", default_factory=dict, each="source")

@@ -1,4 +1,4 @@
-"""Rows of questions and answers, from the hub or from local JSONL.
+"""Rows of questions and answers, from the hub or from local files (JSONL, CSV, Parquet).
 
 Opening a source looks at every row once and remembers where it lies, eight bytes each; what it says is read again when
 it is asked for. So neither 103,000 rows nor long solutions beside them stay in memory.
@@ -6,22 +6,21 @@ it is asked for. So neither 103,000 rows nor long solutions beside them stay in 
 
 from __future__ import annotations
 
-import json
-import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 from gatepo import tiny
+from gatepo.data import chat
+from gatepo.data.files import Records, TableRecords, records_of
 from gatepo.data.fingerprint import Fingerprint
 from gatepo.errors import UserError
 from gatepo.rewards.extraction import boxed
 from gatepo.settings import POSITIVE, name_of, option, section, setting
 
-HEAD = 1 << 13  # bytes of a line that are looked at before all of it is
-OFFSET_BITS = 44  # of a key's place in its file; what is above them numbers the files
+QUESTION, ANSWER = "question", "answer"  # the fields that are read where no others are named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,19 +29,8 @@ class Row:
 
     question: str
     answer: str
+    messages: chat.Messages = ()  # in the place of a question that is one text
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False)  # all fields of the row, as they are
-
-
-class Records(Protocol):
-    """Where the rows of a source lie."""
-
-    def scan(self) -> Iterator[tuple[int, str, Any]]:
-        """Go over all of them: (key, where it is in words, record); of the record at least what :class:`Row` takes."""
-        ...
-
-    def record(self, key: int) -> Any:
-        """Read the whole record of a key."""
-        ...
 
 
 @section("source")
@@ -50,8 +38,11 @@ class SourceOption:
     """What rows say, whatever they come from. A source from outside extends this by ``rows``."""
 
     weight: float = setting("The share of the mix.", default=1.0, rule=POSITIVE, remedy="1 is an equal share")
-    question: str = setting("This field holds the question.", default="question")
-    answer: str = setting("This field holds the gold answer.", default="answer")
+    question: str = setting("This field holds the question: a text, or messages (role, content).", default=QUESTION)
+    answer: str | None = setting(
+        "This field holds the gold answer; of messages it is the last, the assistant's. null: there is none.",
+        default=ANSWER,
+    )
     answer_marker: str | None = setting("The gold answer follows the last of this text (e.g. ####).", default=None)
     solution: str | None = setting("The last \\boxed of this field stands in for a missing answer.", default=None)
 
@@ -75,9 +66,9 @@ class SourceOption:
 
 @option("source", "own", named=False)
 class Source(SourceOption):
-    """JSONL files, or a data set on the hub."""
+    """Files (JSONL, .csv or .parquet), or a data set on the hub."""
 
-    path: str | None = setting("The JSONL file of this source; it wins over data.path and the hub.", default=None)
+    path: str | None = setting("The file of this source; it wins over data.path and the hub.", default=None)
     file: str | None = setting("The pattern of its files below data.path, where that is a folder.", default=None)
     hub: str | None = setting("The data set on the hub, or tiny:NAME for an embedded one.", default=None)
     subset: str | None = setting("The name of its configuration on the hub.", default=None)
@@ -88,9 +79,8 @@ class Source(SourceOption):
         """See :class:`SourceOption`."""
         paths = self._paths(paths)
         if paths is None:
-            return HubRecords(name, self)
-        found = [Path(tiny.locate(path)) for path in paths]
-        return JsonlRecords(name, found, frozenset((self.question, self.answer)))
+            return TableRecords(f"{self.hub}[{self.split}]", _load(name, self), self._fields() | self._instead())
+        return records_of(name, [Path(tiny.locate(path)) for path in paths], self._fields())
 
     def place(self, paths: tuple[str, ...] | None) -> str:
         """See :class:`SourceOption`."""
@@ -99,6 +89,12 @@ class Source(SourceOption):
     def is_remote(self, paths: tuple[str, ...] | None) -> bool:
         """Say whether the rows come from the hub."""
         return self._paths(paths) is None
+
+    def _fields(self) -> frozenset[str]:
+        return frozenset((self.question, *((self.answer,) if self.answer else ())))
+
+    def _instead(self) -> frozenset[str]:
+        return frozenset((self.solution,) if self.solution else ())
 
     def _paths(self, paths: tuple[str, ...] | None) -> tuple[str, ...] | None:
         """List the files to read; None stands for the hub."""
@@ -135,12 +131,19 @@ class Rows(Sequence[Row]):
                 self.unanswered += 1
             elif keep(row):
                 self._keys.append(key)
-                known.add(row.question, row.answer)
+                known.add(row.question, row.answer, *chat.texts_of(row.messages))
             else:
                 self.dropped += 1
         if not self._keys:
             raise UserError(f"data source {name}: {source.place(paths)} has no rows; give data.path=FILE.jsonl")
         self.fingerprint = str(known)  # of the rows in use
+
+    def columns_fingerprint(self) -> str:
+        """Give what follows from all fields of the rows in use, each of which it reads."""
+        known = Fingerprint()
+        for row in self:
+            known.add_record(row.columns)
+        return str(known)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -205,89 +208,23 @@ class _InMemory:
         return self._rows[key]
 
 
-class JsonlRecords:
-    """Lines of JSONL files. A key is the file's number and the line's offset in bytes.
-
-    Args:
-      name: of the source.
-      paths: its files.
-      wanted: fields that suffice where a line has them; what stands behind them in a long line is not parsed.
-    """
-
-    def __init__(self, name: str, paths: Sequence[Path], wanted: frozenset[str]) -> None:
-        self._name, self._paths, self._wanted = name, paths, wanted
-
-    def scan(self) -> Iterator[tuple[int, str, Any]]:
-        """See :class:`Records`."""
-        for number, path in enumerate(self._paths):
-            key = number << OFFSET_BITS
-            try:
-                with path.open("rb", buffering=1 << 18) as file:
-                    for line_number, line in enumerate(file, 1):
-                        if not line.isspace():
-                            yield key, f"{path}:{line_number}", self._parsed(f"{path}:{line_number}", line)
-                        key += len(line)
-            except OSError as error:
-                raise UserError(
-                    f"data source {self._name}: cannot read {path} ({error.strerror}); give data.path=FILE.jsonl"
-                ) from error
-
-    def record(self, key: int) -> Any:
-        """See :class:`Records`. The file is opened anew: what is open would be shared between forked processes."""
-        path, offset = self._paths[key >> OFFSET_BITS], key & ((1 << OFFSET_BITS) - 1)
-        with path.open("rb") as file:
-            file.seek(offset)
-            return _parsed(f"{path}, byte {offset}", file.readline())
-
-    def _parsed(self, where: str, line: bytes) -> Any:
-        if len(line) > HEAD and line.rstrip().endswith(b"}"):
-            found = _first_fields(line[:HEAD], self._wanted)
-            if found is not None:
-                return found
-        return _parsed(where, line)
-
-
-class HubRecords:
-    """Rows of a data set on the hub, which ``datasets`` maps into memory from its cache. A key is a row's number."""
-
-    def __init__(self, name: str, source: Source) -> None:
-        self._name = f"{source.hub}[{source.split}]"
-        self._rows = _load(name, source)
-        wanted = (source.question, source.answer, source.solution)
-        columns = [column for column in self._rows.column_names if column in wanted]
-        self._wanted = self._rows.select_columns(columns or self._rows.column_names)
-
-    def scan(self) -> Iterator[tuple[int, str, Any]]:
-        """See :class:`Records`."""
-        for number, record in enumerate(self._wanted):
-            yield number, f"{self._name} row {number}", record
-
-    def record(self, key: int) -> Any:
-        """See :class:`Records`."""
-        return self._rows[key]
-
-
 def _row(name: str, source: SourceOption, where: str, record: Any) -> Row | None:
     """Read one row; the result is None where the gold answer is null."""
     if not isinstance(record, Mapping) or source.question not in record:
-        raise _without(name, source.question, where, record)
-    if record[source.question] is None:
+        raise _without("question", source.question, where, record)
+    question, answer = record[source.question], _gold(source, where, record)
+    if question is None:
         raise UserError(f"{where}: {source.question} must be a text, got null; correct the row, or take it out")
-    if source.answer in record:
-        gold = record[source.answer]
-    elif source.solution in record:
-        gold = boxed(str(record[source.solution]))
-    else:
-        raise _without(name, source.answer, where, record)
-    if gold is None:
+    if answer is None:
         return None
-    answer = str(gold)
-    if source.answer_marker is not None:
-        _, marker, answer = answer.rpartition(source.answer_marker)
-        if not marker:
-            raise UserError(f"{where}: {source.answer!r} must hold {source.answer_marker!r} before the gold answer")
-    row = Row(question=str(record[source.question]), answer=answer.strip(), columns=record)
-    for name_of_field, text in ((source.question, row.question), (source.answer, row.answer)):
+    messages = chat.asked(where, source.question, question) if chat.is_chat(question) else ()
+    row = Row(
+        question=chat.as_text(messages) if messages else str(question),
+        answer=answer.strip(),
+        messages=messages,
+        columns=record,
+    )
+    for name_of_field, text in ((source.question, row.question), (source.answer or ANSWER, row.answer)):
         try:
             text.encode()
         except UnicodeEncodeError as error:  # half of a pair, which JSON can spell and no file can hold
@@ -298,51 +235,37 @@ def _row(name: str, source: SourceOption, where: str, record: Any) -> Row | None
     return row
 
 
-def _without(name: str, wanted: str, where: str, record: Any) -> UserError:
-    known = ", ".join(record) if isinstance(record, Mapping) else type(record).__name__
-    return UserError(f"{where}: must have the field {wanted!r}, got {known}; set data.sources.{name}")
+def _gold(source: SourceOption, where: str, record: Mapping[str, Any]) -> str | None:
+    """Read the gold answer; None where it is null, and an empty text where the source has none at all."""
+    if source.answer is None:
+        return ""
+    if source.answer in record:
+        gold = _said(where, source.answer, record[source.answer])
+    elif source.solution is not None and source.solution in record:
+        gold = boxed(str(_said(where, source.solution, record[source.solution])))
+    else:
+        raise _without("answer", source.answer, where, record)
+    if gold is None or source.answer_marker is None:
+        return gold
+    _, marker, answer = gold.rpartition(source.answer_marker)
+    if not marker:
+        raise UserError(f"{where}: {source.answer!r} must hold {source.answer_marker!r} before the gold answer")
+    return answer
 
 
-def _parsed(where: str, line: bytes) -> Any:
-    try:
-        return json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: must be UTF-8, got {error.reason} at byte {error.start} of the line") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: must be one JSON object a line, got {error.msg}") from error
-    except (ValueError, RecursionError) as error:  # a number of too many digits, or brackets that are too deep
-        reason = str(error).partition(";")[0]
-        raise UserError(
-            f"{where}: must be JSON that can be read, got {reason}; correct the row, or take it out"
-        ) from error
-
-
-_FIELD = re.compile(r'\s*[{,]\s*"([^"\\]*)"\s*:\s*')
-_VALUE_END = re.compile(r"\s*(?=[,}])")
-_DECODER = json.JSONDecoder()
-
-
-def _first_fields(head: bytes, wanted: frozenset[str]) -> dict[str, Any] | None:
-    """Read the wanted fields of the object that begins with ``head``; None where it does not show them all."""
-    found: dict[str, Any] = {}
-    try:
-        text = head.decode("utf-8")
-        position = 0
-        while not wanted <= found.keys():
-            field = _FIELD.match(text, position)
-            if field is None or (field[0].lstrip()[0] == "{") != (position == 0):
-                return None
-            value, position = _DECODER.raw_decode(text, field.end())
-            end = _VALUE_END.match(text, position)
-            if end is None:  # the value may go on behind the head
-                return None
-            found[field[1]], position = value, end.end()
-    except (
-        ValueError,
-        RecursionError,
-    ):  # cut off in a character or in a value, or malformed: the whole line shows which
+def _said(where: str, name: str, value: Any) -> str | None:
+    """Give a field as text; of messages the last, where it is the assistant's."""
+    if value is None:
         return None
-    return found
+    return chat.answered(where, name, value) if chat.is_chat(value) else str(value)
+
+
+def _without(setting_name: str, wanted: str, where: str, record: Any) -> UserError:
+    known = ", ".join(record) if isinstance(record, Mapping) else type(record).__name__
+    return UserError(
+        f"{where}: must have the field {wanted!r}, got {known}; type data.{setting_name}=FIELD, or "
+        f"data.sources.NAME.{setting_name}=FIELD for one source"
+    )
 
 
 def _load(name: str, source: Source) -> Any:

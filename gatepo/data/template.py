@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gatepo.data.chat import SYSTEM, USER, Messages
 from gatepo.data.sources import Row
 from gatepo.types import Prompt
 
@@ -17,7 +18,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class PromptTemplate:
-    """The model's own chat template around the question; without one, plain text.
+    """The model's own chat template around the question, or a row's messages; without one, plain text.
+
+    A row with a system message of its own keeps it in the place of ``system``.
 
     A prompt that is too long loses its beginning, so that the end of the question and the start of the answer stay.
     The first one is warned about; ``prompts/truncated_ratio`` counts them.
@@ -26,11 +29,13 @@ class PromptTemplate:
     tokenizer: PreTrainedTokenizerBase
     system: str | None
     max_length: int  # tokens
+    chat: bool = False  # whether text questions count as a conversation for rewards
     _warned: bool = False
 
     def __call__(self, index: int, source: str, row: Row) -> Prompt:
         """Make the prompt at position ``index`` of the run."""
-        ids = self._encode(row.question)
+        messages = self._messages(row)
+        ids = self._encode(messages)
         truncated = len(ids) > self.max_length
         if truncated and not self._warned:
             self._warned = True
@@ -47,14 +52,20 @@ class PromptTemplate:
             token_ids=tuple(ids[-self.max_length :]),
             truncated=truncated,
             columns=row.columns,
+            messages=messages,
+            chat=self.chat or bool(row.messages),
         )
 
-    def _encode(self, question: str) -> list[int]:
+    def _messages(self, row: Row) -> Messages:
+        messages = row.messages or ({"role": USER, "content": row.question},)
+        if self.system and all(message["role"] != SYSTEM for message in messages):
+            return ({"role": SYSTEM, "content": self.system}, *messages)
+        return messages
+
+    def _encode(self, messages: Messages) -> list[int]:
         if self.tokenizer.chat_template is None:
-            text = f"{self.system}\n\n{question}\n\n" if self.system else f"{question}\n\n"
+            text = "".join(f"{message['content']}\n\n" for message in messages)
             return list(self.tokenizer(text)["input_ids"])
-        messages = [{"role": "user", "content": question}]
-        if self.system:
-            messages.insert(0, {"role": "system", "content": self.system})
-        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        asked = [dict(message) for message in messages]
+        text = self.tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -20,7 +20,12 @@ class RewardFunction(Protocol):
 
 
 class RewardOption(Protocol):
-    """What is chosen by ``reward=NAME``."""
+    """What is chosen by ``reward=NAME``. One from outside may leave out all but ``make``."""
+
+    @property
+    def reads_columns(self) -> bool:
+        """Say whether it reads more of a row than question and answer, so that a run rests on all of it."""
+        ...
 
     def make(self) -> RewardFunction:
         """Make the reward function, with the processes that it needs."""

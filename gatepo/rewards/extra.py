@@ -3,15 +3,14 @@
     +reward.extra.short._target_=my_module.shortness +reward.extra.short.weight=0.1 +reward.extra.short.longest=400
 
 where ``my_module.shortness(prompt, completion, *, longest)`` gives a number. A class is made once, with the keyword
-arguments, and called with the prompt and the completion. ``reward._target_=my_module.shortness reward.longest=400``
-puts it in the place of the answer and the format altogether.
+arguments, and called as a function is. ``reward._target_=my_module.shortness reward.longest=400`` puts it in the place
+of the answer and the format altogether. :mod:`gatepo.rewards.styles` has the other ways in which functions are asked.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
-import traceback
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +18,13 @@ from typing import Any
 
 from gatepo.errors import UserError
 from gatepo.rewards.base import RewardFunction, RewardOption
+from gatepo.rewards.own import SHOWN, OwnFunction, own_trace, pairs_of, raised, smallest
+from gatepo.rewards.styles import OURS, style_of
+from gatepo.settings import options
 from gatepo.targets import find, path_of
-from gatepo.types import Completion, Group, Prompt, Reward
+from gatepo.types import Group, Reward
 
-SHOWN = 200  # characters of each text of a row for which a reward raised
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class ExtraReward:
 
     name: str
     weight: float
-    score: Callable[[Prompt, Completion], float]
+    score: OwnFunction
 
     @classmethod
     def load(cls, name: str, entry: Mapping[str, Any]) -> ExtraReward:
@@ -40,30 +42,52 @@ class ExtraReward:
         Raises:
           UserError: its path leads nowhere, or it does not take these arguments.
         """
-        options = {key: value for key, value in entry.items() if key not in ("_target_", "weight")}
-        target: Callable[..., Any] = find(f"reward.extra.{name}._target_", entry["_target_"])
+        key, own = f"reward.extra.{name}", {k: v for k, v in entry.items() if k not in ("_target_", "weight")}
+        target: Callable[..., Any] = find(f"{key}._target_", entry["_target_"])
         try:
-            score: Any = target(**options) if inspect.isclass(target) else partial(target, **options)
-            inspect.signature(score).bind(None, None)
+            made: Any = target(**own) if inspect.isclass(target) else partial(target, **own)
         except (TypeError, ValueError) as error:
-            raise UserError(
-                f"reward.extra.{name} must take (prompt, completion) and the keywords given "
-                f"({', '.join(options) or 'none'}), got {error}; change {entry['_target_']} or its keywords"
-            ) from error
-        return cls(name=name, weight=float(entry["weight"]), score=score)
+            raise _takes_other(key, entry["_target_"], own, error) from error
+        return cls(name=name, weight=float(entry.get("weight", 1.0)), score=own_function(key, made, entry["_target_"]))
 
-    def __call__(self, prompt: Prompt, completion: Completion) -> float:
-        """Score one completion, before the weight.
+    def __call__(self, groups: list[Group]) -> list[list[float | None]]:
+        """Score all completions, before the weight; None where this part does not apply.
 
         Raises:
-          UserError: the score is not a finite number.
+          UserError: a score is not a finite number, or the function raises.
         """
-        return _asked(f"reward.extra.{self.name}", self.score, prompt, completion)
+        return self.score(groups)
+
+
+def own_function(key: str, function: Callable[..., Any], path: str) -> OwnFunction:
+    """Find out how a function is asked.
+
+    Raises:
+      UserError: it takes nothing of what there is.
+    """
+    try:
+        style = style_of(function)
+    except (TypeError, ValueError) as error:
+        settings = function.keywords if isinstance(function, partial) else {}
+        raise _takes_other(key, path, settings, error) from error
+    if style is not OURS:
+        log.info("%s=%s is asked as %s", key, path, style.name)
+    return OwnFunction(key, function, style)
+
+
+def _takes_other(key: str, path: str, keywords: Mapping[str, Any], error: Exception) -> UserError:
+    given = ", ".join(keywords) or "none"
+    return UserError(
+        f"{key} must take (prompt, completion) and the keywords given ({given}), or be written for TRL or verifiers, "
+        f"got {error}; change {path} or its keywords"
+    )
 
 
 def as_option(chosen: Any) -> RewardOption:
     """Take what ``reward`` holds: an option, or a function of a user's own in its place."""
-    option: RewardOption = chosen if hasattr(chosen, "make") else ScoreOfEach(chosen)
+    if not hasattr(chosen, "make"):
+        return ScoreOfEach(chosen)
+    option: RewardOption = chosen if type(chosen) in options("reward").values() else OptionFromOutside(chosen)
     return option
 
 
@@ -71,11 +95,12 @@ def as_option(chosen: Any) -> RewardOption:
 class ScoreOfEach:
     """A function of a user's own as an option."""
 
-    score: Callable[[Prompt, Completion], float]
+    score: Callable[..., Any]
+    reads_columns = True
 
     def make(self) -> RewardFunction:
         """See :class:`~gatepo.rewards.base.RewardOption`."""
-        return EachCompletion(self.score)
+        return EachCompletion(own_function("reward", self.score, path_of(self.score)))
 
     def identity(self) -> dict[str, str]:
         """See :class:`~gatepo.rewards.base.RewardOption`."""
@@ -86,53 +111,81 @@ class ScoreOfEach:
 
 
 class EachCompletion:
-    """A reward function of a user's own in the place of ours: ``score(prompt, completion)`` gives a number.
+    """A reward function of a user's own in the place of ours."""
 
-    Args:
-      score: gets the :class:`gatepo.types.Prompt`, whose ``columns`` are the row's further fields, and the
-        :class:`gatepo.types.Completion`.
-    """
-
-    def __init__(self, score: Callable[[Prompt, Completion], float]) -> None:
+    def __init__(self, score: OwnFunction) -> None:
         self._score = score
 
     def __call__(self, groups: list[Group]) -> list[list[Reward]]:
         """See :class:`RewardFunction`."""
-        return [[self._reward(group.prompt, one) for one in group.completions] for group in groups]
+        return [
+            [self._reward(group, score) for score in scores]
+            for group, scores in zip(groups, self._score(groups), strict=True)
+        ]
 
     def close(self) -> None:
         """See :class:`RewardFunction`; there is nothing to release."""
 
-    def _reward(self, prompt: Prompt, completion: Completion) -> Reward:
-        value = _asked("reward", self._score, prompt, completion)
-        return Reward(total=value, parts={"score": value})
+    def _reward(self, group: Group, score: float | None) -> Reward:
+        if score is None:
+            raise UserError(
+                f"reward must give a number where it stands alone, got None for a row of {group.prompt.source}: "
+                f"question {group.prompt.question[:SHOWN]!r}; put it beside ours, as reward.extra.NAME, or give 0"
+            )
+        return Reward(total=score, parts={"score": score})
 
 
-def _asked(key: str, score: Callable[[Prompt, Completion], float], prompt: Prompt, completion: Completion) -> float:
-    """Ask a reward of a user's own.
+@dataclass(frozen=True, slots=True)
+class OptionFromOutside:
+    """An option class of a user's own: what it raises is shown with its own traceback."""
 
-    Raises:
-      UserError: it raises, which its own traceback shows, or does not give a finite number.
-    """
-    try:
-        value = score(prompt, completion)
-    except Exception as error:
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # without this function
-        trace = "".join(traceback.format_exception(error)).strip()
-        raise UserError(
-            f"{key} must give a number, and raised {type(error).__name__} for a row of {prompt.source}: question "
-            f"{prompt.question[:SHOWN]!r}, gold answer {prompt.answer[:SHOWN]!r}, completion "
-            f"{completion.text[:SHOWN]!r}\n{trace}"
-        ) from None
-    return finite(key, value)
+    chosen: Any
+    reads_columns = True
+
+    def make(self) -> RewardFunction:
+        """See :class:`~gatepo.rewards.base.RewardOption`."""
+        try:
+            return GuardedFunction(self.chosen.make())
+        except UserError:
+            raise
+        except Exception as error:
+            path = path_of(self.chosen)
+            words = f"reward must make its function, and {path}.make raised {type(error).__name__}"
+            raise UserError(f"{words}\n{own_trace(error)}") from None
+
+    def identity(self) -> dict[str, str]:
+        """See :class:`~gatepo.rewards.base.RewardOption`; the class's path where it says nothing."""
+        own: dict[str, str] = getattr(self.chosen, "identity", dict)()
+        return {"reward": path_of(self.chosen)} | own
+
+    def answer(self, text: str) -> str | None:
+        """See :class:`~gatepo.rewards.base.RewardOption`; None where it says nothing."""
+        read: Callable[[str], str | None] = getattr(self.chosen, "answer", lambda text: None)
+        return read(text)
 
 
-def finite(key: str, value: object) -> float:
-    """Take what a reward of a user's own gave.
+class GuardedFunction:
+    """A reward function of such an option."""
 
-    Raises:
-      UserError: it is not a finite number.
-    """
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{key} must give a finite number, got {value!r}; correct its function")
-    return float(value)
+    def __init__(self, function: RewardFunction) -> None:
+        self._function = function
+
+    def __call__(self, groups: list[Group]) -> list[list[Reward]]:
+        """See :class:`RewardFunction`."""
+        try:
+            return self._function(groups)
+        except UserError:
+            raise
+        except Exception as error:
+            raise raised("reward", error, pairs_of(smallest(groups, self._raises))[:1]) from None
+
+    def close(self) -> None:
+        """See :class:`RewardFunction`."""
+        getattr(self._function, "close", lambda: None)()
+
+    def _raises(self, groups: Any) -> bool:
+        try:
+            self._function(list(groups))
+        except Exception:
+            return True
+        return False

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from gatepo.rewards.extra import ExtraReward
 from gatepo.rewards.extraction import EXTRACTIONS
 from gatepo.rewards.tags import answer_text, format_reward, strict_format_reward
 from gatepo.rewards.verifier import Reason, Verdict, Verifier
 from gatepo.settings import COUNT_OR_NULL, PAPER, POSITIVE, Rule, at_least, one_of, option, require, section, setting
-from gatepo.types import Completion, Group, Prompt, Reward
+from gatepo.types import Completion, Group, Reward
 
 _FORMATS = {"paper": format_reward, "strict": strict_format_reward}
 
@@ -28,6 +28,7 @@ class RewardWeights:
 class AnswerAndFormat:
     """The answer is right, and the format kept (eq. 9 to 11)."""
 
+    COMPARES_ANSWERS: ClassVar[bool] = True  # so that each row must have one
     weights: RewardWeights = setting("The two parts count so much.", default_factory=RewardWeights)
     format: str = setting(
         "r_format gives partial marks (paper, eq. 10), or is all or nothing (strict).",
@@ -56,7 +57,12 @@ class AnswerAndFormat:
             key = f"reward.extra.{name}"
             require(key, _FREE_NAME, name, "those two have reward.weights")
             require(f"{key}._target_", _DOTTED, entry.get("_target_"), "e.g. my_module.my_reward")
-            require(f"{key}.weight", _FINITE, entry.get("weight"), "1 is as much as the answer")
+            require(f"{key}.weight", _FINITE, entry.get("weight", 1), "1 is as much as the answer")
+
+    @property
+    def reads_columns(self) -> bool:
+        """See :class:`~gatepo.rewards.base.RewardOption`."""
+        return bool(self.extra)
 
     def make(self) -> AnswerAndFormatReward:
         """See :class:`~gatepo.rewards.base.RewardOption`."""
@@ -112,15 +118,19 @@ class AnswerAndFormatReward:
         """Give one reward per completion, in the groups' order. All answers are checked at once."""
         pairs = [(group.prompt.answer, self._extract(c.text)) for group in groups for c in group.completions]
         verdicts = iter(self._verifier.verify_many(pairs))
-        return [[self._reward(group.prompt, c, next(verdicts)) for c in group.completions] for group in groups]
+        extra = {one.name: iter([score for scores in one(groups) for score in scores]) for one in self._extra}
+        return [
+            [self._reward(c, next(verdicts), {name: next(extra[name]) for name in extra}) for c in group.completions]
+            for group in groups
+        ]
 
     def close(self) -> None:
         """Stop the worker processes."""
         self._verifier.close()
 
-    def _reward(self, prompt: Prompt, completion: Completion, verdict: Verdict) -> Reward:
+    def _reward(self, completion: Completion, verdict: Verdict, extra: Mapping[str, float | None]) -> Reward:
         parts = {"answer": float(verdict.equal), "format": self._score_format(completion.text)}
-        parts |= {extra.name: extra(prompt, completion) for extra in self._extra}
+        parts |= {name: score for name, score in extra.items() if score is not None}  # which else does not apply
         return Reward(
             total=sum(self._weights[name] * value for name, value in parts.items()),
             parts=parts,
