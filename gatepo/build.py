@@ -73,6 +73,7 @@ def algorithm(
             optimizer=config.optimizer,
             updates=config.updates,
             micro=micro,
+            head_mib=batch.head_mib,
             temperature=sampling.temperature,
             dtype=body,
             world=world,

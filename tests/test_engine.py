@@ -34,6 +34,7 @@ def parts(path: str = "tiny", dtype: torch.dtype = torch.float32) -> EngineParts
         optimizer=SETTINGS,
         updates=10,
         micro=8,
+        head_mib=1,
         temperature=1.0,
         dtype=dtype,
         world=World(),

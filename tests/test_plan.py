@@ -365,21 +365,23 @@ def test_checkpointing_keeps_the_input_of_each_layer_and_one_layer() -> None:
 
 
 @pytest.mark.parametrize("layout", [FP32, BF16], ids=("float32", "bfloat16"))
+@pytest.mark.parametrize("head_mib", [0, 1, 20])
 @pytest.mark.parametrize(("tokens", "vocabulary", "hidden"), [(64, 65_536, 64), (512, 32_768, 128), (64, 131_072, 128)])
 def test_log_probabilities_take_the_memory_that_the_profiler_sees(
-    layout: Layout, tokens: int, vocabulary: int, hidden: int
+    layout: Layout, head_mib: int, tokens: int, vocabulary: int, hidden: int
 ) -> None:
     shape = replace(SMALL, hidden=hidden, vocabulary=vocabulary)
     work = replace(WORK, num_generations=1, micro=1, completion_length=tokens)
     width = logprobs.slice_width(tokens, hidden)
-    layout = replace(layout, slice_width=width if width < vocabulary else None)
+    sliced = width < vocabulary
+    layout = replace(layout, slice_width=width if sliced else None, head_mib=head_mib if sliced else 0)
     dtype = torch.float32 if layout.weights == 4 else torch.bfloat16
     hidden_MH = torch.randn(tokens, hidden, dtype=dtype, requires_grad=True)
     weight_VH = torch.randn(vocabulary, hidden, dtype=dtype, requires_grad=True)
     token_M = torch.zeros(tokens, dtype=torch.long)
     gc.collect()  # what other tests left would count as freed here
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
-        logp_M, _ = logprobs.token_logprobs(hidden_MH, weight_VH, token_M, 1.0)
+        logp_M, _ = logprobs.token_logprobs(hidden_MH, weight_VH, token_M, 1.0, kept_mib=head_mib)
         logp_M.sum().backward()
     events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
     live = peak = 0
@@ -415,6 +417,11 @@ def test_flops_of_a_small_run_by_hand() -> None:
     assert (done.prefill, done.decode, done.body, done.head, done.recompute) == (2080, 1728, 15_744, 1920, 0)
     assert cost.flops(SMALL, WORK, replace(FP32, checkpointing=True), prompts=2).recompute == 5248
     assert cost.flops(SMALL, WORK, replace(FP32, slice_width=5), prompts=2).head == 2560
+    # Kept: the 2 x 2 tokens of a micro-batch have room in the gradient of 4 hidden units, so that 3 passes are left;
+    # in bf16 2 have, and 1 MiB beside it holds one more of 2^18 words: a quarter of the fourth pass is left.
+    assert cost.flops(SMALL, WORK, replace(FP32, slice_width=5, head_mib=1), prompts=2).head == 1920
+    words, bf16 = replace(SMALL, vocabulary=2**18), replace(BF16, slice_width=5, head_mib=1)
+    assert cost.flops(words, WORK, bf16, prompts=2).head == 4 * 2 * 2 * 2**20 * 3.25
     assert cost.flops(SMALL, WORK, FP32, prompts=1).decode == 864
     # Half of the completions learn: 4 forward passes and 2 backward ones, of twice the work: 8 x 1,312, 8 x 2 x 80
     half = cost.flops(SMALL, replace(WORK, learning=0.5), replace(FP32, checkpointing=True), prompts=2)

@@ -132,7 +132,8 @@ class DeepSpeedEngine:
         self._updates_done = 0
         from gatepo.engine.policy import Policy  # a torch module; a look at the options needs none
 
-        policy = Policy(parts.model, parts.temperature, torch.float32)  # the weights are in the body's precision
+        # float32: no autocast, the weights are in the body's precision
+        policy = Policy(parts.model, parts.temperature, torch.float32, parts.head_mib)
         self._shares_prompts = policy.shares_prompts
         open_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)

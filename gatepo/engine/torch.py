@@ -53,7 +53,7 @@ class TorchEngine:
         from gatepo.engine.policy import Policy  # a torch module; a look at the options needs none
 
         self._model = parts.model
-        self._policy = Policy(parts.model, parts.temperature, parts.dtype)
+        self._policy = Policy(parts.model, parts.temperature, parts.dtype, parts.head_mib)
         self._micro = parts.micro
         self._world = parts.world
         self._max_grad_norm = parts.optimizer.max_grad_norm

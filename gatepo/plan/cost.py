@@ -177,8 +177,9 @@ def head_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """Say what log-probabilities take beside the weights: the larger of their forward and their backward pass.
 
     All logits at once: LOGIT_BYTES of each, then two fp32 copies beside the head's gradient; a bf16 head is cast whole.
-    In slices: logits and their exponential, then logits beside the gradient, which has the head's precision; two slices
-    of a bf16 head, or of its gradient, are cast. Hidden states have three fp32 copies.
+    In slices: logits and exponentials, then logits beside the gradient, which has the head's precision; two slices of a
+    bf16 head, or of its gradient, are cast. What is kept from forward to backward lies in the gradient's memory, which
+    is then there from the start, and beside it. Hidden states have three fp32 copies.
     Source: the peak that torch's profiler sees (tests/test_plan.py).
     """
     M, H, V = work.micro_batch * work.completion_length, shape.hidden, shape.vocabulary
@@ -186,7 +187,20 @@ def head_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     if layout.slice_width is None:
         return max(LOGIT_BYTES * M * V, 8 * M * V + 4 * V * H) + 12 * M * H + halves * 4 * V * H
     logits, cast = 4 * M * layout.slice_width, halves * 4 * layout.slice_width * H
-    return max(2 * logits, logits + layout.weights * V * H) + 2 * cast + 12 * M * H
+    kept = kept_tokens(shape, layout, M)
+    if not layout.head_mib:
+        return max(2 * logits, logits + layout.weights * V * H) + 2 * cast + 12 * M * H
+    beside = 4 * V * max(0, kept - H * layout.weights // 4)
+    exponentials = 4 * (M - kept) * layout.slice_width
+    return layout.weights * V * H + beside + logits + exponentials + 2 * cast + 12 * M * H
+
+
+def kept_tokens(shape: ModelShape, layout: Layout, tokens: int) -> int:
+    """Give how many of a micro-batch's tokens need no second product with the head in the backward pass."""
+    if layout.slice_width is None:
+        return tokens
+    beside = (layout.head_mib << 20) // (4 * shape.vocabulary)
+    return min(tokens, bool(layout.head_mib) * shape.hidden * layout.weights // 4 + beside)
 
 
 def sampler_bytes(shape: ModelShape, layout: Layout) -> float:
@@ -219,7 +233,7 @@ class Flops:
     prefill: float
     decode: float
     body: float  # forward and backward
-    head: float  # forward and backward in fp32; in slices the backward pass computes the logits again
+    head: float  # forward and backward in fp32; in slices the backward pass computes logits that were not kept again
     recompute: float  # the body's forward again, with checkpointing
 
 
@@ -233,11 +247,12 @@ def flops(shape: ModelShape, work: Workload, layout: Layout, prompts: int) -> Fl
     prefill = body_flops(shape, 1, P) + 2 * shape.head
     decode = body_flops(shape, P + 1, P + C - 1) + (C - 1) * 2 * shape.head
     forward, backward = body_flops(shape, 1, work.tokens), N * work.learning
+    again = 1 - kept_tokens(shape, layout, work.micro_batch * C) / (work.micro_batch * C)
     return Flops(
         prefill=prompts * prefill,
         decode=N * decode,
         body=(N + 2 * backward) * forward,
-        head=(N + (2 if layout.slice_width is None else 3) * backward) * C * 2 * shape.head,
+        head=(N + (2 + again) * backward) * C * 2 * shape.head,
         recompute=backward * forward if layout.checkpointing else 0,
     )
 

@@ -101,6 +101,7 @@ class Layout:
     reference: int = 0  # weights of the initial policy, where a KL penalty holds on to it
     checkpointing: bool = False  # layers are run again in the backward pass instead of kept
     slice_width: int | None = None  # logits of a token that exist at once; None: the whole vocabulary
+    head_mib: int = 0  # softmax terms that slices keep beyond what the head's gradient has room for; 0: none at all
     sampler: str = "trainer"  # what decodes: the trainer's module, a "copy" of it in fp32, or an engine of its "own"
     sampler_shards: int = 1  # devices that share one copy of such an engine's weights
     sampler_logit_bytes: int = SAMPLED_LOGIT_BYTES

@@ -85,6 +85,7 @@ def parts(model: PreTrainedModel, micro: int, world: World) -> EngineParts:
         optimizer=SETTINGS,
         updates=20,
         micro=micro,
+        head_mib=1,
         temperature=1.0,
         dtype=torch.float32,
         world=world,
