@@ -88,6 +88,11 @@ class BatchSettings:
     num_generations: int = setting("G, completions per prompt.", default=8, rule=_GROUP, remedy=PAPER)
     iterations: int = setting("mu, passes over one rollout batch.", default=2, rule=at_least(1), remedy=PAPER)
     micro: int | None = setting("Completions that one device runs at once; null: all.", default=None)
+    micro_tokens: int | None = setting(
+        "Tokens that one device runs at once, beside micro; a longer completion runs alone. null: any number.",
+        default=None,
+        rule=COUNT_OR_NULL,
+    )
     head_mib: int = setting(
         "Softmax kept from forward to backward beyond what the head's gradient has room for, MiB; 0: none at all.",
         default=128,  # as logprobs.KEPT_MIB
