@@ -237,23 +237,25 @@ class Flops:
     recompute: float  # the body's forward again, with checkpointing
 
 
-def flops(shape: ModelShape, work: Workload, layout: Layout, prompts: int) -> Flops:
+def flops(shape: ModelShape, work: Workload, layout: Layout, prompts: int, shares: bool = False) -> Flops:
     """Give FLOPs for ``prompts`` groups: ``work.prompts`` for all devices, ``work.device_prompts`` for the busiest one.
 
-    Prefill reads a prompt once for its whole group and ends in one row of logits; decoding then makes a pass for each
-    token but the first, which reads everything before it.
+    With ``shares`` the body learns from a prompt once for the completions of its group that run at once. Prefill reads
+    a prompt once for its whole group and ends in one row of logits; decoding then makes a pass for each token but the
+    first, which reads everything before it.
     """
     P, C, N = work.prompt_length, work.completion_length, prompts * work.num_generations
     prefill = body_flops(shape, 1, P) + 2 * shape.head
     decode = body_flops(shape, P + 1, P + C - 1) + (C - 1) * 2 * shape.head
-    forward, backward = body_flops(shape, 1, work.tokens), N * work.learning
+    read = sum(read for _, read in work.cut(prompts, shares))
+    forward, learning = read * body_flops(shape, 1, P) + N * body_flops(shape, P + 1, P + C - 1), work.learning
     again = 1 - kept_tokens(shape, layout, work.micro_batch * C) / (work.micro_batch * C)
     return Flops(
         prefill=prompts * prefill,
         decode=N * decode,
-        body=(N + 2 * backward) * forward,
-        head=(N + (2 + again) * backward) * C * 2 * shape.head,
-        recompute=backward * forward if layout.checkpointing else 0,
+        body=(1 + 2 * learning) * forward,
+        head=N * (1 + (2 + again) * learning) * C * 2 * shape.head,
+        recompute=learning * forward if layout.checkpointing else 0,
     )
 
 
@@ -293,9 +295,15 @@ class Seconds:
         return self.body + self.head + self.recompute + self.optimizer
 
 
-def seconds(shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout) -> Seconds:
-    """Divide the work of the busiest device by its peaks, by part; the slower of computing and reading counts."""
-    done = flops(shape, work, layout, work.device_prompts)
+def seconds(
+    shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout, shares: bool | None = None
+) -> Seconds:
+    """Divide the work of the busiest device by its peaks, by part; the slower of computing and reading counts.
+
+    ``shares`` says whether each prompt is learned from once for its group; None: as a trainer does on this hardware.
+    """
+    shares = hardware.shares_prompts and shape.looks_back if shares is None else shares
+    done = flops(shape, work, layout, work.device_prompts, shares)
     peak = hardware.peak(layout.dtype)
     rounds = ceil(work.device_completions / work.decoded_at_once)
     prefill = rounds * decoder_bytes(shape, layout) / hardware.bandwidth
@@ -311,7 +319,12 @@ def seconds(shape: ModelShape, hardware: Hardware, work: Workload, layout: Layou
 
 
 def least_seconds(
-    shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout, samples: bool | None = None
+    shape: ModelShape,
+    hardware: Hardware,
+    work: Workload,
+    layout: Layout,
+    samples: bool | None = None,
+    shares: bool | None = None,
 ) -> float:
     """Give the seconds that one update takes at the least; measured over least says how far a run is from the peak.
 
@@ -320,8 +333,9 @@ def least_seconds(
 
     Args:
       samples: whether the update begins with a rollout, as the first of mu does; None: the mean over all mu.
+      shares: as :func:`seconds` has it.
     """
-    parts = seconds(shape, hardware, work, layout)
+    parts = seconds(shape, hardware, work, layout, shares)
     share = 1 / work.iterations if samples is None else float(samples)
     return share * parts.rollout + parts.learning
 

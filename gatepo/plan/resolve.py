@@ -27,6 +27,7 @@ def workload(config: TrainConfig) -> Workload:
         updates=config.updates,
         devices=config.devices,
         micro=config.batch.micro,
+        micro_tokens=config.batch.micro_tokens,
         max_sequences=config.rollout.max_sequences // config.rollout.devices_per_copy,
         prompt_length=config.sampling.max_prompt_length,
         completion_length=config.sampling.max_completion_length,
