@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gatepo.products import parts_pay, product_of_parts
+
 # Elements of a slice of logits [M, S] and of the head [S, H], 32 MiB each in fp32. A CPU is as fast with slices of an
 # eighth of that, which lie in its cache (the products take nine tenths of the time); an accelerator wants few and long
 # operations.
@@ -122,6 +124,7 @@ class _SlicedLogProbs(torch.autograd.Function):
         kept_bytes: int,
     ) -> tuple[Tensor, Tensor]:
         slices = _Slices(hidden_MH, weight_VH, bias_V, token_M, temperature, width)
+        kept_bytes = kept_bytes if any(ctx.needs_input_grad) else 0
         kept = _Kept(slices.hidden_MH, weight_VH, ctx.needs_input_grad[1], kept_bytes)
         max_M = slices.hidden_MH.new_full(token_M.shape, torch.finfo(slices.hidden_MH.dtype).min)
         sum_M, moment_M = torch.zeros_like(max_M), torch.zeros_like(max_M)
@@ -162,9 +165,9 @@ class _SlicedLogProbs(torch.autograd.Function):
             for part in slices.parts(kept.tokens if kept else 0):
                 error_MS = _error(part, kept, max_M, sum_M)
                 if grad_MH is not None:
-                    grad_MH.addmm_(error_MS, part.weight_SH)
+                    slices.add_product(grad_MH, error_MS, part.weight_SH)
                 if grad_VH is not None:
-                    _product_into(grad_VH[part.rows], error_MS.T, factored_MH)
+                    slices.product_into(grad_VH[part.rows], error_MS.T, factored_MH)
                 if grad_V is not None:
                     grad_V[part.rows] = (error_MS.T @ factor_M).div_(ctx.temperature)
             if grad_MH is not None:
@@ -263,6 +266,9 @@ class _Slices:
     ) -> None:
         dtype = torch.promote_types(hidden_MH.dtype, torch.float32)
         self.hidden_MH = _divided(hidden_MH.to(dtype), temperature)
+        self._in_parts = dtype == torch.float32 and parts_pay(hidden_MH.device)
+        exact = self._in_parts and temperature == 1.0  # then a bf16 hidden state is its own only part
+        self._left_MH = hidden_MH if exact else self.hidden_MH
         self._bias_V = None if bias_V is None else _divided(bias_V.to(dtype), temperature)
         self._weight_VH = weight_VH
         self._token_M = token_M
@@ -277,11 +283,18 @@ class _Slices:
         buffer = self.buffer()
         for start in range(0, len(self._weight_VH), self._width):
             rows = slice(start, min(start + self._width, len(self._weight_VH)))
-            weight_SH = self._weight_VH[rows].to(self.hidden_MH.dtype)
+            weight_SH = self._weight_VH[rows]
+            weight_SH = weight_SH if self._in_parts else weight_SH.to(self.hidden_MH.dtype)
             shape = (len(self.hidden_MH), len(weight_SH))
             logits_MS = buffer[: shape[0] * shape[1]].view(shape)
             if first == len(self.hidden_MH):
                 pass  # all of them are known
+            elif self._in_parts:
+                torch.add(
+                    product_of_parts(self._left_MH[first:], weight_SH.T),
+                    0.0 if self._bias_V is None else self._bias_V[rows],
+                    out=logits_MS[first:],
+                )
             elif self._bias_V is None:
                 torch.mm(self.hidden_MH[first:], weight_SH.T, out=logits_MS[first:])
             else:
@@ -295,14 +308,22 @@ class _Slices:
                 inside_M=(column_M >= 0) & (column_M < shape[1]),
             )
 
+    def add_product(self, out: Tensor, left: Tensor, right: Tensor) -> None:
+        """Add left @ right to out."""
+        if self._in_parts:
+            out.add_(product_of_parts(left, right))
+        else:
+            out.addmm_(left, right)
+
+    def product_into(self, out: Tensor, left: Tensor, right: Tensor) -> None:
+        """Set out = left @ right, computed in their precision even where out has less."""
+        if self._in_parts:
+            out.copy_(product_of_parts(left, right))
+        elif out.dtype == left.dtype:
+            torch.mm(left, right, out=out)
+        else:
+            out.copy_(left @ right)
+
 
 def _divided(value: Tensor, temperature: float) -> Tensor:
     return value if temperature == 1.0 else value / temperature
-
-
-def _product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
-    """Set out = left @ right, computed in their precision even where out has less."""
-    if out.dtype == left.dtype:
-        torch.mm(left, right, out=out)
-    else:
-        out.copy_(left @ right)

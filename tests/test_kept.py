@@ -146,6 +146,10 @@ def test_a_budget_of_memory_is_kept_to_and_nothing_is_kept_where_no_gradient_is_
     assert live_bytes(weight_VH, 512, kept_mib=0)[1] <= room
     with torch.no_grad():
         assert live_bytes(weight_VH, 512, kept_mib=5)[1] <= room
+    with torch.no_grad():
+        still = torch.randn(512, 32)
+    held = token_logprobs(still, weight_VH.detach(), torch.zeros(512, dtype=torch.long), 1.0)
+    assert held[0].grad_fn is None
     frozen = weight_VH.detach()
     assert live_bytes(frozen, 512, kept_mib=1)[1] <= room + (1 << 20)
 
