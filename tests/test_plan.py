@@ -469,13 +469,25 @@ def test_a_plan_cuts_micro_batches_as_a_trainer_does(
         assert [len(part.rows_N) for part in parts] == expected
 
 
+def test_the_head_in_parts_by_hand() -> None:
+    # 8 tokens, a head of 80 FLOPs: 6 bf16 products for each of 3 passes; of a bf16 model 1, 3 and 6.
+    hardware = Hardware(name="slow", memory=1, bfloat16=1000, float32=100, bandwidth=1e9)
+    assert cost.head_in_parts(SMALL, hardware, WORK, replace(FP32, slice_width=5, head_mib=1)) == 8 * 80 * 18 / 1000
+    assert cost.head_in_parts(SMALL, hardware, WORK, replace(BF16, slice_width=5, head_mib=1)) == 8 * 80 * 10 / 1000
+    assert cost.head_in_parts(SMALL, hardware, WORK, replace(BF16, slice_width=5)) == 8 * 80 * 11 / 1000
+    page = report(typed("model.path=Qwen/Qwen2.5-0.5B", "model.dtype=bfloat16")).splitlines()
+    once, parts = (next(x.split()[-4:] for x in page if x.startswith(w)) for w in ("the same", "and the head in"))
+    assert once[3] == parts[3]  # a CPU never takes them
+    assert all(float(b) < float(a) for a, b in zip(once[:3], parts[:3], strict=True))
+
+
 def test_tokens_that_go_through_the_model() -> None:
     # Rows: 4 x (3 + 1); each prompt once: 2 x 3 + 4 x 1.
     assert (WORK.tokens_read(2, shares=False), WORK.tokens_read(2, shares=True)) == (16, 10)
 
 
 def test_only_a_cpu_reads_each_prompt_once_and_only_a_model_that_looks_all_the_way_back() -> None:
-    assert [h.name for h in HARDWARE if h.shares_prompts] == ["CPU-2-cores"]
+    assert [h.name for h in HARDWARE if h.cpu] == ["CPU-2-cores"]
     cpu, gpu = HARDWARE[-1], HARDWARE[0]
     once, each = (cost.flops(SMALL, WORK, FP32, 2, shares).body for shares in (True, False))
     assert cost.seconds(SMALL, cpu, WORK, FP32).body == once / cpu.float32

@@ -259,6 +259,20 @@ def flops(shape: ModelShape, work: Workload, layout: Layout, prompts: int, share
     )
 
 
+def head_in_parts(shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout) -> float:
+    """Give the seconds of an update's head in bf16 parts, as :mod:`gatepo.products` has it; a GPU chooses at its start.
+
+    A product of two fp32 matrices is six of bf16 ones; three where one is in bf16, one where both are: hidden states
+    and weights of a bf16 model, at sampling temperature 1.
+    """
+    halves, tokens = layout.weights == 2, work.device_completions * work.completion_length
+    at_once = work.micro_batch * work.completion_length
+    again = 1 - kept_tokens(shape, layout, at_once) / at_once
+    logits, hidden, weight = (1, 3, 6) if halves else (6, 6, 6)
+    passes = logits + work.learning * (again * logits + hidden + weight)
+    return passes * tokens * 2 * shape.head / hardware.bfloat16
+
+
 def body_flops(shape: ModelShape, first: int, last: int) -> int:
     """Give forward pass of the tokens at positions ``first`` to ``last`` (from 1) of a sequence, without the head [K].
 
@@ -302,7 +316,7 @@ def seconds(
 
     ``shares`` says whether each prompt is learned from once for its group; None: as a trainer does on this hardware.
     """
-    shares = hardware.shares_prompts and shape.looks_back if shares is None else shares
+    shares = hardware.cpu and shape.looks_back if shares is None else shares
     done = flops(shape, work, layout, work.device_prompts, shares)
     peak = hardware.peak(layout.dtype)
     rounds = ceil(work.device_completions / work.decoded_at_once)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatepo.plan import resolve
-from gatepo.plan.cost import GIB, Part, flops, host_memory, least_seconds, memory, seconds
+from gatepo.plan.cost import GIB, Part, flops, head_in_parts, host_memory, least_seconds, memory, seconds
 from gatepo.plan.hardware import HARDWARE
 from gatepo.plan.shape import ModelShape, model_shape
 from gatepo.plan.work import Layout, Workload
@@ -37,9 +37,10 @@ NOTES = """\
 Prompts of {prompt:,} and completions of {completion:,} tokens, all of which learn. While learning, a CPU reads each
 prompt once for its completions in a micro-batch, if every layer of the model attends to all before a token. GPUs read
 each completion with its prompt, and what they would save is on paper, until it has been measured there; memory is that
-of reading so. Starting is while the trainer is made; reference and sampler come after it, with no more than sampling
-takes. Memory leaves out what allocator and libraries take; seconds are work over a device's peaks, without
-communication, rewards and weight sync. Formulas and sources: gatepo/plan/cost.py, gatepo/plan/hardware.py."""
+of reading so. The head in bf16 parts is on paper too: a GPU takes it where that measures faster. Starting is while the
+trainer is made; reference and sampler come after it, with no more than sampling takes. Memory leaves out what allocator
+and libraries take; seconds are work over a device's peaks, without communication, rewards and weight sync. Formulas and
+sources: gatepo/plan/cost.py, gatepo/plan/hardware.py."""
 
 
 def model_line(path: str, shape: ModelShape, settings: TrainConfig) -> str:
@@ -161,6 +162,10 @@ def seconds_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
     found = [seconds(shape, h, work, layout) for h in HARDWARE]
     updates = [least_seconds(shape, h, work, layout) for h in HARDWARE]
     once = [least_seconds(shape, h, work, layout, shares=shape.looks_back) for h in HARDWARE]
+    heads = [s.head if h.cpu else head_in_parts(shape, h, work, layout) for h, s in zip(HARDWARE, found, strict=True)]
+    saved = [max(0, s.head - head) for s, head in zip(found, heads, strict=True)]
+    # a vocabulary that is no wider than a slice has a plain head
+    parts = [x - less for x, less in zip(once, saved, strict=True)] if layout.slice_width else []
     rows = {
         "rollout batch: prefill": [s.prefill for s in found],
         "rollout batch: decode": [s.decode for s in found],
@@ -170,6 +175,7 @@ def seconds_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
         "update: optimizer": [s.optimizer for s in found],
         "mean update, at the least": updates,
         "the same, each prompt once": once,
+        "and the head in bf16 parts": parts,
     }
     many = f"{work.devices} x " if work.devices > 1 else ""
     return [
