@@ -30,6 +30,7 @@ from benchmarks.rows import BENCH, record, row, show
 from gatepo.engine.base import EngineParts
 from gatepo.engine.optimizer import AdamW
 from gatepo.engine.torch import TorchEngine
+from gatepo.logprobs import KEPT_MIB
 from gatepo.objective import gates
 from gatepo.objective.aggregation import SequenceMean, Totals
 from gatepo.objective.ratio import TokenRatio
@@ -93,6 +94,7 @@ def ours(shape: str, data: TokenBatch, device: torch.device) -> Any:
         optimizer=AdamW(lr=1e-6, schedule="constant"),
         updates=1000,
         micro=SHAPES[shape]["micro"],
+        head_mib=KEPT_MIB,
         temperature=1.0,
         dtype=torch.bfloat16,
         world=World(),

@@ -1,10 +1,13 @@
-"""Log-probability, entropy and gradient of the head alone, against three others.
+"""Log-probability, entropy and gradient of the head alone, against four others and against its products alone.
 
 1,024 tokens of a 151,936-word vocabulary (Qwen2.5-0.5B's head), fp32, on the CPU. Every side runs in a process of its
 own, in turn, several rounds, so that a machine that grows slower slows all of them. Seconds are of a forward and a
 backward pass, the least over all rounds: the work is always the same, other tenants of the machine only add to it.
 Peak memory is what the first such pass adds to the process, less the weight's gradient, which nobody can do without
 (dense peaks before it has one, and is flattered).
+
+The floor is what no exact way can leave out: logits, gradient of the hidden state and gradient of the weight are a
+matrix product each. Each is done in whichever of torch's ways is the fastest here, MKL's or oneDNN's.
 """
 
 from __future__ import annotations
@@ -37,7 +40,9 @@ SIDES: dict[str, tuple[str, tuple[str, ...]]] = {
     "trl": ("TRL 1.16's GRPOTrainer", ("trl",)),
     "helpers": ("TRL 1.16's helpers", ("trl",)),
     "liger": ("Liger's chunked loss (no entropy)", ("liger_kernel", "triton")),
+    "floor": ("its three matrix products alone", ()),
 }
+WIDTH = 8192  # of a slice of the vocabulary in the floor
 
 
 def rows(rounds: int = 3) -> list[dict[str, Any]]:
@@ -53,16 +58,21 @@ def rows(rounds: int = 3) -> list[dict[str, Any]]:
     for number in range(rounds):
         for side in present:
             found[side].append(measure(side))
-            seconds, peak = min(found[side][-1]["seconds"]), found[side][-1]["peak"]
-            print(f"round {number + 1} {side:<8} {seconds:.2f} s {peak:.0f} MiB", flush=True)
-        agree({side: results[0] for side, results in found.items()})
+            last = found[side][-1]
+            about = last["ways"] if side == "floor" else f"{last['peak']:.0f} MiB"
+            print(f"round {number + 1} {side:<8} {min(last['seconds']):.2f} s {about}", flush=True)
+        agree({side: results[0] for side, results in found.items() if side != "floor"})
     seconds = {side: min(s for result in found[side] for s in result["seconds"]) for side in present}
-    peak = {side: median(result["peak"] for result in found[side]) for side in present}
+    peak = {side: median(result["peak"] for result in found[side]) for side in present if side != "floor"}
     kinds = (("seconds", "head, forward and backward", seconds, "s"), ("memory", "head, peak memory", peak, "MiB"))
+    floor, dense = seconds["floor"], seconds["dense"]
     return [
-        row(f"{side}_{kind}", f"{what}, against {SIDES[side][0]}", of["ours"], of[side], unit)
-        for kind, what, of, unit in kinds
-        for side in present[1:]
+        *(
+            row(f"{side}_{kind}", f"{what}, against {SIDES[side][0]}", of["ours"], of[side], unit)
+            for kind, what, of, unit in kinds
+            for side in list(of)[1:]
+        ),
+        row("floor_dense", "head, its three matrix products alone, against dense", floor, dense, "s"),
     ]
 
 
@@ -143,10 +153,52 @@ def liger() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return loss
 
 
+def floor() -> dict[str, Any]:
+    """Seconds of the three products over all slices, each in its fastest way here, and which ways those are."""
+    import torch
+
+    def linear(left: Tensor, right_T: Tensor) -> Tensor:  # torch has no public way to oneDNN's product in fp32
+        return torch.ops.mkldnn._linear_pointwise(left, right_T, None, "none", [], "")
+
+    torch.manual_seed(0)
+    hidden_MH, weight_SH = torch.randn(TOKENS, HIDDEN), torch.randn(WIDTH, HIDDEN)
+    logits_MS, grad_MH, grad_SH = torch.randn(TOKENS, WIDTH), torch.zeros(TOKENS, HIDDEN), torch.empty(WIDTH, HIDDEN)
+    products: dict[str, dict[str, Callable[[], Any]]] = {
+        "logits": {
+            "MKL": lambda: torch.mm(hidden_MH, weight_SH.T, out=logits_MS),
+            "oneDNN": lambda: linear(hidden_MH, weight_SH),
+        },
+        "d hidden": {
+            "MKL": lambda: grad_MH.addmm_(logits_MS, weight_SH),
+            "oneDNN": lambda: grad_MH.add_(linear(logits_MS, weight_SH.T)),
+        },
+        "d weight": {
+            "MKL": lambda: torch.mm(logits_MS.T, hidden_MH, out=grad_SH),
+            "oneDNN": lambda: linear(logits_MS.T, hidden_MH.T),
+        },
+    }
+    best = {}
+    for name, ways in products.items():
+        ways = ways if torch.backends.mkldnn.is_available() else {"MKL": ways["MKL"]}
+        best[name] = min(ways, key=lambda way: min(timed(ways[way]) for _ in range(3)))
+    slices = VOCABULARY / WIDTH
+    seconds = [slices * sum(timed(products[name][way]) for name, way in best.items()) for _ in range(8)]
+    return {"seconds": seconds, "ways": best}
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
 def run(side: str) -> dict[str, Any]:
     """Peak memory of a first pass in MiB, seconds of the passes after it, norms of the gradients."""
     import torch
 
+    if side == "floor":
+        return floor()
     torch.manual_seed(0)
     loss_of = {"ours": ours, "dense": dense, "trl": trl, "helpers": helpers, "liger": liger}[side]()
     small = torch.randn(8, 16, requires_grad=True), torch.randn(64, 16, requires_grad=True)

@@ -73,6 +73,8 @@ def algorithm(
             optimizer=config.optimizer,
             updates=config.updates,
             micro=micro,
+            micro_tokens=batch.micro_tokens,
+            head_mib=batch.head_mib,
             temperature=sampling.temperature,
             dtype=body,
             world=world,
@@ -151,7 +153,8 @@ def _reference(config: TrainConfig, micro: int) -> ReferencePolicy | None:
     if config.kl.reference != INITIAL:
         return None
     module = load_model(config.model.path, device(), config.model.attention, dtype(config.model))
-    return FrozenPolicy(module, micro, config.sampling.temperature, dtype(config.model))
+    tokens = config.batch.micro_tokens
+    return FrozenPolicy(module, micro, config.sampling.temperature, dtype(config.model), tokens)
 
 
 def _sync_in_place(sampler: RolloutEngine) -> Callable[[int], None]:

@@ -14,8 +14,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 SMALLER = {
     "rollout": "rollout.max_sequences or sampling.max_completion_length, with vllm also rollout.memory or .cache_gib",
     "sync": "rollout.memory with vllm, or shard the trainer more (engine=deepspeed engine.zero_stage=3)",
-    "train": "batch.micro or sampling.max_completion_length; model.activation_checkpointing=true, model.dtype=bfloat16 "
-    "and a higher engine.zero_stage with engine=deepspeed also help",
+    "train": "batch.micro, batch.micro_tokens or sampling.max_completion_length; model.activation_checkpointing=true, "
+    "model.dtype=bfloat16 and a higher engine.zero_stage with engine=deepspeed also help",
 }
 """What makes each part of an update smaller."""
 

@@ -88,6 +88,16 @@ class BatchSettings:
     num_generations: int = setting("G, completions per prompt.", default=8, rule=_GROUP, remedy=PAPER)
     iterations: int = setting("mu, passes over one rollout batch.", default=2, rule=at_least(1), remedy=PAPER)
     micro: int | None = setting("Completions that one device runs at once; null: all.", default=None)
+    micro_tokens: int | None = setting(
+        "Tokens that one device runs at once, beside micro; a longer completion runs alone. null: any number.",
+        default=None,
+        rule=COUNT_OR_NULL,
+    )
+    head_mib: int = setting(
+        "Softmax kept from forward to backward beyond what the head's gradient has room for, MiB; 0: none at all.",
+        default=128,  # as logprobs.KEPT_MIB
+        rule=at_least(0),
+    )
     max_rounds: int = setting("Rounds of sampling until rewards of groups differ.", default=1, rule=at_least(1))
     filter: str = setting("What of the rewards must differ.", default="total", rule=one_of("answer", "total"))
     max_deviation: float | None = setting(

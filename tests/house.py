@@ -44,6 +44,7 @@ LAYERS = (
         *("signals", "run_folder"),
         *("launch.environment", "launch.slurm"),
     ),
+    ("products",),
     ("objective", "logprobs"),
     ("formulas",),
     ("types",),

@@ -34,15 +34,19 @@ def parts(path: str = "tiny", dtype: torch.dtype = torch.float32) -> EngineParts
         optimizer=SETTINGS,
         updates=10,
         micro=8,
+        head_mib=1,
         temperature=1.0,
         dtype=dtype,
         world=World(),
     )
 
 
-def engine(micro: int = 8, settings: AdamW = SETTINGS, dtype: torch.dtype = torch.float32) -> TorchEngine:
+def engine(
+    micro: int = 8, settings: AdamW = SETTINGS, dtype: torch.dtype = torch.float32, micro_tokens: int | None = None
+) -> TorchEngine:
     whole = parts()
-    return TorchEngine(replace(whole, model=whole.model.to(dtype), optimizer=settings, micro=micro))
+    chosen = {"optimizer": settings, "micro": micro, "micro_tokens": micro_tokens}
+    return TorchEngine(replace(whole, model=whole.model.to(dtype), **chosen))
 
 
 def batch(garbage: int = 0) -> TokenBatch:
@@ -84,8 +88,8 @@ def test_the_size_of_micro_batches_changes_nothing() -> None:
     whole = engine(8, settings, torch.float64)
     losses = train(whole, batch())
     assert abs(losses[1] - losses[0]) > 1e-4  # the updates do something
-    for micro in (1, 2, 4):
-        split = engine(micro, settings, torch.float64)
+    for micro, tokens in ((1, None), (2, None), (4, None), (8, 1), (8, 25), (3, 60)):
+        split = engine(micro, settings, torch.float64, tokens)
         assert train(split, batch()) == pytest.approx(losses, rel=1e-9)
         torch.testing.assert_close(weights(split), weights(whole), rtol=0, atol=1e-10)
 

@@ -27,6 +27,8 @@ from transformers import (
 )
 
 from gatepo import logprobs
+from gatepo.engine.passes import micro_batches
+from gatepo.engine.shared_prompts import can_share
 from gatepo.errors import UserError
 from gatepo.model import autocast
 from gatepo.plan import cost, resolve
@@ -36,6 +38,7 @@ from gatepo.plan.report import report
 from gatepo.plan.shape import KNOWN, ModelShape, from_config, model_shape
 from gatepo.plan.work import Layout, Workload
 from gatepo.rollout.cache import growing_cache
+from gatepo.types import TokenBatch
 
 SIZES = {
     "hidden_size": 96,
@@ -365,21 +368,23 @@ def test_checkpointing_keeps_the_input_of_each_layer_and_one_layer() -> None:
 
 
 @pytest.mark.parametrize("layout", [FP32, BF16], ids=("float32", "bfloat16"))
+@pytest.mark.parametrize("head_mib", [0, 1, 20])
 @pytest.mark.parametrize(("tokens", "vocabulary", "hidden"), [(64, 65_536, 64), (512, 32_768, 128), (64, 131_072, 128)])
 def test_log_probabilities_take_the_memory_that_the_profiler_sees(
-    layout: Layout, tokens: int, vocabulary: int, hidden: int
+    layout: Layout, head_mib: int, tokens: int, vocabulary: int, hidden: int
 ) -> None:
     shape = replace(SMALL, hidden=hidden, vocabulary=vocabulary)
     work = replace(WORK, num_generations=1, micro=1, completion_length=tokens)
     width = logprobs.slice_width(tokens, hidden)
-    layout = replace(layout, slice_width=width if width < vocabulary else None)
+    sliced = width < vocabulary
+    layout = replace(layout, slice_width=width if sliced else None, head_mib=head_mib if sliced else 0)
     dtype = torch.float32 if layout.weights == 4 else torch.bfloat16
     hidden_MH = torch.randn(tokens, hidden, dtype=dtype, requires_grad=True)
     weight_VH = torch.randn(vocabulary, hidden, dtype=dtype, requires_grad=True)
     token_M = torch.zeros(tokens, dtype=torch.long)
     gc.collect()  # what other tests left would count as freed here
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
-        logp_M, _ = logprobs.token_logprobs(hidden_MH, weight_VH, token_M, 1.0)
+        logp_M, _ = logprobs.token_logprobs(hidden_MH, weight_VH, token_M, 1.0, kept_mib=head_mib)
         logp_M.sum().backward()
     events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
     live = peak = 0
@@ -415,10 +420,108 @@ def test_flops_of_a_small_run_by_hand() -> None:
     assert (done.prefill, done.decode, done.body, done.head, done.recompute) == (2080, 1728, 15_744, 1920, 0)
     assert cost.flops(SMALL, WORK, replace(FP32, checkpointing=True), prompts=2).recompute == 5248
     assert cost.flops(SMALL, WORK, replace(FP32, slice_width=5), prompts=2).head == 2560
+    # Kept: the 2 x 2 tokens of a micro-batch have room in the gradient of 4 hidden units, so that 3 passes are left;
+    # in bf16 2 have, and 1 MiB beside it holds one more of 2^18 words: a quarter of the fourth pass is left.
+    assert cost.flops(SMALL, WORK, replace(FP32, slice_width=5, head_mib=1), prompts=2).head == 1920
+    words, bf16 = replace(SMALL, vocabulary=2**18), replace(BF16, slice_width=5, head_mib=1)
+    assert cost.flops(words, WORK, bf16, prompts=2).head == 4 * 2 * 2 * 2**20 * 3.25
     assert cost.flops(SMALL, WORK, FP32, prompts=1).decode == 864
+    # Each prompt once per group: 2 x (3 x 288 + 16 x 6) + 4 x (288 + 64) = 3,328 in the place of 4 x 1,312 = 5,248; in
+    # micro-batches of one completion a prompt is read for each again.
+    shared = cost.flops(SMALL, WORK, FP32, prompts=2, shares=True)
+    assert (shared.body, shared.head) == (3 * 3328, 1920)
+    assert cost.flops(SMALL, replace(WORK, micro=1), FP32, prompts=2, shares=True).body == 15_744
     # Half of the completions learn: 4 forward passes and 2 backward ones, of twice the work: 8 x 1,312, 8 x 2 x 80
     half = cost.flops(SMALL, replace(WORK, learning=0.5), replace(FP32, checkpointing=True), prompts=2)
     assert (half.body, half.head, half.recompute) == (10_496, 1280, 2624)
+
+
+@pytest.mark.parametrize(
+    ("micro", "micro_tokens", "rows", "shared"),
+    [  # of 3 groups of 2 completions, prompts of 3 tokens, completions of 2
+        (None, None, [6], [(6, 3)]),
+        (2, None, [2, 2, 2], [(2, 1), (2, 1), (2, 1)]),
+        (3, None, [3, 3], [(3, 2), (3, 2)]),  # the second group's prompt is read twice
+        (None, 12, [2, 2, 2], [(3, 2), (3, 2)]),  # 2 x 5 tokens; 3 + 2 + 2 + 3 + 2
+        (None, 1, [1] * 6, [(1, 1)] * 6),
+        (1, 100, [1] * 6, [(1, 1)] * 6),
+    ],
+)
+def test_a_plan_cuts_micro_batches_as_a_trainer_does(
+    micro: int | None, micro_tokens: int | None, rows: list[int], shared: list[tuple[int, int]]
+) -> None:
+    work = replace(WORK, prompts=3, micro=micro, micro_tokens=micro_tokens)
+    assert work.cut(3, shares=False) == [(n, n) for n in rows]
+    assert work.cut(3, shares=True) == shared
+    assert (work.micro_batch, work.accumulation) == (max(rows), len(rows))
+    # The trainer's own cut of such a batch.
+    ids_NT = torch.arange(30).view(6, 5)
+    batch = TokenBatch(
+        ids_NT=ids_NT,
+        completion_NT=(torch.arange(5) >= 3).expand(6, 5),
+        attention_NT=torch.ones(6, 5, dtype=torch.bool),
+        advantage_N=torch.ones(6),
+        group_N=torch.arange(6) // 2,
+        sampler_logp_NT=torch.zeros(6, 5),
+    )
+    for shares, expected in ((False, rows), (True, [n for n, _ in shared])):
+        parts = micro_batches(batch, torch.ones(6, dtype=torch.bool), micro or 6, shares, micro_tokens)
+        assert [len(part.rows_N) for part in parts] == expected
+
+
+def test_the_head_in_parts_by_hand() -> None:
+    # 8 tokens, a head of 80 FLOPs: 6 bf16 products for each of 3 passes; of a bf16 model 1, 3 and 6.
+    hardware = Hardware(name="slow", memory=1, bfloat16=1000, float32=100, bandwidth=1e9)
+    assert cost.head_in_parts(SMALL, hardware, WORK, replace(FP32, slice_width=5, head_mib=1)) == 8 * 80 * 18 / 1000
+    assert cost.head_in_parts(SMALL, hardware, WORK, replace(BF16, slice_width=5, head_mib=1)) == 8 * 80 * 10 / 1000
+    assert cost.head_in_parts(SMALL, hardware, WORK, replace(BF16, slice_width=5)) == 8 * 80 * 11 / 1000
+    page = report(typed("model.path=Qwen/Qwen2.5-0.5B", "model.dtype=bfloat16")).splitlines()
+    once, parts = (next(x.split()[-4:] for x in page if x.startswith(w)) for w in ("the same", "and the head in"))
+    assert once[3] == parts[3]  # a CPU never takes them
+    assert all(float(b) < float(a) for a, b in zip(once[:3], parts[:3], strict=True))
+
+
+def test_tokens_that_go_through_the_model() -> None:
+    # Rows: 4 x (3 + 1); each prompt once: 2 x 3 + 4 x 1.
+    assert (WORK.tokens_read(2, shares=False), WORK.tokens_read(2, shares=True)) == (16, 10)
+
+
+def test_only_a_cpu_reads_each_prompt_once_and_only_a_model_that_looks_all_the_way_back() -> None:
+    assert [h.name for h in HARDWARE if h.cpu] == ["CPU-2-cores"]
+    cpu, gpu = HARDWARE[-1], HARDWARE[0]
+    once, each = (cost.flops(SMALL, WORK, FP32, 2, shares).body for shares in (True, False))
+    assert cost.seconds(SMALL, cpu, WORK, FP32).body == once / cpu.float32
+    assert cost.seconds(SMALL, gpu, WORK, FP32).body == each / gpu.float32
+    assert cost.seconds(SMALL, gpu, WORK, FP32, shares=True).body == once / gpu.float32
+    assert cost.seconds(replace(SMALL, looks_back=False), cpu, WORK, FP32).body == each / cpu.float32
+
+
+@pytest.mark.parametrize(
+    ("config", "looks_back"),
+    [
+        (Qwen2Config(**SIZES), True),
+        (Qwen3Config(**SIZES), True),
+        (LlamaConfig(**SIZES), True),
+        (MistralConfig(**SIZES, sliding_window=None), True),
+        (MistralConfig(**SIZES, sliding_window=8), False),
+        (Qwen2Config(**SIZES, use_sliding_window=True, max_window_layers=1, sliding_window=8), False),
+    ],
+)
+def test_the_plan_shares_prompts_where_the_trainer_does(config: Any, looks_back: bool) -> None:
+    assert from_config("here", config).looks_back == looks_back == can_share(AutoModelForCausalLM.from_config(config))
+
+
+def test_the_page_says_what_a_prompt_once_per_group_saves() -> None:
+    page = report(typed()).splitlines()
+    # 128 x (128 + 63) tokens; 16 x 128 + 128 x 63: 16 completions at once are two whole groups
+    assert "tokens through the model         24,448                 24,448" in page
+    assert "each prompt once, as on a CPU    10,112                 10,112" in page
+    figures = {line.split("  ")[0]: line.split()[-4:] for line in page}
+    least, paper = figures["mean update, at the least"], figures["the same, each prompt once"]
+    assert least[3] == paper[3]  # a CPU does so
+    assert all(float(b) < float(a) for a, b in zip(least[:3], paper[:3], strict=True))
+    # of 270 GFLOP those of 2 x 3 x (128 x 191 - 10,112) tokens are saved, and of their attention
+    assert "total, each prompt once                                132         66.1   48.9%" in page
 
 
 # Seconds

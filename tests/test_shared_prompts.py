@@ -205,6 +205,51 @@ def test_a_micro_batch_holds_whole_groups() -> None:
     assert sum(len(layout_of(*_cut(batch, part.rows_N)).ids_M) for part in parts) == 5 + 8 + 2 + 11 + 3 + 3 + 4
 
 
+def batch_of(groups: list[list[tuple[int, int]]]) -> TokenBatch:
+    ids_NT, completion_NT = rows_of(groups)
+    return TokenBatch(
+        ids_NT=ids_NT,
+        completion_NT=completion_NT,
+        attention_NT=completion_NT | (completion_NT.cumsum(dim=1) == 0),
+        advantage_N=torch.ones(len(ids_NT)),
+        group_N=torch.tensor([n for n, group in enumerate(groups) for _ in group]),
+        sampler_logp_NT=torch.zeros(ids_NT.shape),
+    )
+
+
+# Tokens, prompt + completion: 5 + 9, 5 + 7, 5 + 1; then 3 + 6, 3 + 6; then 2 + 1.
+TOKENS = [[(5, 1), (5, 9), (5, 7)], [(3, 6), (3, 6)], [(2, 1)]]
+
+
+@pytest.mark.parametrize(
+    ("micro", "tokens", "shares", "expected"),
+    [
+        # each prompt once: 5 + 1 + 9 + 7 = 22, then 3 + 6 + 6 and 2 + 1 = 18
+        (6, 22, True, [[0, 1, 2], [3, 4, 5]]),
+        (6, 21, True, [[0, 1], [2, 3], [4, 5]]),  # 15; 5 + 7 + 3 + 6 = 21; 3 + 6 + 2 + 1 = 12
+        (2, 22, True, [[0, 1], [2, 3], [4, 5]]),  # both bounds hold
+        (6, 40, True, [[0, 1, 2, 3, 4, 5]]),
+        (6, 1, True, [[0], [1], [2], [3], [4], [5]]),  # what is longer than the bound runs alone
+        # rows as wide as the longest: 2 x 14, 2 x 9, 6 and 3 in one
+        (6, 28, False, [[1, 2], [3, 4, 0], [5]]),
+        (6, 13, False, [[1], [2], [3], [4], [0, 5]]),
+        (1, 28, False, [[1], [2], [3], [4], [0], [5]]),
+    ],
+)
+def test_a_micro_batch_holds_as_many_tokens_as_it_may(
+    micro: int, tokens: int, shares: bool, expected: list[list[int]]
+) -> None:
+    batch = batch_of(TOKENS)
+    parts = passes.micro_batches(batch, torch.ones(6, dtype=torch.bool), micro, shares, tokens)
+    assert [part.rows_N.tolist() for part in parts] == expected
+
+
+def test_completions_that_learn_share_no_micro_batch_with_those_that_do_not() -> None:
+    learns_N = torch.tensor([True, True, True, False, False, True])
+    parts = passes.micro_batches(batch_of(TOKENS), learns_N, 6, True, 100)
+    assert [(part.rows_N.tolist(), part.learns) for part in parts] == [([0, 1, 2, 5], True), ([3, 4], False)]
+
+
 def _cut(batch: TokenBatch, rows_N: Tensor) -> tuple[Tensor, Tensor]:
     cut = batch.rows(rows_N)
     return cut.ids_NT, cut.completion_NT

@@ -83,6 +83,8 @@ class EngineParts:
     optimizer: OptimizerOption
     updates: int  # of the run
     micro: int  # completions that run at once
+    micro_tokens: int | None = None  # tokens that run at once; None: as many as those completions have
+    head_mib: int  # of softmax terms that the head keeps from forward to backward
     temperature: float  # of the sampler; the policy is the distribution that was sampled from
     dtype: torch.dtype  # that the body computes in
     world: World

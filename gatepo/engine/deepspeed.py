@@ -126,13 +126,14 @@ class DeepSpeedEngine:
         deepspeed = _import_deepspeed()
         self._deepspeed = deepspeed
         self._model = parts.model
-        self._micro = parts.micro
+        self._micro, self._micro_tokens = parts.micro, parts.micro_tokens
         self._world = parts.world
         self._sharded = settings.zero_stage == 3
         self._updates_done = 0
         from gatepo.engine.policy import Policy  # a torch module; a look at the options needs none
 
-        policy = Policy(parts.model, parts.temperature, torch.float32)  # the weights are in the body's precision
+        # float32: no autocast, the weights are in the body's precision
+        policy = Policy(parts.model, parts.temperature, torch.float32, parts.head_mib)
         self._shares_prompts = policy.shares_prompts
         open_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
@@ -160,14 +161,12 @@ class DeepSpeedEngine:
 
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro, self._shares_prompts)
-        parts = passes.in_step(parts, batch, self._world)
+        parts = self._micro_batches(batch, batch.advantage_N != 0)
         return passes.logprobs(self._engine, batch, parts, temperature, self._world.stop_if_asked)
 
     def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        parts = passes.micro_batches(batch, objective.learns_from(batch.advantage_N), self._micro, self._shares_prompts)
-        parts = passes.in_step(parts, batch, self._world)
+        parts = self._micro_batches(batch, objective.learns_from(batch.advantage_N))
         stop = self._world.stop_if_asked  # here each micro-batch is a collective
         passed = passes.accumulate(self._engine, batch, parts, anchor_NT, totals, objective, self._backward, stop)
         loss = self._world.sum(passed.loss)[0]
@@ -184,6 +183,10 @@ class DeepSpeedEngine:
             record=passed.record,
             logp_NT=passed.logp_NT,
         )
+
+    def _micro_batches(self, batch: TokenBatch, learns_N: Tensor) -> list[passes.MicroBatch]:
+        parts = passes.micro_batches(batch, learns_N, self._micro, self._shares_prompts, self._micro_tokens)
+        return passes.in_step(parts, batch, self._world)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """See :class:`~gatepo.engine.base.PolicyEngine`: a sharded parameter is gathered, given, and freed again."""

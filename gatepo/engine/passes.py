@@ -44,10 +44,14 @@ class Passed:
     logp_NT: Tensor
 
 
-def micro_batches(batch: TokenBatch, learns_N: Tensor, micro: int, shares_prompts: bool) -> list[MicroBatch]:
+def micro_batches(
+    batch: TokenBatch, learns_N: Tensor, micro: int, shares_prompts: bool, tokens: int | None = None
+) -> list[MicroBatch]:
     """Give completions of like length together, so that little is padding, or those of a prompt that they share.
 
-    Completions that add nothing to the gradient stand apart: they need no backward pass.
+    Completions that add nothing to the gradient stand apart: they need no backward pass. A micro-batch has ``micro``
+    completions at most, and where ``tokens`` says so, as many tokens at most, padding among them; a completion of more
+    than that runs alone.
     """
     length_N = batch.attention_NT.sum(dim=1)
     if shares_prompts:  # each as its prompt's longest, so that the order keeps them together
@@ -57,8 +61,27 @@ def micro_batches(batch: TokenBatch, learns_N: Tensor, micro: int, shares_prompt
     for learns in (True, False):
         rows_N = (learns_N == learns).nonzero().squeeze(1)
         rows_N = rows_N[length_N[rows_N].argsort(descending=True, stable=True)]
-        parts += [MicroBatch(rows_N=part_N, learns=learns) for part_N in rows_N.split(micro) if len(part_N)]
+        sizes = _sizes(batch, rows_N, micro, shares_prompts, tokens)
+        parts += [MicroBatch(rows_N=part_N, learns=learns) for part_N in rows_N.split(sizes) if len(part_N)]
     return parts
+
+
+def _sizes(batch: TokenBatch, rows_N: Tensor, micro: int, shares_prompts: bool, tokens: int | None) -> list[int]:
+    """Count the completions of each micro-batch, rows taken in their order."""
+    whole_N, own_N = batch.attention_NT[rows_N].sum(dim=1).tolist(), batch.completion_NT[rows_N].sum(dim=1).tolist()
+    sizes: list[int] = []
+    held, last = 0, None  # tokens of the micro-batch, and the group that its last completion is of
+    for whole, own, group in zip(whole_N, own_N, batch.group_N[rows_N].tolist(), strict=True):
+        if shares_prompts:
+            more = held + (own if group == last else whole)
+        else:  # the first row is the longest
+            more = held + (held // sizes[-1] if held else whole)
+        if not held or sizes[-1] == micro or (tokens is not None and more > tokens):
+            sizes.append(0)
+            more = whole
+        held, last = more, group
+        sizes[-1] += 1
+    return sizes
 
 
 def in_step(parts: list[MicroBatch], batch: TokenBatch, world: World) -> list[MicroBatch]:

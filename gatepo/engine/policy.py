@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gatepo.engine import lean, shared_prompts
 from gatepo.engine.shared_prompts import can_share, layout_of
-from gatepo.logprobs import token_logprobs
+from gatepo.logprobs import KEPT_MIB, token_logprobs
 from gatepo.model import autocast, body_and_head
 
 if TYPE_CHECKING:
@@ -26,13 +26,17 @@ class Policy(nn.Module):
       model: a causal language model.
       temperature: of the sampler; the policy is the distribution that was sampled from.
       dtype: what the body computes in; head and log-probabilities stay in fp32 at least.
+      head_mib: see :func:`~gatepo.logprobs.token_logprobs`.
     """
 
-    def __init__(self, model: PreTrainedModel, temperature: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: PreTrainedModel, temperature: float, dtype: torch.dtype, head_mib: int = KEPT_MIB
+    ) -> None:
         super().__init__()
         self.model = model
         self._temperature = temperature
         self._dtype = dtype
+        self._head_mib = head_mib
         # On a GPU it has not been measured against the attention kernels that a user may choose for rows.
         self.shares_prompts = not torch.cuda.is_available() and can_share(model)
 
@@ -50,6 +54,7 @@ class Policy(nn.Module):
             ids_NT[:, 1:].flatten()[position_M],
             self._temperature if temperature is None else temperature,
             head.bias,
+            self._head_mib,
         )
         empty = logp_M.new_zeros(mask_NT.numel())
         logp_NT = empty.index_put((position_M,), logp_M).view(mask_NT.shape)

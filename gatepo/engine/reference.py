@@ -23,15 +23,23 @@ class FrozenPolicy:
       micro: completions that run at once.
       temperature: of the sampler.
       dtype: what the body computes in; the weights should be in it already.
+      micro_tokens: tokens that run at once.
     """
 
-    def __init__(self, model: PreTrainedModel, micro: int, temperature: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        micro: int,
+        temperature: float,
+        dtype: torch.dtype,
+        micro_tokens: int | None = None,
+    ) -> None:
         self._policy = Policy(model.requires_grad_(False), temperature, dtype)
-        self._micro = micro
+        self._micro, self._micro_tokens = micro, micro_tokens
 
     def logprobs(self, batch: TokenBatch) -> Tensor:
         """See :class:`~gatepo.engine.base.ReferencePolicy`."""
-        parts = passes.micro_batches(
-            batch, torch.zeros_like(batch.advantage_N, dtype=torch.bool), self._micro, self._policy.shares_prompts
-        )
+        none_N = torch.zeros_like(batch.advantage_N, dtype=torch.bool)
+        shares = self._policy.shares_prompts
+        parts = passes.micro_batches(batch, none_N, self._micro, shares, self._micro_tokens)
         return passes.logprobs(self._policy, batch, parts, None)

@@ -23,7 +23,7 @@ from transformers import AttentionInterface
 from gatepo.model import attending_by
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 NAME = "gatepo_shared_prompts"
 SHORT = 512  # keys up to which all scores at once cost less than the kernel that never holds them
@@ -177,10 +177,14 @@ AttentionInterface.register(NAME, attend)
 
 def can_share(model: PreTrainedModel) -> bool:
     """Say whether the model attends by transformers' interface, to everything before a token, in every layer."""
-    config = model.config.get_text_config()
+    return bool(model._can_set_attn_implementation()) and looks_back(model.config.get_text_config()) and _same(model)
+
+
+def looks_back(config: PreTrainedConfig) -> bool:
+    """Say whether each layer attends to everything before a token."""
     windowed = getattr(config, "sliding_window", None) is not None
     kinds = set(getattr(config, "layer_types", None) or ["sliding" if windowed else "full_attention"])
-    return bool(model._can_set_attn_implementation()) and kinds == {"full_attention"} and _same(model)
+    return kinds == {"full_attention"}
 
 
 def _same(model: PreTrainedModel) -> bool:

@@ -53,8 +53,8 @@ class TorchEngine:
         from gatepo.engine.policy import Policy  # a torch module; a look at the options needs none
 
         self._model = parts.model
-        self._policy = Policy(parts.model, parts.temperature, parts.dtype)
-        self._micro = parts.micro
+        self._policy = Policy(parts.model, parts.temperature, parts.dtype, parts.head_mib)
+        self._micro, self._micro_tokens = parts.micro, parts.micro_tokens
         self._world = parts.world
         self._max_grad_norm = parts.optimizer.max_grad_norm
         self._updates_done = 0
@@ -63,7 +63,7 @@ class TorchEngine:
 
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        parts = passes.micro_batches(batch, batch.advantage_N != 0, self._micro, self._policy.shares_prompts)
+        parts = self._micro_batches(batch, batch.advantage_N != 0)
         with self._world.together():
             logp_NT = passes.logprobs(self._policy, batch, parts, temperature)
         return logp_NT
@@ -71,8 +71,7 @@ class TorchEngine:
     def update(self, batch: TokenBatch, anchor_NT: Tensor | None, totals: Totals, objective: Objective) -> StepMetrics:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         self._optimizer.zero_grad(set_to_none=True)
-        learns_N = objective.learns_from(batch.advantage_N)
-        parts = passes.micro_batches(batch, learns_N, self._micro, self._policy.shares_prompts)
+        parts = self._micro_batches(batch, objective.learns_from(batch.advantage_N))
         with self._world.together():
             passed = passes.accumulate(self._policy, batch, parts, anchor_NT, totals, objective, torch.Tensor.backward)
         self._add_up_gradients()
@@ -118,6 +117,10 @@ class TorchEngine:
         self._schedule.load_state_dict(state["schedule"])
         follow(self._schedule)
         self._updates_done = state["updates"]
+
+    def _micro_batches(self, batch: TokenBatch, learns_N: Tensor) -> list[passes.MicroBatch]:
+        shares = self._policy.shares_prompts
+        return passes.micro_batches(batch, learns_N, self._micro, shares, self._micro_tokens)
 
     def _add_up_gradients(self) -> None:
         for parameter in self._model.parameters():

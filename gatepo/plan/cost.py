@@ -177,8 +177,9 @@ def head_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """Say what log-probabilities take beside the weights: the larger of their forward and their backward pass.
 
     All logits at once: LOGIT_BYTES of each, then two fp32 copies beside the head's gradient; a bf16 head is cast whole.
-    In slices: logits and their exponential, then logits beside the gradient, which has the head's precision; two slices
-    of a bf16 head, or of its gradient, are cast. Hidden states have three fp32 copies.
+    In slices: logits and exponentials, then logits beside the gradient, which has the head's precision; two slices of a
+    bf16 head, or of its gradient, are cast. What is kept from forward to backward lies in the gradient's memory, which
+    is then there from the start, and beside it. Hidden states have three fp32 copies.
     Source: the peak that torch's profiler sees (tests/test_plan.py).
     """
     M, H, V = work.micro_batch * work.completion_length, shape.hidden, shape.vocabulary
@@ -186,7 +187,20 @@ def head_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     if layout.slice_width is None:
         return max(LOGIT_BYTES * M * V, 8 * M * V + 4 * V * H) + 12 * M * H + halves * 4 * V * H
     logits, cast = 4 * M * layout.slice_width, halves * 4 * layout.slice_width * H
-    return max(2 * logits, logits + layout.weights * V * H) + 2 * cast + 12 * M * H
+    kept = kept_tokens(shape, layout, M)
+    if not layout.head_mib:
+        return max(2 * logits, logits + layout.weights * V * H) + 2 * cast + 12 * M * H
+    beside = 4 * V * max(0, kept - H * layout.weights // 4)
+    exponentials = 4 * (M - kept) * layout.slice_width
+    return layout.weights * V * H + beside + logits + exponentials + 2 * cast + 12 * M * H
+
+
+def kept_tokens(shape: ModelShape, layout: Layout, tokens: int) -> int:
+    """Give how many of a micro-batch's tokens need no second product with the head in the backward pass."""
+    if layout.slice_width is None:
+        return tokens
+    beside = (layout.head_mib << 20) // (4 * shape.vocabulary)
+    return min(tokens, bool(layout.head_mib) * shape.hidden * layout.weights // 4 + beside)
 
 
 def sampler_bytes(shape: ModelShape, layout: Layout) -> float:
@@ -219,27 +233,44 @@ class Flops:
     prefill: float
     decode: float
     body: float  # forward and backward
-    head: float  # forward and backward in fp32; in slices the backward pass computes the logits again
+    head: float  # forward and backward in fp32; in slices the backward pass computes logits that were not kept again
     recompute: float  # the body's forward again, with checkpointing
 
 
-def flops(shape: ModelShape, work: Workload, layout: Layout, prompts: int) -> Flops:
+def flops(shape: ModelShape, work: Workload, layout: Layout, prompts: int, shares: bool = False) -> Flops:
     """Give FLOPs for ``prompts`` groups: ``work.prompts`` for all devices, ``work.device_prompts`` for the busiest one.
 
-    Prefill reads a prompt once for its whole group and ends in one row of logits; decoding then makes a pass for each
-    token but the first, which reads everything before it.
+    With ``shares`` the body learns from a prompt once for the completions of its group that run at once. Prefill reads
+    a prompt once for its whole group and ends in one row of logits; decoding then makes a pass for each token but the
+    first, which reads everything before it.
     """
     P, C, N = work.prompt_length, work.completion_length, prompts * work.num_generations
     prefill = body_flops(shape, 1, P) + 2 * shape.head
     decode = body_flops(shape, P + 1, P + C - 1) + (C - 1) * 2 * shape.head
-    forward, backward = body_flops(shape, 1, work.tokens), N * work.learning
+    read = sum(read for _, read in work.cut(prompts, shares))
+    forward, learning = read * body_flops(shape, 1, P) + N * body_flops(shape, P + 1, P + C - 1), work.learning
+    again = 1 - kept_tokens(shape, layout, work.micro_batch * C) / (work.micro_batch * C)
     return Flops(
         prefill=prompts * prefill,
         decode=N * decode,
-        body=(N + 2 * backward) * forward,
-        head=(N + (2 if layout.slice_width is None else 3) * backward) * C * 2 * shape.head,
-        recompute=backward * forward if layout.checkpointing else 0,
+        body=(1 + 2 * learning) * forward,
+        head=N * (1 + (2 + again) * learning) * C * 2 * shape.head,
+        recompute=learning * forward if layout.checkpointing else 0,
     )
+
+
+def head_in_parts(shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout) -> float:
+    """Give the seconds of an update's head in bf16 parts, as :mod:`gatepo.products` has it; a GPU chooses at its start.
+
+    A product of two fp32 matrices is six of bf16 ones; three where one is in bf16, one where both are: hidden states
+    and weights of a bf16 model, at sampling temperature 1.
+    """
+    halves, tokens = layout.weights == 2, work.device_completions * work.completion_length
+    at_once = work.micro_batch * work.completion_length
+    again = 1 - kept_tokens(shape, layout, at_once) / at_once
+    logits, hidden, weight = (1, 3, 6) if halves else (6, 6, 6)
+    passes = logits + work.learning * (again * logits + hidden + weight)
+    return passes * tokens * 2 * shape.head / hardware.bfloat16
 
 
 def body_flops(shape: ModelShape, first: int, last: int) -> int:
@@ -278,9 +309,15 @@ class Seconds:
         return self.body + self.head + self.recompute + self.optimizer
 
 
-def seconds(shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout) -> Seconds:
-    """Divide the work of the busiest device by its peaks, by part; the slower of computing and reading counts."""
-    done = flops(shape, work, layout, work.device_prompts)
+def seconds(
+    shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout, shares: bool | None = None
+) -> Seconds:
+    """Divide the work of the busiest device by its peaks, by part; the slower of computing and reading counts.
+
+    ``shares`` says whether each prompt is learned from once for its group; None: as a trainer does on this hardware.
+    """
+    shares = hardware.cpu and shape.looks_back if shares is None else shares
+    done = flops(shape, work, layout, work.device_prompts, shares)
     peak = hardware.peak(layout.dtype)
     rounds = ceil(work.device_completions / work.decoded_at_once)
     prefill = rounds * decoder_bytes(shape, layout) / hardware.bandwidth
@@ -296,7 +333,12 @@ def seconds(shape: ModelShape, hardware: Hardware, work: Workload, layout: Layou
 
 
 def least_seconds(
-    shape: ModelShape, hardware: Hardware, work: Workload, layout: Layout, samples: bool | None = None
+    shape: ModelShape,
+    hardware: Hardware,
+    work: Workload,
+    layout: Layout,
+    samples: bool | None = None,
+    shares: bool | None = None,
 ) -> float:
     """Give the seconds that one update takes at the least; measured over least says how far a run is from the peak.
 
@@ -305,8 +347,9 @@ def least_seconds(
 
     Args:
       samples: whether the update begins with a rollout, as the first of mu does; None: the mean over all mu.
+      shares: as :func:`seconds` has it.
     """
-    parts = seconds(shape, hardware, work, layout)
+    parts = seconds(shape, hardware, work, layout, shares)
     share = 1 / work.iterations if samples is None else float(samples)
     return share * parts.rollout + parts.learning
 

@@ -14,6 +14,7 @@ class Hardware:
     bfloat16: float  # FLOP/s of matrix products
     float32: float  # FLOP/s of matrix products; torch's default, without TF32
     bandwidth: float  # bytes/s from memory
+    cpu: bool = False  # there a trainer reads a prompt once for its group, and the head multiplies in fp32
 
     def peak(self, dtype: str) -> float:
         """Give FLOP/s in ``float32`` or ``bfloat16``."""
@@ -32,5 +33,5 @@ HARDWARE = (
     Hardware(name="H200", memory=139.0, bfloat16=989.4e12, float32=66.9e12, bandwidth=4.8e12),
     # Measured on the project's machines (2 cores with AVX-512): square matrix products in torch of 170 GFLOP/s in fp32
     # and 850 in bf16, and 26 GB/s when it sums 512 MiB.
-    Hardware(name="CPU-2-cores", memory=23.5, bfloat16=850e9, float32=170e9, bandwidth=26e9),
+    Hardware(name="CPU-2-cores", memory=23.5, bfloat16=850e9, float32=170e9, bandwidth=26e9, cpu=True),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatepo.plan import resolve
-from gatepo.plan.cost import GIB, Part, flops, host_memory, least_seconds, memory, seconds
+from gatepo.plan.cost import GIB, Part, flops, head_in_parts, host_memory, least_seconds, memory, seconds
 from gatepo.plan.hardware import HARDWARE
 from gatepo.plan.shape import ModelShape, model_shape
 from gatepo.plan.work import Layout, Workload
@@ -21,7 +21,7 @@ def report(settings: TrainConfig) -> str:
     epochs = resolve.epochs(settings, work.prompts_taken)
     parts = [
         model_line(settings.model.path, shape, settings),
-        of_figures(arithmetic(work, epochs)),
+        of_figures(arithmetic(work, epochs, shape.looks_back)),
         of_figures(memory_rows(shape, work, layout)),
         of_figures(host_rows(shape, work, layout)),
         *filter(None, [sampler_note(shape, work, layout, settings.rollout)]),
@@ -34,10 +34,13 @@ def report(settings: TrainConfig) -> str:
 
 PHASES = ("starting", "sampling", "learning")
 NOTES = """\
-Prompts of {prompt:,} and completions of {completion:,} tokens, all of which learn. Starting is while the trainer is
-made; reference and sampler come after it, with no more than sampling takes. Memory leaves out what allocator and
-libraries take; seconds are work over a device's peaks, without communication, rewards and weight
-sync. Formulas and sources: gatepo/plan/cost.py, gatepo/plan/hardware.py."""
+Prompts of {prompt:,} and completions of {completion:,} tokens, all of which learn. While learning, a CPU reads each
+prompt once for its completions in a micro-batch, if every layer of the model attends to all before a token. GPUs read
+each completion with its prompt, and what they would save is on paper, until it has been measured there; memory is that
+of reading so. The head in bf16 parts is on paper too: a GPU takes it where that measures faster. Starting is while the
+trainer is made; reference and sampler come after it, with no more than sampling takes. Memory leaves out what allocator
+and libraries take; seconds are work over a device's peaks, without communication, rewards and weight sync. Formulas and
+sources: gatepo/plan/cost.py, gatepo/plan/hardware.py."""
 
 
 def model_line(path: str, shape: ModelShape, settings: TrainConfig) -> str:
@@ -49,15 +52,21 @@ def model_line(path: str, shape: ModelShape, settings: TrainConfig) -> str:
     )
 
 
-def arithmetic(work: Workload, epochs: dict[str, float | None]) -> Rows:
+def arithmetic(work: Workload, epochs: dict[str, float | None], looks_back: bool) -> Rows:
     """Say what follows from the batch settings, for all devices and for one."""
     G = work.num_generations
     one = f"{work.accumulation} micro-batches of {work.micro_batch}"
+    tokens = {
+        shares: [f"{work.tokens_read(prompts, shares):,}" for prompts in (work.prompts, work.device_prompts)]
+        for shares in (False, True)
+    }
     return [
         ("of one update", f"{work.devices} devices" if work.devices > 1 else "1 device", "each device (rank)"),
         ("prompts = groups", f"{work.prompts:,}", f"{work.device_prompts:,}"),
         (f"completions (groups of {G})", f"{work.completions:,}", f"{work.device_completions:,}"),
         ("gradient accumulation", "", one),
+        ("tokens through the model", *tokens[False]),
+        *([("each prompt once, as on a CPU", *tokens[True])] if looks_back else []),
         ("of the run", "", ""),
         ("updates", f"{work.updates:,}", ""),
         (f"rollout batches (mu = {work.iterations})", f"{work.rollout_batches:,}", ""),
@@ -138,10 +147,13 @@ def flops_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
         "recompute": mu * done.recompute,
     }
     batch["total"] = total = sum(batch.values())
+    shared, saved = shape.looks_back, flops(shape, work, layout, work.prompts, shares=True)
+    once = total - mu * (done.body + done.recompute - saved.body - saved.recompute)
     unit, name = next((u, n) for u, n in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1, "FLOP")) if total >= u)
     return [
         (f"{name}, all devices", f"rollout batch, {mu} updates", "mean update", "share"),
         *((part, figure(x / unit), figure(x / mu / unit), f"{x / total:.1%}") for part, x in batch.items() if x),
+        *([("total, each prompt once", figure(once / unit), figure(once / mu / unit), f"{once / total:.1%}")] * shared),
     ]
 
 
@@ -149,6 +161,11 @@ def seconds_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
     """Give least times by part, for each device that is known."""
     found = [seconds(shape, h, work, layout) for h in HARDWARE]
     updates = [least_seconds(shape, h, work, layout) for h in HARDWARE]
+    once = [least_seconds(shape, h, work, layout, shares=shape.looks_back) for h in HARDWARE]
+    heads = [s.head if h.cpu else head_in_parts(shape, h, work, layout) for h, s in zip(HARDWARE, found, strict=True)]
+    saved = [max(0, s.head - head) for s, head in zip(found, heads, strict=True)]
+    # a vocabulary that is no wider than a slice has a plain head
+    parts = [x - less for x, less in zip(once, saved, strict=True)] if layout.slice_width else []
     rows = {
         "rollout batch: prefill": [s.prefill for s in found],
         "rollout batch: decode": [s.decode for s in found],
@@ -157,6 +174,8 @@ def seconds_rows(shape: ModelShape, work: Workload, layout: Layout) -> Rows:
         "update: recompute": [s.recompute for s in found],
         "update: optimizer": [s.optimizer for s in found],
         "mean update, at the least": updates,
+        "the same, each prompt once": once,
+        "and the head in bf16 parts": parts,
     }
     many = f"{work.devices} x " if work.devices > 1 else ""
     return [

@@ -27,6 +27,7 @@ def workload(config: TrainConfig) -> Workload:
         updates=config.updates,
         devices=config.devices,
         micro=config.batch.micro,
+        micro_tokens=config.batch.micro_tokens,
         max_sequences=config.rollout.max_sequences // config.rollout.devices_per_copy,
         prompt_length=config.sampling.max_prompt_length,
         completion_length=config.sampling.max_completion_length,
@@ -40,12 +41,14 @@ def layout(config: TrainConfig, shape: ModelShape, work: Workload) -> Layout:
     # As build.algorithm has it: a sampler may decode with the trainer's module.
     module = "trainer" if config.engine.shares_weights(dtype) else "copy"
     width = slice_width(work.micro_batch * work.completion_length, shape.hidden)
+    sliced = width < shape.vocabulary
     return Layout(
         dtype=config.model.dtype,
         **asdict(kept),
         reference=torch.finfo(dtype).bits // 8 if config.kl.reference == INITIAL else 0,
         checkpointing=config.model.activation_checkpointing,
-        slice_width=width if width < shape.vocabulary else None,
+        slice_width=width if sliced else None,
+        head_mib=config.batch.head_mib if sliced else 0,
         sampler=module if config.rollout.DECODES_WITH_MODULE else "own",
         sampler_shards=config.rollout.devices_per_copy,
         sampler_logit_bytes=config.rollout.LOGIT_BYTES or SAMPLED_LOGIT_BYTES,

@@ -30,6 +30,7 @@ class ModelShape:
     output_bias: bool = False
     mlp_bias: bool = False
     head_norms: bool = False  # RMS norms of queries and keys, over head_dim
+    looks_back: bool = True  # every layer attends to all that comes before a token
 
     @property
     def query(self) -> int:
@@ -117,6 +118,8 @@ def model_shape(path: str) -> ModelShape:
 
 def from_config(path: str, config: PreTrainedConfig) -> ModelShape:
     """Give the shape that a transformers configuration describes."""
+    from gatepo.engine.shared_prompts import looks_back  # torch, which a known name needs not
+
     c = config.get_text_config()
     if c.model_type not in _FAMILIES:
         raise UserError(
@@ -132,5 +135,6 @@ def from_config(path: str, config: PreTrainedConfig) -> ModelShape:
         intermediate=c.intermediate_size,
         vocabulary=c.vocab_size,
         tied=c.tie_word_embeddings,
+        looks_back=looks_back(c),
         **_FAMILIES[c.model_type](c),
     )

@@ -21,6 +21,7 @@ class Workload:
     updates: int  # of the run
     devices: int
     micro: int | None  # completions that one device runs at once; None: all of its own
+    micro_tokens: int | None = None  # tokens that one device runs at once; None: any number
     max_sequences: int  # completions that one device decodes at once
     prompt_length: int  # tokens
     completion_length: int  # tokens
@@ -43,13 +44,33 @@ class Workload:
 
     @property
     def micro_batch(self) -> int:
-        """Completions that one device runs at once."""
-        return min(self.micro or self.device_completions, self.device_completions)
+        """Completions that one device runs at once, each with its own prompt."""
+        return self.cut(self.device_prompts, shares=False)[0][0]
 
     @property
     def accumulation(self) -> int:
         """Micro-batches per device and update."""
-        return ceil(self.device_completions / self.micro_batch)
+        return len(self.cut(self.device_prompts, shares=False))
+
+    def cut(self, prompts: int, shares: bool) -> list[tuple[int, int]]:
+        """Give completions and prompts read of each micro-batch, as :func:`gatepo.engine.passes.micro_batches` cuts.
+
+        Args:
+          prompts: groups.
+          shares: whether a prompt is read once for the completions of its group in a micro-batch.
+        """
+        found: list[tuple[int, int]] = []
+        for completion in range(prompts * self.num_generations):
+            n, p = found[-1] if found else (0, 0)
+            n, p = n + 1, p + (not shares or n == 0 or completion % self.num_generations == 0)
+            tokens = p * self.prompt_length + n * self.completion_length
+            full = n > (self.micro or n) or tokens > (self.micro_tokens or tokens)
+            found[-1:] = [*found[-1:], (1, 1)] if full and n > 1 else [(n, p)]
+        return found
+
+    def tokens_read(self, prompts: int, shares: bool) -> int:
+        """Count tokens of an update that go through the body: the last of a completion only stands as a target."""
+        return sum(p * self.prompt_length + n * (self.completion_length - 1) for n, p in self.cut(prompts, shares))
 
     @property
     def rollout_batches(self) -> int:
@@ -101,6 +122,7 @@ class Layout:
     reference: int = 0  # weights of the initial policy, where a KL penalty holds on to it
     checkpointing: bool = False  # layers are run again in the backward pass instead of kept
     slice_width: int | None = None  # logits of a token that exist at once; None: the whole vocabulary
+    head_mib: int = 0  # softmax terms that slices keep beyond what the head's gradient has room for; 0: none at all
     sampler: str = "trainer"  # what decodes: the trainer's module, a "copy" of it in fp32, or an engine of its "own"
     sampler_shards: int = 1  # devices that share one copy of such an engine's weights
     sampler_logit_bytes: int = SAMPLED_LOGIT_BYTES

@@ -79,6 +79,6 @@ def readings_of(
     """Give one batch under its checkpoint's weights: readings, and cosines between the gradients."""
     model = load_model(trained.model.path, build.device(), trained.model.attention)
     trained.engine.read_weights(model, stored.path / checkpoint.ENGINE)
-    policy = Policy(model, trained.sampling.temperature, build.dtype(trained.model))
+    policy = Policy(model, trained.sampling.temperature, build.dtype(trained.model), trained.batch.head_mib)
     batch, anchor_NT = stored.tokens.to(build.device()), stored.anchor_NT.to(build.device())
     return measure(policy, list(model.parameters()), batch, anchor_NT, stored.totals, objectives)

@@ -85,6 +85,8 @@ def parts(model: PreTrainedModel, micro: int, world: World) -> EngineParts:
         optimizer=SETTINGS,
         updates=20,
         micro=micro,
+        micro_tokens=None if micro == COMPLETIONS // world.size else 40,  # both bounds are at work
+        head_mib=1,
         temperature=1.0,
         dtype=torch.float32,
         world=world,
