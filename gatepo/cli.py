@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hydra
@@ -100,14 +100,22 @@ def one_line(error: BaseException, kind: type | None = None) -> str | None:
     if is_out_of_memory(error):
         return out_of_memory_line(error)
     if overrides.is_hydras(error):
-        cause = error.__cause__
-        return str(cause) if isinstance(cause, UserError) else overrides.one_line(error, kind, sys.argv[1:])
+        own = next((cause for cause in _causes(error) if isinstance(cause, UserError)), None)
+        return str(own) if own is not None else overrides.one_line(error, kind, sys.argv[1:])
     if isinstance(error, OSError) and error.errno in _FULL:
         what = error.filename or "what the run leaves in its folder"
         return f"cannot write {what} ({error.strerror}); make room, or set the run's folder with hydra.run.dir=FOLDER"
     if isinstance(error, OSError) and (error.errno in _FOLDER_ERRORS or _making_a_folder(error)):
         return f"cannot write {error.filename} ({error.strerror}); set the run's folder with hydra.run.dir=FOLDER"
     return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Give the errors behind one, the nearest first: of a value that follows from another, OmegaConf raises its own."""
+    behind = error.__cause__ or error.__context__
+    while behind is not None:
+        yield behind
+        behind = behind.__cause__ or behind.__context__
 
 
 def _making_a_folder(error: BaseException) -> bool:

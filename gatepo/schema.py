@@ -59,7 +59,10 @@ class Model:
 
     path: str = setting("The folder or hub name of a causal language model, or tiny.")
     dtype: str = setting(
-        "The body computes in this; the head stays float32.", default="float32", rule=one_of("float32", "bfloat16")
+        "The body computes in this, the head in float32. By default tiny in float32, others as they are stored.",
+        default="float32",
+        rule=one_of("float32", "bfloat16"),
+        follows="own_dtype:",
     )
     attention: str | None = setting("transformers' attn_implementation; null lets it choose.", default=None)
     activation_checkpointing: bool = setting("Activations are computed again: more work, less memory.", default=False)

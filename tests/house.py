@@ -48,11 +48,11 @@ LAYERS = (
     ("formulas",),
     ("types",),
     (
-        *("rewards", "data", "tiny", "model", "world", "engine", "rollout", "tracking", "evaluate.loop"),
+        *("rewards", "data", "tiny", "model", "world", "engine", "rollout", "tracking", "evaluate.loop", "hub"),
         *("state", "checkpoint", "metrics", "controllers", "integrations"),
     ),
     ("loop",),
-    ("schema", "rules", "config", "presets", "build"),
+    ("of_model", "schema", "rules", "config", "presets", "build"),
     ("lazy_torch", "overrides", "reference", "cli"),
     ("record", "run", "resume", "evaluate", "probe", "plan", "gates", "report", "verify"),
     ("train", "replay", "launch", "__main__", "gatepo"),
