@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from gatepo import hub, tiny
-from gatepo.errors import UserError
 
 if TYPE_CHECKING:
     from gatepo.schema import TrainConfig
@@ -120,12 +119,10 @@ def _config_on_hub(name: str) -> dict[str, Any]:
     from huggingface_hub import hf_hub_download  # slow to import
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    answer = hub.ask("model", name)
-    if not answer.is_there and answer.verdict != hub.OFFLINE:
-        raise UserError(f"model.path={name} is not there: {answer.words}")
+    hub.require_model(name)
     try:
         return _config_file(str(Path(hf_hub_download(name, "config.json")).parent))
     except LocalEntryNotFoundError as error:
-        raise UserError(f"model.path={name} is not here: {answer.words}") from error
+        raise hub.no_model(name, hub.ask("model", name).words) from error
     except EntryNotFoundError:
         return {}

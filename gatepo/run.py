@@ -27,7 +27,7 @@ from gatepo.loop import Algorithm, Hook, train
 from gatepo.memory import keep_freed_memory
 from gatepo.model import load_tokenizer
 from gatepo.objective.surrogate import Objective
-from gatepo.plan import resolve
+from gatepo.plan import fit, resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
 from gatepo.report.figures import draw
@@ -59,9 +59,10 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     """
     keep_freed_memory()
     _make_deterministic(config)
+    fits = fit.require_fit(config, fit.this_machine(look_at_gpus=True), fit.ranks_here(world.size, os.environ))
     chosen = build.objective(config)  # before the model is loaded: a formula may have to be refused
     if world.first:
-        for line in remarks(config):
+        for line in (*remarks(config), *fits):
             log.warning(line)
         for note in getattr(chosen.gate, "notes", ()):  # what was derived for a formula, and what is done numerically
             log.info("gate=%s: %s", name_of(chosen.gate), note)

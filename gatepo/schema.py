@@ -147,6 +147,7 @@ class TrainConfig:
         default=None,
     )
     trust: bool = _trust()
+    force: bool = setting("What does not fit this machine is tried all the same.", default=False, may_change=True)
     seed: int = setting("The order of prompts and every sample follow from it.", default=0, rule=_SEED)
     devices: int = setting("Processes, one for each device.", default=1, rule=at_least(1))
     threads: int | None = setting("CPU threads of a process; null: torch's choice.", default=None, rule=COUNT_OR_NULL)

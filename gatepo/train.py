@@ -27,6 +27,7 @@ from omegaconf import DictConfig
 from gatepo import claim, cli, config, resume
 from gatepo.errors import UserError
 from gatepo.launch.environment import COMMAND, DIES_WITH_PARENT
+from gatepo.preflight import require_reachable
 from gatepo.run_folder import CONFIG, how_to_go_on
 from gatepo.schema import TrainConfig
 
@@ -46,6 +47,7 @@ def task(composed: DictConfig) -> None:
     elif settings.resume is not None:
         folder = Path(settings.resume)
         settings = resume.with_changes(folder, settings, list(hydra.overrides.task))
+    require_reachable(settings.model.path, settings.data)
     if settings.devices > 1 and not cli.started_with_others():
         train_in_processes(settings, folder)
     elif hydra.mode == RunMode.MULTIRUN:
@@ -68,7 +70,9 @@ def train_in_processes(settings: TrainConfig, folder: Path) -> None:
         _run_in_process_of_its_own(settings, folder)
         return
     from gatepo.launch.local import launch
+    from gatepo.plan import fit
 
+    fit.require_fit(settings, fit.this_machine(look_at_gpus=False), settings.devices)  # its remarks are the ranks'
     signals.say_beside(lambda: how_to_go_on(folder))
     with _Job(settings, folder) as job:
         launch(job, folder, settings.devices, settings.threads)
