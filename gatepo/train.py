@@ -16,6 +16,7 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gatepo import claim, cli, config, resume
+from gatepo import claim, cli, config, journal, resume, run_folder
 from gatepo.errors import UserError
 from gatepo.launch.environment import COMMAND, DIES_WITH_PARENT
 from gatepo.preflight import require_reachable
@@ -33,7 +34,25 @@ from gatepo.schema import TrainConfig
 
 
 def task(composed: DictConfig) -> None:
-    """Run one job: validate, then train here or in processes of its own."""
+    """Run one job: validate, then train here or in processes of its own. What is refused leaves no folder behind."""
+    try:
+        _task(composed)
+    except UserError as error:
+        if "\n" not in str(error):  # with a traceback, it is no settings that were refused
+            _leave_nothing(Path(HydraConfig.get().runtime.output_dir).resolve())
+        raise
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove the folder that Hydra has made for a run that was refused; not what somebody else made, or works in."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN or folder in {Path.cwd(), *_THERE_BEFORE} or not folder.is_dir():
+        return
+    with suppress(UserError):
+        claim.refuse_if_held(folder, "hydra.run.dir")
+        run_folder.remove_if_nothing_ran(folder)
+
+
+def _task(composed: DictConfig) -> None:
     settings = config.from_composed(TrainConfig, composed)
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.RUN and hydra.sweeper.params:
@@ -60,6 +79,9 @@ def task(composed: DictConfig) -> None:
         train_here(settings, folder)
 
 
+_THERE_BEFORE: set[Path] = set()  # folders that were typed, and that somebody has made
+
+
 def train_in_processes(settings: TrainConfig, folder: Path) -> None:
     """Train in processes of its own, as many as there are devices.
 
@@ -75,7 +97,11 @@ def train_in_processes(settings: TrainConfig, folder: Path) -> None:
     fit.require_fit(settings, fit.this_machine(look_at_gpus=False), settings.devices)  # its remarks are the ranks'
     signals.say_beside(lambda: how_to_go_on(folder))
     with _Job(settings, folder) as job:
-        launch(job, folder, settings.devices, settings.threads)
+        try:
+            launch(job, folder, settings.devices, settings.threads)
+        except BaseException as error:
+            journal.note_end(folder, error)
+            raise
 
 
 def _typed_folder() -> Path | None:
@@ -148,6 +174,7 @@ def main() -> None:
                 _require_a_folder(sys.argv[1:])
                 continue
             if key in ("resume", "hydra.run.dir"):
+                _THERE_BEFORE.update(path.resolve() for path in [Path(value)] if path.exists())
                 claim.refuse_if_held(Path(value), key)
             if key == "resume" and value != "null" and not Path(value, CONFIG).is_file():
                 raise UserError(

@@ -42,7 +42,7 @@ LAYERS = (
             "text_table",
         ),
         *("signals", "run_folder"),
-        *("launch.environment", "launch.slurm"),
+        *("launch.environment", "launch.slurm", "journal"),
     ),
     ("objective", "logprobs"),
     ("formulas",),
