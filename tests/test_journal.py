@@ -43,6 +43,14 @@ def test_progress_is_a_line_now_and_then() -> None:
     assert said(20, 3600.0)[0].endswith("; 1:00:00 so far, 19:00:00 to go")
 
 
+def test_an_update_that_was_cut_off_is_counted_again() -> None:
+    found: list[str] = []
+    tracker = ProgressTracker(20, 2, 5, found.append, bar=False, clock=lambda: 0.0)
+    tracker.log(5, ROW)
+    tracker.close()
+    assert found == ["update 5 of 20: reward 0.50, entropy 0.250, eur 0.900; 0:00 so far, 0:00 to go"]
+
+
 def test_an_evaluation_says_when_it_begins_and_what_came_out(capsys: pytest.CaptureFixture[str]) -> None:
     found: list[str] = []
     progress = EvaluationProgress(found.append, bar=True)

@@ -77,7 +77,7 @@ class ProgressTracker:
     def _line(self) -> None:
         now = self._clock()
         took = now - self._start
-        rest = took / (self._last - self._done) * (self._updates - self._last)
+        rest = took / max(1, self._last - self._done) * (self._updates - self._last)
         figures = ", ".join(f"{name} {value}" for name, value in self._shown.items())
         self._say(f"update {self._last} of {self._updates}: {figures}; {_time(took)} so far, {_time(rest)} to go")
         self._said, self._said_at = self._last, now
