@@ -123,8 +123,9 @@ def model_shape(path: str) -> ModelShape:
         if not Path(tiny.locate(path)).exists() and not (answer := hub.ask("model", path)).is_there:
             raise hub.no_model(path, answer.words) from error
         reason = " ".join(str(error).split())[:200]
+        what = "has no model that transformers knows" if Path(path).is_dir() else "is neither a folder nor on the hub"
         raise UserError(
-            f"model.path={path} is neither a folder with config.json nor on the hub; give one of these, or "
+            f"model.path={path} {what}; give a folder with config.json, a name of the hub, or "
             f"Qwen/Qwen2.5-SIZE with or without -Instruct, SIZE one of {', '.join(_QWEN25)} ({reason})"
         ) from error
     return from_config(path, config)
