@@ -21,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from gatepo.errors import UserError
+from gatepo.launch.settings import LAUNCHER, MultirunSettings
 from gatepo.rules import check as check_rules
-from gatepo.schema import COMMANDS, LAUNCHER, Config, MultirunSettings, TrainConfig, load_options
+from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
 from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of
 from gatepo.targets import OWN, find, made_outside, path_of, settings_of
 

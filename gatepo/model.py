@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from gatepo import tiny
+from gatepo import hub, tiny
 from gatepo.errors import UserError
 from gatepo.manifest import digest
 from gatepo.memory import is_out_of_memory
@@ -30,9 +30,11 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer  # slow to import, here and below
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(tiny.locate(path), trust_remote_code=False)  # None would ask
+        tokenizer = AutoTokenizer.from_pretrained(_located(path), trust_remote_code=False)  # None would ask
     except Exception as error:  # of a folder that somebody else made, anything may be wrong
         raise _no_model(path, error) from error
+    if not Path(tiny.locate(path)).exists():
+        hub.say_what_was_taken("model", path)
     if len(tokenizer) == 0:
         raise UserError(f"model.path={path} has no tokenizer files; put them beside the model")
     if tokenizer.eos_token_id is None:
@@ -63,9 +65,10 @@ def load_model(
 
     disable_progress_bar()  # one line per rank and model would bury everything else
     try:
-        stored = _stored_dtype(tiny.locate(path))
+        located = _located(path)
+        stored = _stored_dtype(located)
         model, seen = AutoModelForCausalLM.from_pretrained(
-            tiny.locate(path),
+            located,
             dtype=stored,
             attn_implementation=attention,
             trust_remote_code=False,
@@ -125,7 +128,7 @@ def content(path: str) -> str:
         lines = "".join(f"{digest(file)}  {file.name}\n" for file in files)
         return hashlib.sha256(lines.encode()).hexdigest()
     try:
-        return Path(str(cached_file(path, "config.json"))).parent.name
+        return Path(str(cached_file(_located(path), "config.json"))).parent.name
     except (OSError, ValueError) as error:
         raise _no_model(path, error) from error
 
@@ -135,7 +138,7 @@ def context_length(path: str) -> int | None:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(tiny.locate(path), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(_located(path), trust_remote_code=False)
     except Exception as error:
         raise _no_model(path, error) from error
     return getattr(config.get_text_config(), "max_position_embeddings", None)
@@ -236,7 +239,18 @@ def _check_head(model: PreTrainedModel) -> None:
         )
 
 
+def _located(path: str) -> str:
+    """Find what transformers is to load; of the hub, it is there or in the cache."""
+    found = tiny.locate(path)
+    hub.require_model(found)
+    return found
+
+
 def _no_model(path: str, error: Exception) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    if not Path(tiny.locate(path)).exists() and not (answer := hub.ask("model", path)).is_there:
+        return hub.no_model(path, answer.words)
     reason = " ".join(str(error).split())
     if "trust_remote_code" in reason:
         return UserError(

@@ -10,7 +10,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from gatepo import config
+from gatepo import config, of_model
 from gatepo.errors import UserError
 from gatepo.settings import options
 
@@ -26,6 +26,7 @@ def yaml_dir(name: str) -> Path:
 def register() -> None:
     """Offer the schemas, and each file of ``experiments/`` and ``sweeps/`` as ``+experiment=`` and ``+sweep=``."""
     config.register()
+    of_model.register()
     OmegaConf.register_new_resolver("first_of", lambda *values: next(v for v in values if v is not None), replace=True)
     OmegaConf.register_new_resolver("unique", unique, replace=True)
     OmegaConf.register_new_resolver("prompt", prompt_text, replace=True)

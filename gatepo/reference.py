@@ -13,8 +13,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from gatepo.launch.settings import MultirunSettings
 from gatepo.presets import names, register, yaml_dir
-from gatepo.schema import COMMANDS, MultirunSettings, TrainConfig
+from gatepo.schema import COMMANDS, TrainConfig
 from gatepo.settings import ANYTHING, about, groups, key_of, options
 
 ADDED = {
@@ -111,9 +112,9 @@ def _row(f: Field[Any]) -> str:
 
 
 def _default(f: Field[Any]) -> str:
-    follows = about(f).follows
-    if follows or (f.default is MISSING and f.default_factory is MISSING):
-        return f"`{follows}`" if follows else "must be given"
+    follows = (about(f).follows or "").partition(":")  # a key, or what is computed, which the meaning says
+    if not follows[1] and (follows[0] or (f.default is MISSING and f.default_factory is MISSING)):
+        return f"`{follows[0]}`" if follows[0] else "must be given"
     value = f.default if f.default_factory is MISSING else f.default_factory()
     return "" if value in (None, [], {}) else str(value).lower() if isinstance(value, bool) else _cell(str(value))
 

@@ -9,6 +9,11 @@ two run.json as the probable cause.
 
 from __future__ import annotations
 
+from gatepo import signals
+
+if __name__ == "__main__":
+    signals.listen()  # before what takes seconds to import
+
 import argparse
 import json
 import os

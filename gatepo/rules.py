@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gatepo import of_model
 from gatepo.objective.kl import INITIAL
 from gatepo.schema import EvaluationConfig, ProbeConfig, TrainConfig
 from gatepo.settings import Rule, name_of, require
@@ -34,7 +35,7 @@ def check(config: Any) -> None:
 
 def remarks(config: TrainConfig) -> list[str]:
     """Say what is allowed, and seldom meant."""
-    found = []
+    found = list(filter(None, [of_model.remark(config)]))
     if config.batch.iterations == 1:
         found.append(
             "batch.iterations=1 with one update per rollout batch: every ratio is 1, so all gates and temperatures "

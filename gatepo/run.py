@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 import yaml
 
-from gatepo import build, checkpoint, claim, durable, record, resume
+from gatepo import build, checkpoint, claim, durable, journal, record, resume
 from gatepo.config import load, plain
 from gatepo.data.prompts import PromptStream, evaluation_prompts, fingerprints, prompt_template
 from gatepo.errors import Interrupted, UserError
@@ -27,7 +27,7 @@ from gatepo.loop import Algorithm, Hook, train
 from gatepo.memory import keep_freed_memory
 from gatepo.model import load_tokenizer
 from gatepo.objective.surrogate import Objective
-from gatepo.plan import resolve
+from gatepo.plan import fit, resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
 from gatepo.report.runs import read_run
@@ -40,7 +40,7 @@ from gatepo.signals import finishing
 from gatepo.state import RunState
 from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, UpdateLog
-from gatepo.tracking.progress import ProgressTracker
+from gatepo.tracking.progress import EvaluationProgress, ProgressTracker, on_terminal
 from gatepo.tracking.standstill import FirstBatches, warn
 from gatepo.world import World
 
@@ -59,19 +59,17 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     """
     keep_freed_memory()
     _make_deterministic(config)
+    fits = fit.require_fit(config, fit.this_machine(look_at_gpus=True), fit.ranks_here(world.size, os.environ))
     chosen = build.objective(config)  # before the model is loaded: a formula may have to be refused
-    if world.first:
-        for line in remarks(config):
-            log.warning(line)
-        for note in getattr(chosen.gate, "notes", ()):  # what was derived for a formula, and what is done numerically
-            log.info("gate=%s: %s", name_of(chosen.gate), note)
-        for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
-            log.warning("gate=%s: %s", name_of(config.gate), line)
+    if not world.first:
+        journal.keep_silent()
     with ExitStack() as claims:
         goes_on = world.broadcast(resume.goes_on(folder, config))
         if world.first:
             claims.enter_context(_claimed(folder, config, goes_on))
             claims.enter_context(record.kept(folder, config, world))
+            claims.enter_context(journal.kept(folder, record.starts(folder)[-1]))
+            _remark(config, chosen, fits)
         world.barrier()
         newest = checkpoint.newest_whole(folder, world) if goes_on else None
         if newest is not None:
@@ -81,6 +79,16 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
             _write_config(folder, config)
             checkpoint.clear(folder, config.checkpoint.keep)
         return _run(config, chosen, folder, world, newest)
+
+
+def _remark(config: TrainConfig, chosen: Objective, fits: list[str]) -> None:
+    """Say what is known of the settings before anything is loaded."""
+    for line in (*remarks(config), *fits):
+        log.warning(line)
+    for note in getattr(chosen.gate, "notes", ()):  # what was derived for a formula, and what is done numerically
+        log.info("gate=%s: %s", name_of(chosen.gate), note)
+    for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
+        log.warning("gate=%s: %s", name_of(config.gate), line)
 
 
 def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World, newest: Path | None) -> dict[str, Any]:
@@ -97,6 +105,8 @@ def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World, new
         rollout=algorithm.rollout,
         seed=config.seed,
         world=world,
+        at_once=config.rollout.BATCHES_AT_ONCE * config.rollout.max_sequences,
+        progress=EvaluationProgress(_say(), on_terminal()) if world.first else None,
     )
     columns = as_option(config.reward).reads_columns
     rows = fingerprints(cast(PromptStream, algorithm.take_prompts), evaluate.sets, columns=columns)
@@ -118,6 +128,8 @@ def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World, new
         _export(algorithm, tokenizer, folder / "model", world, 4 * parameters)
         evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
         summary = _finish(folder, state.seconds, evaluation) if world.first else {}
+        if world.first:
+            journal.note(describe(summary, folder))
         world.barrier()
         algorithm.reward.close()
         algorithm.rollout.close()  # last: vLLM takes every process group down with it
@@ -164,7 +176,13 @@ def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracke
     chosen = config.tracker.start(folder, plain(config))
     if chosen is not None:
         trackers.append(chosen)
-    return [*trackers, ProgressTracker(config.updates, config.batch.iterations, state.update), FirstBatches()]
+    progress = ProgressTracker(config.updates, config.batch.iterations, state.update, _say(), on_terminal())
+    return [*trackers, progress, FirstBatches()]
+
+
+def _say() -> Callable[[str], None]:
+    """Give what takes lines about progress: train.log, and the output too where no bar is seen."""
+    return journal.note if on_terminal() else log.info
 
 
 def _least_time(config: TrainConfig) -> list[Hook]:

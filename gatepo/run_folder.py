@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from gatepo.targets import OWN
@@ -10,6 +11,7 @@ from gatepo.targets import OWN
 CONFIG, SUMMARY, CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
 BASIS = "basis.json"  # of a checkpoint: what it rests on (gatepo/resume.py)
 ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
+_BEFORE_UPDATES = (".hydra", ".claim", "train.log", "run.json", CONFIG, *ROWS)  # what a run has before its first update
 
 
 def is_finished(run: Path) -> bool:
@@ -20,6 +22,18 @@ def is_finished(run: Path) -> bool:
 def found(run: Path) -> list[Path]:
     """Give the whole checkpoints of a run, oldest first."""
     return sorted(path for path in (run / CHECKPOINTS).glob("update-*") if path.suffix == "")
+
+
+def remove_if_nothing_ran(run: Path) -> None:
+    """Remove the folder of a run that was refused, and those above it that it alone was in; it holds no update."""
+    known = [path for path in run.iterdir() if path.name in _BEFORE_UPDATES or path.match("job-*.yaml")]
+    if set(known) != set(run.iterdir()) or any((run / name).stat().st_size for name in ROWS if (run / name).exists()):
+        return
+    shutil.rmtree(run)
+    for above in list(run.resolve().parents)[:2]:
+        if above == Path.cwd() or any(above.iterdir()):
+            return
+        above.rmdir()
 
 
 def how_to_go_on(run: Path) -> str:

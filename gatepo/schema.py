@@ -59,7 +59,10 @@ class Model:
 
     path: str = setting("The folder or hub name of a causal language model, or tiny.")
     dtype: str = setting(
-        "The body computes in this; the head stays float32.", default="float32", rule=one_of("float32", "bfloat16")
+        "The body computes in this, the head in float32. By default tiny in float32, others as they are stored.",
+        default="float32",
+        rule=one_of("float32", "bfloat16"),
+        follows="own_dtype:",
     )
     attention: str | None = setting("transformers' attn_implementation; null lets it choose.", default=None)
     activation_checkpointing: bool = setting("Activations are computed again: more work, less memory.", default=False)
@@ -154,6 +157,7 @@ class TrainConfig:
         default=None,
     )
     trust: bool = _trust()
+    force: bool = setting("What does not fit this machine is tried all the same.", default=False, may_change=True)
     seed: int = setting("The order of prompts and every sample follow from it.", default=0, rule=_SEED)
     devices: int = setting("Processes, one for each device.", default=1, rule=at_least(1))
     threads: int | None = setting(
@@ -245,16 +249,6 @@ class GatesConfig:
     gates: list[str] | None = setting("Families to show; null: all, in the figure the paper's five.", default=None)
     plot: bool = setting("Draw the paper's Figure 1.", default=False)
     out: str = setting("The figure's file.", default="gates.png")
-
-
-LAUNCHER = "hydra_plugins.gatepo.Processes"  # whose jobs gatepo.train prepares
-
-
-@section("")
-class MultirunSettings:
-    """How ``-m`` runs its jobs on this machine: hydra/launcher=processes. No job rests on it."""
-
-    jobs: int = setting("Runs that train at the same time, beside -m.", default=1, rule=at_least(1))
 
 
 Config = TypeVar("Config", TrainConfig, ProbeConfig, EvaluationConfig, GatesConfig)

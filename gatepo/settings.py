@@ -90,7 +90,8 @@ def setting(
       default_factory: makes the default, where that is a list, a dict or a section.
       rule: what a value must be; the range that help and reference print.
       remedy: what to type instead, where the rule is broken; ``{default}`` stands for the default.
-      follows: the dotted key whose value is the default on the command line; Python callers give a value.
+      follows: the dotted key whose value is the default on the command line, or NAME: of a resolver (of_model.py);
+        Python callers give a value.
       key: what is typed for it, where that is not the field's name.
       each: the group of which the field, a dict, holds options by name.
       may_change: whether an interrupted run may go on with another value.

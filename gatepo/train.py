@@ -16,6 +16,7 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,17 +24,40 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gatepo import claim, cli, config, resume
+from gatepo import claim, cli, config, journal, resume, run_folder
 from gatepo.errors import UserError
 from gatepo.launch import multirun
 from gatepo.launch.environment import COMMAND, DIES_WITH_PARENT
 from gatepo.launch.job import SettingsFile
+from gatepo.launch.settings import LAUNCHER, MultirunSettings
+from gatepo.preflight import require_reachable
 from gatepo.run_folder import CONFIG, how_to_go_on
-from gatepo.schema import LAUNCHER, MultirunSettings, TrainConfig
+from gatepo.schema import TrainConfig
 
 
 def task(composed: DictConfig) -> multirun.Job | None:
-    """Validate one job, then train here or in processes of its own; give it to the launcher of a multirun here."""
+    """Validate one job, then train here or in processes of its own; give it to the launcher of a multirun here.
+
+    What is refused leaves no folder behind.
+    """
+    try:
+        return _task(composed)
+    except UserError as error:
+        if "\n" not in str(error):  # with a traceback, it is no settings that were refused
+            _leave_nothing(Path(HydraConfig.get().runtime.output_dir).resolve())
+        raise
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove the folder that Hydra has made for a run that was refused; not what somebody else made, or works in."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN or folder in {Path.cwd(), *_THERE_BEFORE} or not folder.is_dir():
+        return
+    with suppress(UserError):
+        claim.refuse_if_held(folder, "hydra.run.dir")
+        run_folder.remove_if_nothing_ran(folder)
+
+
+def _task(composed: DictConfig) -> multirun.Job | None:
     settings = config.from_composed(TrainConfig, composed)
     hydra = HydraConfig.get()
     ours = hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_ == LAUNCHER and not cli.started_with_others()
@@ -51,10 +75,11 @@ def task(composed: DictConfig) -> multirun.Job | None:
     elif settings.resume is not None:
         folder = Path(settings.resume)
         settings = resume.with_changes(folder, settings, list(hydra.overrides.task))
-    if ours:
-        return multirun.Job(settings=settings, folder=folder, finished=finished)
     if finished:
-        return None
+        return multirun.Job(settings=settings, folder=folder, finished=True) if ours else None
+    require_reachable(settings.model.path, settings.data)
+    if ours:
+        return multirun.Job(settings=settings, folder=folder, finished=False)
     if settings.devices > 1 and not cli.started_with_others():
         train_in_processes(settings, folder)
     elif hydra.mode == RunMode.MULTIRUN:
@@ -68,6 +93,9 @@ def task(composed: DictConfig) -> multirun.Job | None:
     return None
 
 
+_THERE_BEFORE: set[Path] = set()  # folders that were typed, and that somebody has made
+
+
 def train_in_processes(settings: TrainConfig, folder: Path) -> None:
     """Train in processes of its own, as many as there are devices.
 
@@ -78,10 +106,16 @@ def train_in_processes(settings: TrainConfig, folder: Path) -> None:
         _run_in_process_of_its_own(settings, folder)
         return
     from gatepo.launch.local import launch
+    from gatepo.plan import fit
 
+    fit.require_fit(settings, fit.this_machine(look_at_gpus=False), settings.devices)  # its remarks are the ranks'
     signals.say_beside(lambda: how_to_go_on(folder))
     with SettingsFile(settings, folder) as job:
-        launch(job, folder, settings.devices, settings.threads)
+        try:
+            launch(job, folder, settings.devices, settings.threads)
+        except BaseException as error:
+            journal.note_end(folder, error)
+            raise
 
 
 def _typed_folder() -> Path | None:
@@ -166,6 +200,7 @@ def main() -> None:
                 _require_a_folder(sys.argv[1:])
                 continue
             if key in ("resume", "hydra.run.dir"):
+                _THERE_BEFORE.update(path.resolve() for path in [Path(value)] if path.exists())
                 claim.refuse_if_held(Path(value), key)
             if key == "resume" and value != "null" and not Path(value, CONFIG).is_file():
                 raise UserError(

@@ -7,6 +7,11 @@ often the verdicts agree.
 
 from __future__ import annotations
 
+from gatepo import signals
+
+if __name__ == "__main__":
+    signals.listen()  # before what takes seconds to import
+
 import argparse
 import json
 import math

@@ -65,9 +65,9 @@ def test_help_lists_groups_and_their_options() -> None:
             ["data.path must be a folder for 2 sources, got gone", "data.sources.words.path=FILE.jsonl"],
         ),
         (["data=gsm8k", "data.path=gone.jsonl"], ["cannot read gone.jsonl", "give data.path=FILE.jsonl"]),
-        (["data=gsm8k"], ["cannot load openai/gsm8k from the hub", "give data.path=FILE.jsonl"]),
+        (["data=gsm8k"], ["cannot load openai/gsm8k from the hub: the hub is offline", "give data.path=FILE"]),
         (["model.path=conf"], ["model.path=conf has no model", "give a folder with config.json"]),
-        (["model.path=no/such-model"], ["model.path=no/such-model is neither a folder nor on the hub"]),
+        (["model.path=no/such-model"], ["model.path=no/such-model is no folder, and the hub is offline from here"]),
         (["sampling.max_prompt_length=2000"], ["at most the model's context of 2048 tokens, got 2064; lower one"]),
         (["hydra.run.dir=LICENSE/run"], ["cannot write", "hydra.run.dir=FOLDER"]),
     ],
@@ -141,7 +141,19 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             {"gatepo.rewards.equality", "gatepo.rewards.tokens", "gatepo.rewards.pool", "gatepo.rewards.sandbox"},
         ),
         ("tracking", {"gatepo.tracking", "gatepo.settings", "gatepo.json_lines", "gatepo.durable"}),
-        ("report", {"gatepo.report", "gatepo.errors", "gatepo.cli", "gatepo.json_lines", "gatepo.text_table"}),
+        (
+            "report",
+            {
+                *(
+                    "gatepo.report",
+                    "gatepo.errors",
+                    "gatepo.cli",
+                    "gatepo.json_lines",
+                    "gatepo.text_table",
+                    "gatepo.signals",
+                )
+            },
+        ),
         ("integrations", {"gatepo.integrations.gates_and_taus", "gatepo.objective", "gatepo.errors"}),
     ],
 )

@@ -74,7 +74,7 @@ def test_two_at_once_give_what_each_gives_alone(alone: list[list[dict[str, float
         basis = json.loads((tmp_path / f"{job}/checkpoints/update-000008/basis.json").read_text())
         assert held["threads"] == basis["settings"]["threads"] == 1
         assert "jobs" not in held and "jobs" not in basis["settings"]
-        assert "8 updates in" in (tmp_path / f"{job}/train.log").read_text()
+        assert "8 updates in" in (tmp_path / f"{job}/job.log").read_text()
         assert not list((tmp_path / str(job)).glob("job*"))
     said = [line for line in done.stderr.splitlines() if line.startswith("#")]
     assert sorted(line.partition(" reward ")[0] for line in said) == ["#0 seed=0: 8/8", "#1 seed=1: 8/8"]
@@ -94,7 +94,7 @@ def test_jobs_that_fail_stop_no_other_and_are_named_at_the_end(tmp_path: Path) -
     assert any(line.startswith("#1 tau.pos=-1 seed=1 failed, tau.pos must be") for line in said), said
     assert any("failed, exit code 2: hydra.run.dir=" in line and "without a run" in line for line in said), said
     named = ", ".join(str(tmp_path / str(job)) for job in range(3))
-    assert said[-1].startswith(f"gatepo: 3 of 4 jobs failed: {named}; each says why in train.log; 1 of 4 jobs have")
+    assert said[-1].startswith(f"gatepo: 3 of 4 jobs failed: {named}; each says why in job.log; 1 of 4 jobs have")
     assert said[-1].endswith(f"with: python -m gatepo.report {tmp_path}")
 
 

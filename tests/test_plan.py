@@ -129,7 +129,7 @@ def test_other_families_and_missing_models_are_one_line_with_a_remedy(tmp_path: 
     GPT2Config().save_pretrained(tmp_path)
     for path, message in (
         (str(tmp_path), "gatepo.plan knows the families qwen2, qwen3, llama, mistral, got gpt2; plan with"),
-        ("no/such-model", "model.path=no/such-model is neither a folder with config.json nor on the hub; give one"),
+        ("no/such-model", "model.path=no/such-model is no folder, and the hub is offline from here (HF_HUB_OFFLINE is"),
     ):
         with pytest.raises(UserError) as caught:
             model_shape(path)
@@ -671,7 +671,7 @@ def test_the_command_takes_overrides_and_leaves_no_folder(tmp_path: Path) -> Non
     [
         (["tau.pos=-1"], "tau.pos must be in [1e-6, 1e6], what fp32 can hold the slope at, got -1.0"),
         (["gate=tanh"], "gate must be one of arctan, aspo, ce_gppo, cispo, clip, "),
-        (["model.path=no/such-model"], "model.path=no/such-model is neither a folder with config.json nor on the hub"),
+        (["model.path=no/such-model"], "model.path=no/such-model is no folder, and the hub is offline from here"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(tmp_path: Path, arguments: list[str], part: str) -> None:

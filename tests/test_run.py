@@ -261,7 +261,8 @@ def test_another_model_brings_its_own_chat_template(tmp_path: Path) -> None:
         )
     ).save_pretrained(tmp_path / "llama")
     done = gatepo(
-        *("train", f"model.path={tmp_path / 'llama'}", *SMALL),
+        *("train", f"model.path={tmp_path / 'llama'}", *SMALL, "batch.micro=16"),
+        *("sampling.max_prompt_length=128", "sampling.max_completion_length=64"),
         f"hydra.run.dir={tmp_path / 'run'}",
     )
     assert done.returncode == 0, done.stderr

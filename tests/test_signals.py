@@ -293,3 +293,23 @@ def test_what_a_child_receives_does_not_count_for_its_parent() -> None:
         timeout=60,
     )
     assert done.stdout.split() == ["15", "0", "15"]
+
+
+AT_ONCE = """
+import os, runpy, signal, sys, time
+class Stop:
+    def find_spec(self, name, path, target=None):
+        if name == "gatepo.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+sys.meta_path.insert(0, Stop())
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "probe", "plan", "gates", "report", "replay", "verify"])
+def test_a_command_ends_in_one_line_while_it_is_still_importing(
+    command: str, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = started("-c", AT_ONCE, f"gatepo.{command}", "x")
+    assert ended(process) == (130, ["gatepo: stopped by SIGINT"])

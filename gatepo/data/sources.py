@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
-from gatepo import tiny
+from gatepo import hub, tiny
 from gatepo.data import chat
 from gatepo.data.files import Records, TableRecords, records_of
 from gatepo.data.fingerprint import Fingerprint
@@ -269,13 +269,33 @@ def _without(setting_name: str, wanted: str, where: str, record: Any) -> UserErr
 
 
 def _load(name: str, source: Source) -> Any:
+    require_on_hub(name, source)
     from datasets import load_dataset  # slow to import, and not needed for local files
 
+    hub_name = str(source.hub)
     try:
-        return load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
+        found = load_dataset(hub_name, source.subset, split=source.split, revision=source.revision)
     except Exception as error:  # whatever the hub client raises, offline or not: the line says which set and why
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"data source {name}: cannot load {source.hub} from the hub ({type(error).__name__}: {reason}); "
-            "give data.path=FILE.jsonl"
-        ) from error
+        known = hub.ask("dataset", hub_name, source.revision).words
+        reason = known or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise _not_on_hub(name, source, reason) from error
+    hub.say_what_was_taken("dataset", hub_name)
+    return found
+
+
+def require_on_hub(name: str, source: Source) -> None:
+    """Refuse a source that neither the hub nor its cache has, before anything is loaded.
+
+    Raises:
+      UserError: which of offline, missing and private it is.
+    """
+    try:
+        hub.require("dataset", str(source.hub), source.revision)
+    except hub.Unreachable as error:
+        raise _not_on_hub(name, source, str(error)) from error
+
+
+def _not_on_hub(name: str, source: Source, reason: str) -> UserError:
+    return UserError(
+        f"data source {name}: cannot load {source.hub} from the hub: {reason}; or give data.path=FILE.jsonl"
+    )

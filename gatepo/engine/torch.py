@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +99,8 @@ class TorchEngine:
     def export(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         if self._world.first:
-            self._model.save_pretrained(path)
+            with _silent("DeepSpeed"):  # accelerate imports it to look whether the model is one of its own
+                self._model.save_pretrained(path)
         self._world.barrier()
 
     def save(self, path: Path) -> None:
@@ -137,3 +140,14 @@ def stop_unless_finite(update: int, loss: float, grad_norm: float) -> None:
             f"update {update}: loss {loss}, gradient norm {grad_norm}, must be finite; the weights were not changed. "
             "Lower optimizer.lr or optimizer.max_grad_norm, or raise tau"
         )
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Drop what a library logs."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

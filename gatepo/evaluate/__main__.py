@@ -16,12 +16,14 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from gatepo import cli, config
+from gatepo.preflight import require_reachable
 from gatepo.schema import EvaluationConfig
 
 
 def task(composed: DictConfig) -> None:
     """Validate, and evaluate."""
     asked = config.from_composed(EvaluationConfig, composed)
+    require_reachable("tiny" if asked.run else asked.model.path, asked.data)
     from gatepo.evaluate.command import evaluate  # torch, which --help and bad input need not wait for
 
     evaluate(asked)

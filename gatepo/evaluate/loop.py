@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from gatepo.rewards.base import RewardFunction
 from gatepo.rollout.base import RolloutEngine
@@ -25,6 +25,22 @@ def sample_and_grade(
     return list(zip(groups, reward(groups), strict=True))
 
 
+class Progress(Protocol):
+    """Who is interested in how far an evaluation is."""
+
+    def begin(self, problems: int, own: int) -> None:
+        """Begin with so many problems, of which this rank has its ``own``."""
+        ...
+
+    def done(self, problems: int) -> None:
+        """Count so many more."""
+        ...
+
+    def end(self, accuracy: dict[str, float]) -> None:
+        """Take what came out."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluator:
     """One sampled completion per problem (section 5.1: temperature 0.7), before, during and after training."""
@@ -35,15 +51,30 @@ class Evaluator:
     rollout: RolloutEngine
     seed: int
     world: World
+    at_once: int  # problems in one call of the sampler
+    progress: Progress | None = None
 
-    def __call__(self, progress: Callable[[str], None] = lambda name: None) -> dict[str, float]:
+    def __call__(self) -> dict[str, float]:
         """Measure the fraction of right answers (eq. 11) of each set under the sampler's current weights."""
         accuracy = {}
+        if self.progress is not None:
+            own = sum(len(self.world.share(prompts)) for prompts in self.sets.values())
+            self.progress.begin(sum(map(len, self.sets.values())), own)
         for name, prompts in self.sets.items():
-            progress(name)
-            share = self.world.share(prompts)
+            right = 0.0
             with self.world.together():
-                own = sample_and_grade(self.rollout, self.reward, share, self.sampling, self.seed)
-            right = sum(reward.score for _, rewards in own for reward in rewards)
+                right = self._right(self.world.share(prompts))
             accuracy[name] = self.world.sum(right)[0] / len(prompts)
+        if self.progress is not None:
+            self.progress.end(accuracy)
         return accuracy
+
+    def _right(self, prompts: list[Prompt]) -> float:
+        right = 0.0
+        for first in range(0, len(prompts), self.at_once):
+            share = prompts[first : first + self.at_once]
+            own = sample_and_grade(self.rollout, self.reward, share, self.sampling, self.seed)
+            right += sum(reward.score for _, rewards in own for reward in rewards)
+            if self.progress is not None:
+                self.progress.done(len(share))
+        return right

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from gatepo import signals
+
+if __name__ == "__main__":
+    signals.listen()  # before what takes seconds to import
+
 from pathlib import Path
 
 from omegaconf import DictConfig

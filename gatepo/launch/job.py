@@ -1,6 +1,6 @@
 """The process of one job of a multirun: ``python -m gatepo.launch.job CONFIG.yaml FOLDER``, or forked.
 
-What it prints goes into ``train.log`` of its folder. One that is forked comes from a process that has imported
+What it prints goes into ``job.log`` of its folder. One that is forked comes from a process that has imported
 everything and done nothing else, so that no pool of threads, no GPU and no sampler's process is up in it.
 """
 
@@ -30,7 +30,7 @@ from gatepo import cli, config
 from gatepo.launch.environment import DIES_WITH_PARENT, end_with_parent, given
 from gatepo.schema import TrainConfig
 
-LOG = "train.log"
+LOG = "job.log"  # what it prints; train.log is gatepo/journal.py's
 PRELOADED = ("gatepo.launch.multirun", "gatepo.launch.rank")
 QUIET = {"TQDM_DISABLE": "1"}  # bars of several processes would write over each other
 _HELD_BACK = {*signals.ASKS, signals.FORWARDED}

@@ -27,9 +27,10 @@ from gatepo import cli, resume, signals
 from gatepo.errors import UserError
 from gatepo.launch.environment import COMMAND
 from gatepo.launch.job import LOG, SettingsFile, Started, fork, start
+from gatepo.launch.settings import MultirunSettings
 from gatepo.launch.view import FAILED, FINISHED, RUNNING, STOPPED, Seen, View, progress, status, time_left
 from gatepo.run_folder import found as checkpoints
-from gatepo.schema import MultirunSettings, TrainConfig
+from gatepo.schema import TrainConfig
 
 PAUSE, GLANCE = 0.1, 1.0  # seconds between two looks at the processes; at what they have written
 VISIBLE = "CUDA_VISIBLE_DEVICES"

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from gatepo import signals
+
+if __name__ == "__main__":
+    signals.listen()  # before what takes seconds to import
+
 from omegaconf import DictConfig
 
 from gatepo import cli, config
@@ -12,9 +17,12 @@ from gatepo.schema import TrainConfig
 def task(composed: DictConfig) -> None:
     """Validate as for training, and print."""
     settings = config.from_composed(TrainConfig, composed)
-    from gatepo.plan.report import report  # transformers, which bad input need not wait for
+    from gatepo.plan import fit, report  # torch, which bad input need not wait for
 
-    print("\n".join((report(settings), *remarks(settings))))
+    refused, said = fit.look(settings, fit.this_machine(look_at_gpus=True), settings.devices)
+    print("\n".join((report.report(settings), *remarks(settings), *said)))
+    for line in refused:
+        print(f"python -m gatepo.train refuses to try this here: {line}")
 
 
 def main() -> None:

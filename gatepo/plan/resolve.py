@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 import torch
 
-from gatepo import build
 from gatepo.data.sources import Source, open_rows
 from gatepo.logprobs import slice_width
 from gatepo.objective.kl import INITIAL
@@ -36,7 +35,7 @@ def workload(config: TrainConfig) -> Workload:
 
 def layout(config: TrainConfig, shape: ModelShape, work: Workload) -> Layout:
     """Say how the chosen engine and sampler keep the model."""
-    dtype = build.dtype(config.model)
+    dtype = getattr(torch, config.model.dtype)
     kept = config.engine.kept_bytes(dtype)
     # As build.algorithm has it: a sampler may decode with the trainer's module.
     module = "trainer" if config.engine.shares_weights(dtype) else "copy"

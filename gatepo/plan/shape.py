@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from gatepo import tiny
+from gatepo import hub, tiny
 from gatepo.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+
+
+class UnknownFamily(UserError):
+    """The model is there, and of a family that the arithmetic does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,21 +105,49 @@ def model_shape(path: str) -> ModelShape:
     """Give the shape of the model at ``path`` (a folder, a hub name, or ``tiny``); Qwen2.5's are known without the hub.
 
     Raises:
-      UserError: there is no such model, or it is of a family that the arithmetic does not know.
+      UserError: there is no such model.
+      UnknownFamily: it is of a family that the arithmetic does not know.
     """
     if path in KNOWN and not Path(path).is_dir():
         return KNOWN[path]
+    written = _whole_config(tiny.locate(path))
+    if written is not None:
+        return from_config(path, written)
     from transformers import AutoConfig  # slow to import, and not needed for a known name
 
     try:
+        hub.require_model(tiny.locate(path))
         config = AutoConfig.from_pretrained(tiny.locate(path), trust_remote_code=False)
+    except UserError:
+        raise
     except Exception as error:  # of a folder that somebody else made, anything may be wrong
+        if not Path(tiny.locate(path)).exists() and not (answer := hub.ask("model", path)).is_there:
+            raise hub.no_model(path, answer.words) from error
         reason = " ".join(str(error).split())[:200]
+        what = "has no model that transformers knows" if Path(path).is_dir() else "is neither a folder nor on the hub"
         raise UserError(
-            f"model.path={path} is neither a folder with config.json nor on the hub; give one of these, or "
+            f"model.path={path} {what}; give a folder with config.json, a name of the hub, or "
             f"Qwen/Qwen2.5-SIZE with or without -Instruct, SIZE one of {', '.join(_QWEN25)} ({reason})"
         ) from error
     return from_config(path, config)
+
+
+def _whole_config(folder: str) -> Any:
+    """Read a config.json that leaves nothing to the defaults of its family; None for any other. No transformers."""
+    try:
+        found = SimpleNamespace(**json.loads(Path(folder, "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    if not all(hasattr(found, name) for name in _NEEDED) or found.model_type not in ("qwen2", "mistral"):
+        return None
+    found.get_text_config = lambda: found
+    return found
+
+
+_NEEDED = (
+    *("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("intermediate_size", "vocab_size", "tie_word_embeddings"),
+)
 
 
 def from_config(path: str, config: PreTrainedConfig) -> ModelShape:
@@ -122,7 +156,7 @@ def from_config(path: str, config: PreTrainedConfig) -> ModelShape:
 
     c = config.get_text_config()
     if c.model_type not in _FAMILIES:
-        raise UserError(
+        raise UnknownFamily(
             f"model.path={path}: gatepo.plan knows the families {', '.join(_FAMILIES)}, got {c.model_type}; "
             "plan with a model of like size among these"
         )

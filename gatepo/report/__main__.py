@@ -5,6 +5,11 @@ Prints a table of every run in or below the given folder, and draws reward.png a
 
 from __future__ import annotations
 
+from gatepo.signals import listen
+
+if __name__ == "__main__":
+    listen()  # before what takes seconds to import
+
 import argparse
 from pathlib import Path
 
