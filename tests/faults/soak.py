@@ -69,12 +69,15 @@ def summary(mib_of: dict[int, float], seconds: list[float]) -> dict[str, float]:
 
 
 def proportional_mib(pid: int) -> float:
-    """Give the memory of a process, with its share of what it shares; 0 once it has ended."""
+    """Give the memory of a process that no file backs, with its share of what it shares; 0 once it has ended.
+
+    Pages of libraries would count less the more processes of others share them.
+    """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss_Anon:")), 0.0)
 
 
 def descendants(pid: int) -> list[int]:
