@@ -17,7 +17,7 @@ import shlex
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -93,6 +93,7 @@ def _task(composed: DictConfig) -> multirun.Job | None:
     return None
 
 
+LAUNCH = [f.name for f in fields(MultirunSettings)]
 _THERE_BEFORE: set[Path] = set()  # folders that were typed, and that somebody has made
 
 
@@ -164,23 +165,30 @@ def _require_a_folder(words: list[str]) -> None:
 
 
 def _launched(words: list[str]) -> list[str]:
-    """Choose the launcher of a multirun, where nothing else was typed, and give it the number of jobs.
+    """Choose the launcher of a multirun, where nothing else was typed, and give it its own words.
 
     Raises:
-      UserError: ``jobs`` is no number of jobs, or nothing here takes it.
+      UserError: ``jobs`` is no number of jobs, or nothing here takes the words.
     """
-    jobs = [word for word in words if word.startswith("jobs=")]
+    own = [word for word in words if word.partition("=")[0] in LAUNCH]
     chosen = [word for word in words if word.startswith("hydra/launcher=")] or ["hydra/launcher=processes"]
     if not {"-m", "--multirun"} & set(words):
-        if jobs:
-            raise UserError(f"jobs must stand beside -m, got {jobs[-1]} for a single run; add -m")
+        if own:
+            raise UserError(f"{_key(own[-1])} must stand beside -m, got {own[-1]} for a single run; add -m")
         return words
-    if jobs and chosen[-1] != "hydra/launcher=processes":
-        raise UserError(f"jobs must stand without another launcher, got {chosen[-1]}; use what that one has for it")
-    for word in jobs:
-        MultirunSettings(jobs=_number(word))
-    others = [word for word in words if word not in (*jobs, *chosen)]
-    return [*others, chosen[-1], *(f"hydra.launcher.{word}" for word in jobs[-1:])]
+    if own and chosen[-1] != "hydra/launcher=processes":
+        words_of = f"{_key(own[-1])} must stand without another launcher, got {chosen[-1]}"
+        raise UserError(f"{words_of}; use what that one has for it")
+    for word in own:
+        if _key(word) == "jobs":
+            MultirunSettings(jobs=_number(word))
+    others = [word for word in words if word not in (*own, *chosen)]
+    last = {_key(word): word for word in own}
+    return [*others, chosen[-1], *(f"hydra.launcher.{word}" for word in last.values())]
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0]
 
 
 def _number(word: str) -> int:

@@ -15,9 +15,9 @@ from hydra.core.utils import JobReturn
 class Processes(BasicLauncher):
     """Prepares every job of a multirun, as Hydra's own launcher does, and then runs them, ``jobs`` at a time."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, objective: str | None) -> None:
         super().__init__()
-        self._jobs = jobs
+        self._jobs, self._objective = jobs, objective
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """See :class:`hydra.plugins.launcher.Launcher`. All jobs that failed carry the same error, which names them."""
@@ -25,4 +25,4 @@ class Processes(BasicLauncher):
 
         assert self.config is not None
         prepared = super().launch(job_overrides, initial_job_idx)
-        return run(prepared, initial_job_idx, Path(self.config.hydra.sweep.dir), self._jobs)
+        return run(prepared, initial_job_idx, Path(self.config.hydra.sweep.dir), self._jobs, self._objective)

@@ -8,14 +8,18 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 from command import gatepo
+from hydra.core.utils import JobReturn
 from test_processes import wait_for
 from test_run import metrics, untimed
 from test_signals import ended, start, trained
 
+from gatepo.errors import UserError
 from gatepo.launch import multirun
 from gatepo.launch.view import FAILED, FINISHED, PERIOD, RUNNING, Seen, View, status, time_left
 
@@ -140,6 +144,7 @@ def test_jobs_of_a_multirun_that_is_killed_end(started: Callable, tmp_path: Path
         (("-m", "jobs=two"), "jobs must be a whole number, got two; type e.g. jobs=2"),
         (("-m", "jobs=0"), "jobs must be >= 1, got 0; 1 is the default"),
         (("-m", "jobs=2", "hydra/launcher=basic"), "must stand without another launcher, got hydra/launcher=basic"),
+        (("objective=eur.last",), "objective must stand beside -m, got objective=eur.last for a single run; add -m"),
         (("-m", "jobs=64", "devices=2"), "where a job has devices=2 and this machine"),
     ],
 )
@@ -148,6 +153,25 @@ def test_numbers_of_jobs_that_cannot_work_are_refused(words: tuple[str, ...], li
     assert done.returncode == 2
     assert line in done.stderr.splitlines()[-1]
     assert not list(tmp_path.glob("*/metrics.jsonl"))
+
+
+def test_a_sweeper_that_searches_is_given_the_number_that_was_named(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(
+        json.dumps({"updates": 8, "evaluation": {"hard": {"after": 0.5}}, "on": "x"})
+    )
+    assert multirun.value_of(tmp_path, "evaluation.hard.after") == 0.5
+    assert multirun.value_of(tmp_path, "updates") == 8.0
+    assert multirun.value_of(tmp_path, None) is None
+    with pytest.raises(
+        UserError, match=r"objective must be one of updates, evaluation.hard.after, .* got evaluation.hard"
+    ):
+        multirun.value_of(tmp_path, "evaluation.hard")
+    batch: Any = SimpleNamespace(seen=[seen(0, FINISHED), seen(1, FINISHED)], folder=tmp_path)
+    for one in batch.seen:
+        one.folder = tmp_path
+    returns = [JobReturn(), JobReturn()]
+    multirun._end(returns, batch, "evaluation.hard.after")
+    assert [found.return_value for found in returns] == [0.5, 0.5]
 
 
 def test_jobs_beside_each_other_have_gpus_of_their_own() -> None:

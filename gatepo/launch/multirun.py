@@ -9,17 +9,19 @@ So Hydra's own launcher prepares the jobs (hydra_plugins/gatepo.py), and this is
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
@@ -29,6 +31,7 @@ from gatepo.launch.environment import COMMAND
 from gatepo.launch.job import LOG, SettingsFile, Started, fork, start
 from gatepo.launch.settings import MultirunSettings
 from gatepo.launch.view import FAILED, FINISHED, RUNNING, STOPPED, Seen, View, progress, status, time_left
+from gatepo.run_folder import SUMMARY
 from gatepo.run_folder import found as checkpoints
 from gatepo.schema import TrainConfig
 
@@ -58,7 +61,9 @@ def with_own_threads(settings: TrainConfig, words: Sequence[str]) -> TrainConfig
     return replace(settings, threads=1)
 
 
-def run(returns: Sequence[JobReturn], first: int, folder: Path, at_once: int) -> Sequence[JobReturn]:
+def run(
+    returns: Sequence[JobReturn], first: int, folder: Path, at_once: int, objective: str | None = None
+) -> Sequence[JobReturn]:
     """Run jobs that are prepared.
 
     Args:
@@ -66,6 +71,7 @@ def run(returns: Sequence[JobReturn], first: int, folder: Path, at_once: int) ->
       first: the number of the first.
       folder: of the multirun.
       at_once: so many run at the same time.
+      objective: the number of each job's summary that Hydra's sweeper is given.
     Returns: what came of them.
     Raises:
       UserError: there is no room for so many at once.
@@ -80,7 +86,7 @@ def run(returns: Sequence[JobReturn], first: int, folder: Path, at_once: int) ->
     batch = _Batch(returns, first, folder, at_once)
     signals.say_beside(batch.how_to_go_on)
     batch.run()
-    _end(returns, batch)
+    _end(returns, batch, objective)
     return returns
 
 
@@ -196,7 +202,7 @@ class _Batch:
         return f"{done} of {len(self.seen)} jobs have finished; go on with: {shlex.join([*typed, *more])}"
 
 
-def _end(returns: Sequence[JobReturn], batch: _Batch) -> None:
+def _end(returns: Sequence[JobReturn], batch: _Batch, objective: str | None) -> None:
     failed = [seen for seen in batch.seen if seen.state == FAILED]
     report = f"python -m gatepo.report {batch.folder}"
     error = UserError(
@@ -205,9 +211,33 @@ def _end(returns: Sequence[JobReturn], batch: _Batch) -> None:
     )
     for seen, found in zip(batch.seen, returns, strict=True):
         found.status = JobStatus.FAILED if seen.state == FAILED else JobStatus.COMPLETED
-        found.return_value = error if seen.state == FAILED else None
+        found.return_value = error if seen.state == FAILED else value_of(seen.folder, objective)
     if not failed:
         print(f"{len(returns)} of {len(returns)} jobs have finished; compare them with: {report}", flush=True)
+
+
+def value_of(run: Path, objective: str | None) -> float | None:
+    """Give a number of a finished run's summary by its dotted name.
+
+    Raises:
+      UserError: the summary has no such number.
+    """
+    if objective is None:
+        return None
+    numbers = dict(_numbers(json.loads((run / SUMMARY).read_text(encoding="utf-8"))))
+    if objective not in numbers:
+        raise UserError(
+            f"objective must be one of {', '.join(numbers)}, the numbers of {run / SUMMARY}, got {objective}"
+        )
+    return numbers[objective]
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            yield prefix + name, float(value)
 
 
 def _require_room(at_once: int, devices: int) -> None:

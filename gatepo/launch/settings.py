@@ -12,3 +12,7 @@ class MultirunSettings:
     """How ``-m`` runs its jobs on this machine: hydra/launcher=processes. No job rests on it."""
 
     jobs: int = setting("Runs that train at the same time, beside -m.", default=1, rule=at_least(1))
+    objective: str | None = setting(
+        "The number of summary.json, such as evaluation.hard.after, that a sweeper which searches makes best.",
+        default=None,
+    )
