@@ -166,8 +166,9 @@ def test_a_sweeper_that_searches_is_given_the_number_that_was_named(tmp_path: Pa
         UserError, match=r"objective must be one of updates, evaluation.hard.after, .* got evaluation.hard"
     ):
         multirun.value_of(tmp_path, "evaluation.hard")
-    batch: Any = SimpleNamespace(seen=[seen(0, FINISHED), seen(1, FINISHED)], folder=tmp_path)
-    for one in batch.seen:
+    jobs = [seen(0, FINISHED), seen(1, FINISHED)]
+    batch: Any = SimpleNamespace(seen=jobs, folder=tmp_path, how_to_go_on=lambda: "")
+    for one in jobs:
         one.folder = tmp_path
     returns = [JobReturn(), JobReturn()]
     multirun._end(returns, batch, "evaluation.hard.after")
