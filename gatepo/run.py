@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 import yaml
 
-from gatepo import build, checkpoint, claim, durable, journal, record, resume
+from gatepo import build, checkpoint, claim, durable, journal, model_card, record, resume
 from gatepo.config import load, plain
 from gatepo.data.prompts import PromptStream, evaluation_prompts, fingerprints, prompt_template
 from gatepo.errors import Interrupted, UserError
@@ -125,8 +125,9 @@ def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World, new
         except Interrupted:
             save(state)
             raise
-        _export(algorithm, tokenizer, folder / "model", world, 4 * parameters)
         evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
+        card = model_card.text(config, record.starts(folder)[0]["command"], evaluation) if world.first else ""
+        _export(algorithm, tokenizer, card, folder / "model", world, 4 * parameters)
         summary = _finish(folder, state.seconds, evaluation) if world.first else {}
         if world.first:
             journal.note(describe(summary, folder))
@@ -317,8 +318,8 @@ def _require_usable(folder: Path, config: TrainConfig, goes_on: bool) -> None:
         )
 
 
-def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World, needed: int) -> None:
-    """Export model and tokenizer in transformers' format, under their name only once they are whole."""
+def _export(algorithm: Algorithm, tokenizer: Any, card: str, path: Path, world: World, needed: int) -> None:
+    """Export model, tokenizer and card in transformers' format, under their name only once they are whole."""
     begun = durable.partial_of(path)
     if world.first:
         shutil.rmtree(begun, ignore_errors=True)
@@ -326,6 +327,7 @@ def _export(algorithm: Algorithm, tokenizer: Any, path: Path, world: World, need
         algorithm.engine.export(begun)
         if world.first:
             tokenizer.save_pretrained(begun)
+            (begun / "README.md").write_text(card, encoding="utf-8")
             durable.publish(begun, path)  # in place of that of a run which was cut off behind this and goes on
 
 

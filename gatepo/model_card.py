@@ -1,0 +1,60 @@
+"""``README.md`` of an exported model: what it comes from, how it was trained and prompted, and what it can do.
+
+How a model was prompted decides what it does: one that was trained with tags answers nothing without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import yaml
+
+from gatepo import config
+from gatepo.schema import TrainConfig
+
+METHOD = ("gate", "tau", "ratio", "aggregation", "advantage", "anchor", "correction", "kl")
+SHOWN = (*METHOD, "optimizer", "batch", "sampling", "updates", "seed")
+
+
+def text(settings: TrainConfig, command: str, evaluation: Mapping[str, Mapping[str, float]]) -> str:
+    """Write the card, with the head that the hub reads.
+
+    Args:
+      settings: of the run.
+      command: what was typed.
+      evaluation: accuracies by set, ``before`` and ``after``.
+    """
+    embedded = settings.model.path == "tiny"
+    base = "gatepo's embedded model" if embedded else settings.model.path
+    head = {"library_name": "transformers", "tags": ["reinforcement-learning", "grpo", "gatepo"]}
+    head |= {"license": "apache-2.0"} if embedded else {"base_model": base}
+    plain, sampling = config.plain(settings), settings.sampling
+    chosen = yaml.safe_dump({name: plain[name] for name in SHOWN}, sort_keys=False)
+    parts = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+        f"# {base}, trained by gatepo",
+        f"{settings.updates} updates of reinforcement learning with verifiable rewards from {base}. The method, axis "
+        f"by axis, with a gate in the place of a clip:\n\n{_block(chosen, 'yaml')}",
+        f"## How it was prompted\n\nBy its own chat template, with {_system(settings.data.system)}It was sampled at "
+        f"temperature {sampling.temperature:g}, prompts of up to {sampling.max_prompt_length} tokens and completions "
+        f"of up to {sampling.max_completion_length}. With another prompt it may do something else.",
+        f"## What it can do\n\n{_accuracies(evaluation, settings.evaluate.temperature)}",
+        f"## Licence\n\n{'Apache-2.0.' if embedded else f'That of {base}.'}",
+        f"## Again\n\n{_block(command, 'sh')}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _block(lines: str, language: str) -> str:
+    fence = "```" + "`" * lines.count("```")
+    return f"{fence}{language}\n{lines.rstrip()}\n{fence}"
+
+
+def _system(prompt: str | None) -> str:
+    return "no system prompt. " if prompt is None else f"this system prompt:\n\n{_block(prompt, 'text')}\n\n"
+
+
+def _accuracies(evaluation: Mapping[str, Mapping[str, float]], temperature: float) -> str:
+    rows = [f"| {name} | {a['before']:.1%} | {a['after']:.1%} |" for name, a in evaluation.items()]
+    table = "\n".join(["| set | before | after |", "| --- | ---: | ---: |", *rows])
+    return f"{table}\n\nOne sample of each problem, at temperature {temperature:g}."
