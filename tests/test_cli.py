@@ -47,7 +47,7 @@ def test_help_lists_groups_and_their_options() -> None:
         ),
         (
             ["data=none"],
-            ["data must be one of aime24, aime25, deepmath, gsm8k, gsm8k_deepmath", "got data=none"],
+            ["data must be one of aime24, aime25, csv, deepmath, gsm8k, gsm8k_deepmath", "got data=none"],
         ),
         (["gates=erf"], ["gates must be a setting of what is chosen, got gates=erf; did you mean gate?"]),
         (["+sweep=temperature"], ["+sweep must stand with -m", "add -m"]),
@@ -106,12 +106,19 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
     ("room", "allowed"),
     [
         ("objective", {"gatepo.objective", "gatepo.errors", "gatepo.settings"}),
-        ("logprobs.py", set()),
+        ("products.py", set()),
+        ("logprobs.py", {"gatepo.products"}),
         ("types.py", {"gatepo.objective"}),
         ("settings.py", {"gatepo.errors"}),
         ("formulas", {"gatepo.formulas", "gatepo.objective", "gatepo.errors", "gatepo.settings"}),
         ("targets.py", {"gatepo.errors", "gatepo.settings"}),
-        ("config.py", {"gatepo.errors", "gatepo.rules", "gatepo.schema", "gatepo.settings", "gatepo.targets"}),
+        (
+            "config.py",
+            {
+                *("gatepo.errors", "gatepo.rules", "gatepo.schema", "gatepo.settings", "gatepo.targets"),
+                "gatepo.launch.settings",
+            },
+        ),
         (
             "loop.py",
             {
