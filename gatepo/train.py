@@ -77,6 +77,8 @@ def _task(composed: DictConfig) -> multirun.Job | None:
         settings = resume.with_changes(folder, settings, list(hydra.overrides.task))
     if finished:
         return multirun.Job(settings=settings, folder=folder, finished=True) if ours else None
+    if settings.devices > 1 and not cli.started_with_others():
+        _require_fit(settings)  # what cannot fit need not be on the hub
     require_reachable(settings.model.path, settings.data)
     if ours:
         return multirun.Job(settings=settings, folder=folder, finished=False)
@@ -107,9 +109,7 @@ def train_in_processes(settings: TrainConfig, folder: Path) -> None:
         _run_in_process_of_its_own(settings, folder)
         return
     from gatepo.launch.local import launch
-    from gatepo.plan import fit
 
-    fit.require_fit(settings, fit.this_machine(look_at_gpus=False), settings.devices)  # its remarks are the ranks'
     signals.say_beside(lambda: how_to_go_on(folder))
     with SettingsFile(settings, folder) as job:
         try:
@@ -117,6 +117,12 @@ def train_in_processes(settings: TrainConfig, folder: Path) -> None:
         except BaseException as error:
             journal.note_end(folder, error)
             raise
+
+
+def _require_fit(settings: TrainConfig) -> None:
+    from gatepo.plan import fit
+
+    fit.require_fit(settings, fit.this_machine(look_at_gpus=False), settings.devices)  # its remarks are the ranks'
 
 
 def _typed_folder() -> Path | None:

@@ -76,7 +76,7 @@ def test_a_data_set_is_loaded_by_datasets(tmp_path: Path, monkeypatch: pytest.Mo
     )
     rows = read(None, hub=str(folder), answer_marker="####")
     assert list(rows) == [Row(question="1+1?", answer="2"), Row(question="2", answer="3")]
-    with pytest.raises(UserError, match=r"cannot load no/such-set from the hub .*; give data\.path=FILE\.jsonl"):
+    with pytest.raises(UserError, match=r"cannot load no/such-set from the hub: .*; or give data\.path=FILE\.jsonl"):
         read(None, hub="no/such-set")
 
 

@@ -109,7 +109,7 @@ def test_the_rows_that_the_documents_need_are_the_ones_that_are_measured(monkeyp
     monkeypatch.setattr(stack, "measure", lambda pair, batches: [dict.fromkeys(times, 1.0)] * 2)
     monkeypatch.setattr(stack, "find_spec", lambda name: True)
     monkeypatch.setattr(logprobs, "find_spec", lambda name: True)
-    once = {"seconds": [1.0], "peak": 1.0, "hidden": 1.0, "weight": 1.0}
+    once = {"seconds": [1.0], "peak": 1.0, "hidden": 1.0, "weight": 1.0, "ways": {"logits": "MKL"}}
     monkeypatch.setattr(logprobs, "measure", lambda side: once)
     monkeypatch.setattr(gates, "ROUNDS", 1)
     spent = dict.fromkeys(("rollout", "sync", "reward", "train", "telemetry", "other"), 1.0)

@@ -81,6 +81,7 @@ def test_an_edited_config_is_refused_with_what_differs(cut_off: Path) -> None:
 def test_what_the_run_does_not_rest_on_may_be_typed_beside_and_stays(cut_off: Path, finished: Path) -> None:
     assert resume.may_change() == [
         "trust",
+        "force",
         "updates",
         "tracker",
         "evaluate.every",
@@ -162,7 +163,7 @@ def test_the_same_command_with_auto_starts_goes_on_and_ends(finished: Path, rows
     done = gatepo("train", *command)
     assert done.returncode == 0, done.stderr
     assert untimed(metrics(run)) == untimed(metrics(finished))
-    assert " 2/4 " in done.stderr and " 1/4 " not in done.stderr
+    assert "update 4 of 4" in done.stdout and "update 2 of 4" not in done.stdout
     before = (run / "summary.json").stat().st_mtime_ns
     done = gatepo("train", *command)
     assert (done.returncode, done.stdout) == (0, f"{run} is finished\n"), done.stderr

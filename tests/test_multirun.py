@@ -79,7 +79,7 @@ def test_two_at_once_give_what_each_gives_alone(alone: list[list[dict[str, float
         assert held["threads"] == basis["settings"]["threads"] == 1
         assert "jobs" not in held and "jobs" not in basis["settings"]
         assert "8 updates in" in (tmp_path / f"{job}/job.log").read_text()
-        assert not list((tmp_path / str(job)).glob("job*"))
+        assert not list((tmp_path / str(job)).glob("job-*"))
     said = [line for line in done.stderr.splitlines() if line.startswith("#")]
     assert sorted(line.partition(" reward ")[0] for line in said) == ["#0 seed=0: 8/8", "#1 seed=1: 8/8"]
     assert "update/s" not in done.stderr  # no bars of several processes
@@ -115,7 +115,7 @@ def test_a_signal_stops_all_and_the_same_command_goes_on_to_the_bit(
     assert said[-1] == f"gatepo: stopped by SIGTERM; 0 of 2 jobs have finished; go on with: {go_on}"
     assert code == 143
     assert not open_in(tmp_path)
-    assert not list(tmp_path.glob("*/job*"))
+    assert not list(tmp_path.glob("*/job-*"))
     words = shlex.split(go_on)[3:]
     done = gatepo("train", *words)
     assert done.returncode == 0, done.stderr

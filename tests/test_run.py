@@ -53,8 +53,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     for word in ("reward", "entropy", "eur", "accuracy on easy", "accuracy on hard", "figures", "model"):
         assert word in done.stdout
-    for word in ("reward=", "entropy=", "eur="):
-        assert word in done.stderr  # the progress bar
+    assert "update 4 of 4: reward" in done.stdout  # progress where no terminal shows a bar
+    assert done.stderr == ""
     return path
 
 
@@ -321,7 +321,9 @@ def test_activation_checkpointing_changes_nothing(tmp_path: Path) -> None:
         checkpointing = f"model.activation_checkpointing={kept}"
         done = gatepo("train", *SMALL, checkpointing, f"hydra.run.dir={tmp_path / kept}")
         assert done.returncode == 0, done.stderr
-    assert untimed(metrics(tmp_path / "false")) == untimed(metrics(tmp_path / "true"))
+    plain, checkpointed = (untimed(metrics(tmp_path / kept)) for kept in ("false", "true"))
+    for one, other in zip(plain, checkpointed, strict=True):  # not to the bit: layers are computed by other operations
+        assert other == pytest.approx(one, rel=2e-3, abs=1e-4)
 
 
 def test_the_papers_experiment_runs_with_the_embedded_model_on_its_own_stack(tmp_path: Path) -> None:

@@ -111,4 +111,4 @@ def test_the_gradient_of_an_update_equals_trls(tmp_path: Path, method: str) -> N
     norm = torch.cat([g.flatten() for g in wanted]).norm()
     assert norm > 0.05
     for (name, _), a, b in zip(model.named_parameters(), found, wanted, strict=True):
-        assert (a - b).norm() < 1e-5 * norm, name
+        assert (a - b).norm() < 2e-5 * norm, name

@@ -289,6 +289,8 @@ def require_on_hub(name: str, source: Source) -> None:
     Raises:
       UserError: which of offline, missing and private it is.
     """
+    if Path(str(source.hub)).is_dir():  # in the hub's layout
+        return
     try:
         hub.require("dataset", str(source.hub), source.revision)
     except hub.Unreachable as error:
