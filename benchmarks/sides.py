@@ -67,6 +67,9 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
                 "optimizer.lr=1e-6",
                 f"batch.micro={MICRO}",
                 f"updates={batches * ITERATIONS}",
+                "optimizer=tiny",
+                "model.dtype=float32",
+                "sampling.max_prompt_length=128",
                 f"sampling.max_completion_length={LENGTH}",
             ],
         )
@@ -77,7 +80,10 @@ def ours(folder: Path, batches: int) -> dict[str, Any]:
         build.algorithm(settings, build.objective(settings), model, tokenizer, World()),
         reward=lambda groups: [[score(c.text, g.prompt.answer) for c in g.completions] for g in groups],
     )
-    trackers = [FileTracker(folder / "metrics.jsonl", 0), ProgressTracker(settings.updates, ITERATIONS, 0)]
+    trackers = [
+        FileTracker(folder / "metrics.jsonl", 0),
+        ProgressTracker(settings.updates, ITERATIONS, 0, lambda line: None, bar=True),
+    ]
     rows: list[dict[str, float]] = []
     hooks = [lambda state, metrics, t=t: t.log(state.update, metrics) for t in trackers]
     train(algorithm, RunState(seed=0), [*hooks, lambda state, metrics: rows.append(metrics)])
