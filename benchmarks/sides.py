@@ -98,7 +98,7 @@ def trl(folder: Path, batches: int) -> dict[str, Any]:
     """TRL's GRPOTrainer with the SAPO loss and transformers generation."""
     from datasets import load_dataset
     from transformers import TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOTrainer
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:
@@ -125,25 +125,7 @@ def trl(folder: Path, batches: int) -> dict[str, Any]:
         reward_funcs=lambda completions, answer, **_: [
             score(c, a).total for c, a in zip(completions, answer, strict=True)
         ],
-        args=GRPOConfig(
-            output_dir=str(folder / "trl"),
-            loss_type="sapo",
-            per_device_train_batch_size=N,
-            gradient_accumulation_steps=1,
-            num_generations=G,
-            num_iterations=ITERATIONS,
-            max_completion_length=LENGTH,
-            max_steps=batches * ITERATIONS,
-            learning_rate=1e-6,
-            beta=0.0,
-            gradient_checkpointing=False,
-            bf16=False,
-            use_cpu=True,
-            report_to="none",
-            save_strategy="no",
-            logging_steps=1,
-            model_init_kwargs={"dtype": "float32"},
-        ),
+        args=_grpo_config(folder, batches),
         train_dataset=rows,
         callbacks=[clock],
     )
@@ -156,6 +138,30 @@ def trl(folder: Path, batches: int) -> dict[str, Any]:
         seconds.append(end - start)
         spent.append({"rollout": rollout, "train": end - start - collect, "other": collect - rollout})
     return {"seconds": seconds, "spent": {part: median(s[part] for s in spent) for part in spent[0]}}
+
+
+def _grpo_config(folder: Path, batches: int) -> Any:
+    from trl import GRPOConfig
+
+    return GRPOConfig(
+        output_dir=str(folder / "trl"),
+        loss_type="sapo",
+        per_device_train_batch_size=N,
+        gradient_accumulation_steps=1,
+        num_generations=G,
+        num_iterations=ITERATIONS,
+        max_completion_length=LENGTH,
+        max_steps=batches * ITERATIONS,
+        learning_rate=1e-6,
+        beta=0.0,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+        logging_steps=1,
+        model_init_kwargs={"dtype": "float32"},
+    )
 
 
 def floor(folder: Path, batches: int) -> dict[str, Any]:
