@@ -30,7 +30,7 @@ from benchmarks.rows import BENCH, record, row, show
 from gatepo.engine.base import EngineParts
 from gatepo.engine.optimizer import AdamW
 from gatepo.engine.torch import TorchEngine
-from gatepo.logprobs import KEPT_MIB
+from gatepo.memory import KEPT_MIB
 from gatepo.objective import gates
 from gatepo.objective.aggregation import SequenceMean, Totals
 from gatepo.objective.ratio import TokenRatio

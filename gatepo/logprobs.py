@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gatepo.memory import KEPT_MIB
 from gatepo.products import parts_pay, product_of_parts
 
 # Elements of a slice of logits [M, S] and of the head [S, H], 32 MiB each in fp32. A CPU is as fast with slices of an
 # eighth of that, which lie in its cache (the products take nine tenths of the time); an accelerator wants few and long
 # operations.
 SLICE_ELEMENTS = 1 << 23
-KEPT_MIB = 128  # all of 1,024 tokens of Qwen2.5-0.5B's head: 896 lie in its gradient, the others take 74 MiB
 NARROWEST = 512  # below that, reading and writing d hidden [M, H] once per slice costs more than its product
 
 

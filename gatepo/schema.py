@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gatepo.memory import KEPT_MIB
 from gatepo.settings import (
     COUNT_OR_NULL,
     PAPER,
@@ -97,9 +98,7 @@ class BatchSettings:
         rule=COUNT_OR_NULL,
     )
     head_mib: int = setting(
-        "Softmax kept from forward to backward beyond what the head's gradient has room for, MiB; 0: none at all.",
-        default=128,  # as logprobs.KEPT_MIB
-        rule=at_least(0),
+        "Softmax kept for the backward pass beside the head's gradient, MiB.", default=KEPT_MIB, rule=at_least(0)
     )
     max_rounds: int = setting("Rounds of sampling until rewards of groups differ.", default=1, rule=at_least(1))
     filter: str = setting("What of the rewards must differ.", default="total", rule=one_of("answer", "total"))

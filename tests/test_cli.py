@@ -107,7 +107,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
     [
         ("objective", {"gatepo.objective", "gatepo.errors", "gatepo.settings"}),
         ("products.py", set()),
-        ("logprobs.py", {"gatepo.products"}),
+        ("logprobs.py", {"gatepo.memory", "gatepo.products"}),
         ("types.py", {"gatepo.objective"}),
         ("settings.py", {"gatepo.errors"}),
         ("formulas", {"gatepo.formulas", "gatepo.objective", "gatepo.errors", "gatepo.settings"}),

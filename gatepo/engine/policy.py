@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from gatepo.engine import lean, shared_prompts
 from gatepo.engine.shared_prompts import can_share, layout_of
-from gatepo.logprobs import KEPT_MIB, token_logprobs
+from gatepo.logprobs import token_logprobs
+from gatepo.memory import KEPT_MIB
 from gatepo.model import autocast, body_and_head
 
 if TYPE_CHECKING:
