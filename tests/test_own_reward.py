@@ -85,12 +85,19 @@ def test_a_function_that_wants_messages_is_answered_with_how_to_give_them() -> N
 
 
 def test_rewards_of_trls_own_run_as_they_are() -> None:
-    from trl.rewards import accuracy_reward, get_soft_overlong_punishment, think_format_reward
+    from trl.rewards import get_soft_overlong_punishment, think_format_reward
 
-    said = group("<think>a</think>\\boxed{2}", "2", chat=True, columns={"solution": "\\boxed{2}"})
+    said = group("<think>a</think>\\boxed{2}", "2", chat=True)
     assert asked(think_format_reward, said) == [[1.0, 0.0]]
     assert asked(get_soft_overlong_punishment(4, 2), said) == [[0.0, 0.0]]
-    assert asked(accuracy_reward, said)[0][0] == 1.0
+
+
+def test_trls_accuracy_runs_as_it_is_where_its_grader_is_installed() -> None:
+    pytest.importorskip("math_verify", reason="trl's accuracy_reward needs math-verify: make .venv/bench installs it")
+    from trl.rewards import accuracy_reward
+
+    right = group("\\boxed{2}", chat=True, columns={"solution": "\\boxed{2}"})
+    assert asked(accuracy_reward, right) == [[1.0]]
     unknown = group("2", chat=True, columns={"solution": "no formula"})
     assert asked(accuracy_reward, unknown) == [[None]]
 
