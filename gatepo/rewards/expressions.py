@@ -260,7 +260,7 @@ class Expressions(Reader):
             if not closing:
                 raise Unreadable
             alone = len(items) == 1 and closing == _CLOSE[opening] and opening != "\\{"
-            tree = inside if opening == "{" or alone else ("l", opening[-1], closing[-1], *items)
+            tree = inside if alone else ("l", opening[-1], closing[-1], *items)
         self.bars, self.argument = saved
         return tree
 
