@@ -238,9 +238,6 @@ def _first_fields(head: bytes, wanted: frozenset[str]) -> dict[str, Any] | None:
             if end is None:  # the value may go on behind the head
                 return None
             found[field[1]], position = value, end.end()
-    except (
-        ValueError,
-        RecursionError,
-    ):  # cut off in a character or in a value, or malformed: the whole line shows which
+    except (ValueError, RecursionError):  # cut off in a character or a value, or malformed: the whole line shows which
         return None
     return found

@@ -9,11 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-SELDOM, OFTEN, PARTS = (
-    10.0,
-    300.0,
-    20,
-)  # seconds that lie between two lines at the least, and at the most; lines of a run
+SELDOM, OFTEN = 10.0, 300.0  # seconds that lie between two lines at the least, and at the most
+PARTS = 20  # lines of a run
 
 
 def on_terminal() -> bool:
