@@ -5,7 +5,6 @@ An option declares what a rule asks of it, so that those from outside are held t
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from gatepo import of_model
@@ -63,20 +62,13 @@ def _require_gold_answers(config: TrainConfig | EvaluationConfig) -> None:
 
 
 def _require_shares(config: TrainConfig) -> None:
-    """Require that what is shared out over devices and micro-batches comes out even."""
+    """Require that what is shared out over devices comes out even."""
     batch, devices = config.batch, config.devices
     multiple = Rule(f"must be a multiple of devices = {devices}", lambda value: value % devices == 0)
     nearest = max(1, batch.prompts // devices) * devices
     require("batch.prompts", multiple, batch.prompts, f"type batch.prompts={nearest}")
     shares = Rule(f"must divide devices = {devices}", lambda value: devices % value == 0)
     require("rollout.tensor_parallel_size", shares, config.rollout.devices_per_copy, "type 1")
-    completions = batch.prompts * batch.num_generations // devices
-    share = "" if devices == 1 else f" / devices = {batch.prompts * batch.num_generations} / {devices}"
-    divides = Rule(
-        f"must divide batch.prompts * batch.num_generations{share} = {completions}",
-        lambda value: value is None or (value >= 1 and completions % value == 0),
-    )
-    require("batch.micro", divides, batch.micro, f"type batch.micro={math.gcd(completions, max(batch.micro or 1, 1))}")
     enough = Rule("must be >= batch.num_generations", lambda value: value >= batch.num_generations)
     require("rollout.max_sequences", enough, config.rollout.max_sequences, f"type {batch.num_generations} or more")
 

@@ -91,7 +91,9 @@ class BatchSettings:
     prompts: int = setting("Prompts per update, over all devices.", default=16, rule=at_least(1))
     num_generations: int = setting("G, completions per prompt.", default=8, rule=_GROUP, remedy=PAPER)
     iterations: int = setting("mu, passes over one rollout batch.", default=2, rule=at_least(1), remedy=PAPER)
-    micro: int | None = setting("Completions that one device runs at once; null: all.", default=None)
+    micro: int | None = setting(
+        "Completions that one device runs at once; null: all.", default=None, rule=COUNT_OR_NULL
+    )
     micro_tokens: int | None = setting(
         "Tokens that one device runs at once, beside micro; a longer completion runs alone. null: any number.",
         default=None,

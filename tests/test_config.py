@@ -140,11 +140,7 @@ def test_temperature_pairs_are_those_of_the_papers_ablation() -> None:
         ("batch.num_generations=1", "batch.num_generations must be >= 2, a group of one has no advantage, got 1"),
         ("batch.prompts=0", "batch.prompts must be >= 1, got 0"),
         ("batch.iterations=0", "batch.iterations must be >= 1, got 0"),
-        (
-            "batch.micro=48",
-            "batch.micro must divide batch.prompts * batch.num_generations = 128, got 48; type batch.micro=16",
-        ),
-        ("batch.micro=0", "batch.micro must divide batch.prompts * batch.num_generations = 128, got 0"),
+        ("batch.micro=0", "batch.micro must be >= 1, got 0"),
         ("batch.micro_tokens=0", "batch.micro_tokens must be >= 1, got 0"),
         ("batch.head_mib=-1", "batch.head_mib must be >= 0, got -1"),
         *((f"sampling.temperature={t}", "sampling.temperature must be in [0.01, 100], ") for t in ("0", "-1", "nan")),
