@@ -18,6 +18,9 @@ from torch import Tensor
 Product = Callable[[Tensor, Tensor], Tensor]
 PARTS = 3
 SHAPE = (1024, 896, 8192)  # of the product that is measured: a slice of Qwen2.5-0.5B's head
+# Times as fast. On paper 5 on an A100 and 0.7 on an RTX 4090: all ranks, and a run that goes on, must find the same,
+# whatever else the GPU does meanwhile.
+MARGIN = 1.5
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +77,7 @@ def _measured(device: torch.device) -> bool:
     for product in (product_of_parts, plain_product):
         errors.append((product(left, right) - exact).abs().max().item())
         seconds.append(min(_seconds(product, left, right) for _ in range(3)))
-    pays = seconds[0] < seconds[1] and errors[0] <= 2 * errors[1]
+    pays = MARGIN * seconds[0] < seconds[1] and errors[0] <= 2 * errors[1]
     chosen = "three bf16 parts" if pays else "fp32"
     log.info(
         "the head multiplies in %s: %.2g s and an error of %.2g in parts, %.2g s and %.2g in fp32",

@@ -6,12 +6,14 @@ The policy hardly moves (lr 1e-12), so that the work of every update is the same
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any, NamedTuple
 
 from tests.faults.runs import REPO
 
@@ -36,36 +38,72 @@ def main() -> None:
         ]
         with Path(name, "said").open("wb") as said:
             run = subprocess.Popen(command, cwd=REPO, stdout=said, stderr=said)
-            mib_of = watch(run, folder / "metrics.jsonl")
+            seen = watch(run, folder / "metrics.jsonl")
         if run.returncode:
             sys.exit(Path(name, "said").read_text()[-2000:])
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    found = {"kind": "soak", "words": words} | summary(mib_of, [r["step_time"] for r in rows])
+    found = {"kind": "soak", "words": words} | summary(run.pid, seen)
     with Path(file).open("a") as lines:
         lines.write(json.dumps(found) + "\n")
     print(json.dumps(found))
     sys.exit(int(found["growth"] >= GROWTH))
 
 
-def watch(run: subprocess.Popen[bytes], metrics: Path) -> dict[int, float]:
-    """Give the memory of the run with all that it started, MiB, by the update after which it was read."""
-    found: dict[int, float] = {}
+class Seen(NamedTuple):
+    """What a process was seen to have."""
+
+    mib: float
+    seconds: float  # of processor time, since its start: on a shared machine the clock says less
+
+
+def watch(run: subprocess.Popen[bytes], metrics: Path) -> dict[int, dict[int, Seen]]:
+    """Look at each process of the run again and again: [update after which it was][process]."""
+    found: dict[int, dict[int, Seen]] = {}
     while run.poll() is None:
         time.sleep(0.5)
         done = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
-        mib = sum(proportional_mib(pid) for pid in (run.pid, *descendants(run.pid)))
+        seen = {pid: Seen(proportional_mib(pid), seconds(pid)) for pid in (run.pid, *descendants(run.pid))}
         if done and run.poll() is None:
-            found[done] = mib
+            found[done] = seen
     return found
 
 
-def summary(mib_of: dict[int, float], seconds: list[float]) -> dict[str, float]:
-    """Compare the last updates with those after the first 200."""
-    last = max(mib_of)
-    early = median(mib for update, mib in mib_of.items() if SETTLED <= update < SETTLED + WINDOW)
+def summary(run: int, seen: dict[int, dict[int, Seen]]) -> dict[str, Any]:
+    """Compare the last updates with those after the first 200, of the run or of a process that it started later.
+
+    A worker that the reward starts when an answer first needs one is no growth; that it grows itself would be.
+    """
+    last = max(seen)
+    processes = [process(seen, pid) for pid in seen[last]]
+    growth = max(found["growth"] for found in processes if found["growth"] is not None)
+    before, after = (cost(seen, run, first) for first in (SETTLED, last - WINDOW))
+    return {"updates": last, "growth": growth, "step_time_ratio": round(after / before, 3), "processes": processes}
+
+
+def process(seen: dict[int, dict[int, Seen]], pid: int) -> dict[str, Any]:
+    """Give when a process was first seen, its memory at the end, and by how much that grew since it had settled."""
+    mib_of = {update: found[pid].mib for update, found in seen.items() if pid in found}
+    first, last = min(mib_of), max(mib_of)
+    settled = SETTLED if first < SETTLED else first + SETTLED
+    early = [mib for update, mib in mib_of.items() if settled <= update < settled + WINDOW]
     late = median(mib for update, mib in mib_of.items() if update > last - WINDOW)
-    before, after = median(seconds[SETTLED : SETTLED + WINDOW]), median(seconds[-WINDOW:])
-    return {"mib": round(early, 1), "growth": round(late / early - 1, 4), "step_time_ratio": round(after / before, 3)}
+    grown = round(late / median(early) - 1, 4) if early and last - WINDOW >= settled else None
+    return {"since": first, "mib": round(late, 1), "growth": grown}
+
+
+def cost(seen: dict[int, dict[int, Seen]], run: int, first: int) -> float:
+    """Give the seconds of processor time of one update, over so many from ``first`` on."""
+    within = [update for update in seen if first <= update <= first + WINDOW]
+    begun, ended = min(within), max(within)
+    return (seen[ended][run].seconds - seen[begun][run].seconds) / (ended - begun)
+
+
+def seconds(pid: int) -> float:
+    """Give the processor time of a process, over its threads; 0 once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def proportional_mib(pid: int) -> float:
