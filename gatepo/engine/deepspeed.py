@@ -15,6 +15,7 @@ import torch
 
 from gatepo.engine import passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
+from gatepo.engine.builds import free_abandoned
 from gatepo.engine.optimizer import follow
 from gatepo.engine.torch import stop_unless_finite
 from gatepo.engine.weights import as_data, put, whole
@@ -136,6 +137,9 @@ class DeepSpeedEngine:
         policy = Policy(parts.model, parts.temperature, torch.float32, parts.head_mib)
         self._shares_prompts = policy.shares_prompts
         open_group()
+        if parts.world.local_rank == 0:
+            free_abandoned()
+        parts.world.barrier()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
         stored = {name: parameter.data for name, parameter in parts.model.named_parameters()}
         config = _config(settings, parts)
