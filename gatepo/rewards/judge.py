@@ -166,7 +166,11 @@ def _equal_number(number: Number, expression: Expr) -> bool:
 def _same_relations(left: Relational, right: Relational) -> bool:
     """Say whether one relation is the other times a constant, or an inequality with the same solutions."""
     if len(left.free_symbols) == 1 and not isinstance(left, sympy.Eq):
-        return not isinstance(right, sympy.Eq) and _same_sets(as_set(left), as_set(right))
+        if isinstance(right, sympy.Eq):
+            return False
+        solutions = as_set(left)
+        if solutions not in (sympy.S.Reals, sympy.S.EmptySet):  # which any other inequality may have too
+            return _same_sets(solutions, as_set(right))
     flipped = {sympy.Gt: sympy.Lt, sympy.Ge: sympy.Le}
     kinds = [flipped.get(relation.func, relation.func) for relation in (left, right)]
     one, other = _difference(left), _difference(right)
