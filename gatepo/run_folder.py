@@ -11,7 +11,8 @@ from gatepo.targets import OWN
 CONFIG, SUMMARY, CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
 BASIS = "basis.json"  # of a checkpoint: what it rests on (gatepo/resume.py)
 ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
-_BEFORE_UPDATES = (".hydra", ".claim", "train.log", "run.json", CONFIG, *ROWS)  # what a run has before its first update
+_BEFORE_UPDATES = (".hydra", ".claim", "train.log", "run.json", "tracking.json", "wandb", CONFIG, *ROWS)
+"""What a run has before its first update."""
 
 
 def is_finished(run: Path) -> bool:

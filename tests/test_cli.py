@@ -99,7 +99,17 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
     assert "torch" in loaded  # the walk did import the heavy rooms
-    assert not loaded & {"vllm", "deepspeed", "wandb", "math_verify", "datasets", "trl", "verl"}
+    assert not loaded & {
+        "vllm",
+        "deepspeed",
+        "wandb",
+        "tensorboard",
+        "trackio",
+        "math_verify",
+        "datasets",
+        "trl",
+        "verl",
+    }
 
 
 @pytest.mark.parametrize(
@@ -147,7 +157,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             "rewards/verifier.py",
             {"gatepo.rewards.equality", "gatepo.rewards.tokens", "gatepo.rewards.pool", "gatepo.rewards.sandbox"},
         ),
-        ("tracking", {"gatepo.tracking", "gatepo.settings", "gatepo.json_lines", "gatepo.durable"}),
+        ("tracking", {"gatepo.tracking", "gatepo.settings", "gatepo.json_lines", "gatepo.durable", "gatepo.errors"}),
         (
             "report",
             {
@@ -184,6 +194,7 @@ def test_who_may_know_whom(room: str, allowed: set[str]) -> None:
         ("deepspeed", "engine/deepspeed.py"),
         ("trl", "integrations/trl.py"),
         ("verl", "integrations/verl.py"),
+        ("trackio", "tracking/trackio.py"),
     ],
 )
 def test_what_not_everyone_installs_is_imported_in_one_file(package: str, file: str) -> None:
