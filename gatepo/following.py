@@ -11,7 +11,7 @@ from gatepo.rules import remarks
 from gatepo.schema import TrainConfig
 from gatepo.tracking.about import keep, typed
 from gatepo.tracking.base import NoTracker
-from gatepo.tracking.several import Trackers
+from gatepo.tracking.trackers import Trackers
 
 
 def begin(config: TrainConfig, folder: Path, first: bool) -> Trackers:

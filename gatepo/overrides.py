@@ -16,7 +16,7 @@ from gatepo.config import MIRRORED, register_outside, type_words
 from gatepo.data.words import spelled_out
 from gatepo.presets import names
 from gatepo.settings import about, is_named, is_needed, key_of, options, remedy_of
-from gatepo.tracking import several
+from gatepo.tracking import words as trackers
 
 FORMULA_KEYS = ("gate.slope", "gate.value")
 _TEXT = re.compile(r"data\.(system|((sources|evaluation)\.\w+\.)?answer_marker)")
@@ -33,7 +33,7 @@ def prepared(words: Iterable[str]) -> list[str]:
     Raises:
       UserError: a class from outside cannot be imported, or files of data have no names of their own.
     """
-    chosen = several.spelled_out(spelled_out(list(words)), lambda path: register_outside("tracker", path, "tracker"))
+    chosen = trackers.spelled_out(spelled_out(list(words)), lambda path: register_outside("tracker", path, "tracker"))
     return [_outside(quoted(word)) for word in chosen]
 
 

@@ -41,8 +41,8 @@ from gatepo.state import RunState
 from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, UpdateLog
 from gatepo.tracking.progress import EvaluationProgress, ProgressTracker, on_terminal
-from gatepo.tracking.several import Trackers
 from gatepo.tracking.standstill import FirstBatches, warn
+from gatepo.tracking.trackers import Trackers
 from gatepo.world import World
 
 log = logging.getLogger(__name__)

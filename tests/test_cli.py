@@ -195,6 +195,7 @@ def test_who_may_know_whom(room: str, allowed: set[str]) -> None:
         ("trl", "integrations/trl.py"),
         ("verl", "integrations/verl.py"),
         ("trackio", "tracking/trackio.py"),
+        ("wandb_workspaces", "tracking/workspace.py"),
     ],
 )
 def test_what_not_everyone_installs_is_imported_in_one_file(package: str, file: str) -> None:
@@ -237,7 +238,7 @@ def test_the_package_lists_its_commands_without_importing_what_they_need() -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=True)
     *lines, torch_came = done.stdout.strip().splitlines()
     assert torch_came == "False"
-    for command in ("train", "evaluate", "probe", "gates", "plan", "report", "replay", "verify"):
+    for command in ("train", "evaluate", "probe", "gates", "plan", "report", "dashboard", "replay", "verify"):
         (line,) = [line for line in lines if line.startswith(f"python -m gatepo.{command} ")]
         assert len(line.split(maxsplit=3)[3]) > 20
         assert (REPO / "gatepo" / f"{command}.py").is_file() or (REPO / "gatepo" / command / "__main__.py").is_file()

@@ -13,7 +13,8 @@ from command import gatepo
 
 from gatepo import overrides
 from gatepo.errors import UserError
-from gatepo.tracking import about, several
+from gatepo.tracking import about, workspace
+from gatepo.tracking import words as short
 from gatepo.tracking.charts import Charts, curves
 
 SMALL = ("batch.prompts=2", "batch.num_generations=4", "batch.micro=8", "evaluate.limit=1", "threads=1")
@@ -206,15 +207,15 @@ def test_the_name_is_what_decides_what_is_learned(tmp_path: Path) -> None:
 
 
 def test_a_list_of_trackers_is_spelled_out() -> None:
-    words = overrides.prepared(["tracker=[wandb, tensorboard]", "tracker.wandb.mode=online", "tau.pos=3"])
-    assert words == [
+    found = overrides.prepared(["tracker=[wandb, tensorboard]", "tracker.wandb.mode=online", "tau.pos=3"])
+    assert found == [
         "tracker=several",
         "+tracker@tracker.each.wandb=wandb",
         "+tracker@tracker.each.tensorboard=tensorboard",
         "tracker.each.wandb.mode=online",
         "tau.pos=3",
     ]
-    assert several.spelled_out(["tracker=wandb", "tracker.mode=online"]) == ["tracker=wandb", "tracker.mode=online"]
+    assert short.spelled_out(["tracker=wandb", "tracker.mode=online"]) == ["tracker=wandb", "tracker.mode=online"]
 
 
 def without_trackio() -> None:
@@ -239,3 +240,76 @@ def test_what_is_wrong_with_trackers_is_one_line_and_leaves_nothing(tmp_path: Pa
         said = done.stderr.strip().splitlines()
         assert line in said[-1] and "Traceback" not in done.stderr
         assert not folder.exists(), sorted(folder.rglob("*"))
+
+
+def panels(file: Path) -> dict[str, list[dict]]:
+    """The panels of a dashboard, by section."""
+    spec = json.loads(file.read_text())["spec"]["section"]
+    return {section["name"]: section["panels"] for section in spec["panelBankConfig"]["sections"]}
+
+
+def drawn(file: Path) -> list[dict]:
+    """The settings of its charts."""
+    return [p["config"] for found in panels(file).values() for p in found if p["viewType"] == "Run History Line Plot"]
+
+
+SECTIONS = ["Reward", "Entropy", "EUR by iteration and sign", "Ratio", "Gradient share", "Time"]
+
+
+def dashboard(tmp_path: Path, *words: str) -> str:
+    """What the command prints, where there is no account."""
+    done = gatepo("dashboard", *words, cwd=tmp_path, HOME=str(tmp_path), WANDB_BASE_URL="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_dashboard_of_a_run_draws_what_it_logs(run: Path, logged: list[wandb_file.Logged], tmp_path: Path) -> None:
+    """It is written where there is no account, and read back as it was."""
+    said = dashboard(tmp_path, str(run))
+    file = run / "dashboard.json"
+    assert f"not saved to W&B (no account here: wandb login); later: python -m gatepo.dashboard {file}" in said
+    real = {key for start in logged for row in start.history for key in row}
+    charts = drawn(file)
+    assert list(panels(file))[:6] == SECTIONS
+    assert all(chart["metrics"] and chart["xAxis"] == "update" for chart in charts)
+    assert {key for chart in charts for key in chart["metrics"]} <= real
+    by_title = {chart["chartTitle"]: chart["metrics"] for chart in charts}
+    assert by_title["EUR by iteration"] == ["eur/iteration_1", "eur/iteration_2"]
+    assert by_title["Accuracy"] == ["evaluation/easy", "evaluation/hard", "evaluation/medium"]
+    (table, media) = panels(file)["Completions and figures"]
+    assert '"completions"' in json.dumps(table) and "completions.path" in real
+    assert {f"{key}.path" for key in media["config"]["mediaKeys"]} <= real
+    held = json.loads(file.read_text())
+    (shown,) = held["spec"]["section"]["runSets"]
+    assert shown["filters"]["filters"][0]["value"] == logged[0].run.run_id
+    pinned = [column.removeprefix("summary:") for column in shown["runFeed"]["columnOrder"][1:]]
+    assert set(pinned) <= set(logged[1].summary)
+    dashboard(tmp_path, str(file), "--out", "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == held
+
+
+def test_the_dashboards_of_a_multirun_and_of_a_project(run: Path, tmp_path: Path) -> None:
+    for job in range(2):
+        (tmp_path / "night" / str(job)).mkdir(parents=True)
+        for name in ("metrics.jsonl", "config.yaml", "summary.json"):
+            (tmp_path / "night" / str(job) / name).write_bytes((run / name).read_bytes())
+        held = json.loads((run / "tracking.json").read_text()) | {"group": "multirun-night", "id": str(job)}
+        (tmp_path / "night" / str(job) / "tracking.json").write_text(json.dumps(held))
+    dashboard(tmp_path, "night", "--out", "grid.json")
+    (shown,) = json.loads((tmp_path / "grid.json").read_text())["spec"]["section"]["runSets"]
+    assert [(one["key"]["name"], one["value"]) for one in shown["filters"]["filters"]] == [("group", "multirun-night")]
+    assert "later: python -m gatepo.dashboard dashboard.json" in dashboard(tmp_path, "--project", "mine")
+    held = json.loads((tmp_path / "dashboard.json").read_text())
+    assert held["project"] == "mine" and held["spec"]["section"]["runSets"][0]["filters"]["filters"] == []
+    keys = {key for chart in drawn(tmp_path / "dashboard.json") for key in chart["metrics"]}
+    assert keys == set(workspace.USUAL) and keys <= {key for row in metrics(run) for key in row}
+    assert list(panels(tmp_path / "dashboard.json"))[:6] == SECTIONS
+
+
+def test_a_dashboard_of_what_wandb_has_not_followed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"update": 1}\n')
+    (tmp_path / "config.yaml").write_text("batch: {iterations: 2}\ntracker: {name: none}\n")
+    (tmp_path / "other.json").write_text("{}")
+    for word, line in ((".", "must have been followed by W&B"), ("other.json", "must be a dashboard")):
+        done = gatepo("dashboard", word, cwd=tmp_path)
+        assert done.returncode == 2 and line in done.stderr.strip().splitlines()[-1], done.stderr
