@@ -20,7 +20,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from gatepo.errors import UserError
+from gatepo.errors import UserError, nearest
 from gatepo.launch.settings import LAUNCHER, MultirunSettings
 from gatepo.rules import check as check_rules
 from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
@@ -125,10 +125,7 @@ def _targets(values: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 def plain(config: Any) -> dict[str, Any]:
     """Give the objects as nested dicts, as :func:`from_plain` reads them back."""
-    found = {}
-    for f in fields(config):
-        found[key_of(f)] = _plain(about(f).group, about(f).each, getattr(config, f.name))
-    return found
+    return {key_of(f): _plain(about(f).group, about(f).each, getattr(config, f.name)) for f in fields(config)}
 
 
 def _plain(group: str | None, each: str | None, value: Any) -> Any:
@@ -148,8 +145,10 @@ def _made(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     known = {key_of(f) for f in fields(kind)}
     for name in _by_name(values, prefix.removesuffix(".")):
         if name not in known:
+            near = nearest(str(name), known)
+            meant = f"did you mean {prefix}{near}?" if near else "see --help"
             raise UserError(
-                f"{prefix}{name} must be a setting, got {values[name]} for one that does not exist here; see --help"
+                f"{prefix}{name} must be a setting, got {values[name]} for one that does not exist here; {meant}"
             )
     typed = OmegaConf.structured(_mirror(kind))
     found = {}
