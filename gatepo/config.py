@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from gatepo.errors import UserError, nearest
 from gatepo.launch.settings import LAUNCHER, MultirunSettings
 from gatepo.rules import check as check_rules
+from gatepo.run_folder import is_whole
 from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
 from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of
 from gatepo.targets import OWN, find, made_outside, path_of, settings_of
@@ -105,8 +106,8 @@ def load(path: Path, *, trust: bool = False, typed: TrainConfig | None = None) -
             "would run; type trust=true if you know who wrote it"
         )
     made = dataclasses.replace(from_plain(TrainConfig, _of_today(held)), trust=trust)
-    if not text.endswith("\n"):
-        raise UserError(f"{path} must be whole, got a file that ends in the middle of a line; copy it anew")
+    if not is_whole(text):
+        raise UserError(f"{path} must be whole, got a file that ends too early; copy it anew")
     check_rules(made)
     return made
 

@@ -33,7 +33,7 @@ from gatepo.plan.shape import model_shape
 from gatepo.report.runs import read_run
 from gatepo.rewards.extra import as_option
 from gatepo.rules import remarks
-from gatepo.run_folder import COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished
+from gatepo.run_folder import COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished, marked
 from gatepo.schema import TrainConfig
 from gatepo.settings import name_of
 from gatepo.signals import finishing
@@ -294,7 +294,7 @@ def _claimed(folder: Path, config: TrainConfig, goes_on: bool) -> Iterator[None]
 
 def _write_config(folder: Path, config: TrainConfig) -> None:
     """Write the resolved config, with what may change in a run that goes on, which is then no longer finished."""
-    durable.write_text(folder / CONFIG, yaml.safe_dump(resume.as_written(config), sort_keys=False))
+    durable.write_text(folder / CONFIG, marked(yaml.safe_dump(resume.as_written(config), sort_keys=False)))
     if is_finished(folder):
         (folder / SUMMARY).unlink()
         durable.flush(folder)

@@ -126,7 +126,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             "config.py",
             {
                 *("gatepo.errors", "gatepo.rules", "gatepo.schema", "gatepo.settings", "gatepo.targets"),
-                "gatepo.launch.settings",
+                *("gatepo.launch.settings", "gatepo.run_folder"),
             },
         ),
         (
