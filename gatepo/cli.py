@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from gatepo import lazy_torch, overrides, signals
 from gatepo.errors import TrainingStopped, UserError
+from gatepo.help import KEY, page
 from gatepo.launch.slurm import tasks
 from gatepo.memory import is_out_of_memory, out_of_memory_line
 from gatepo.presets import register, yaml_dir
@@ -35,6 +36,10 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
     signals.listen(speaks=not started_with_others() or _is_first())
     with errors_as_one_line():
         register()
+        asked = [word.removeprefix(KEY) for word in sys.argv[1:] if word.startswith(KEY)]
+        if asked:
+            print("\n\n".join(page(name, word) for word in asked))
+            return
         sys.argv[1:] = overrides.prepared(sys.argv[1:])
     if any(word in ("--help", "-h") for word in sys.argv[1:]):
         with errors_as_one_line(kind=COMMANDS.get(name, TrainConfig)):

@@ -20,9 +20,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from gatepo.errors import UserError
+from gatepo.errors import UserError, nearest
 from gatepo.launch.settings import LAUNCHER, MultirunSettings
 from gatepo.rules import check as check_rules
+from gatepo.run_folder import is_whole
 from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
 from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of
 from gatepo.targets import OWN, find, made_outside, path_of, settings_of
@@ -105,8 +106,8 @@ def load(path: Path, *, trust: bool = False, typed: TrainConfig | None = None) -
             "would run; type trust=true if you know who wrote it"
         )
     made = dataclasses.replace(from_plain(TrainConfig, _of_today(held)), trust=trust)
-    if not text.endswith("\n"):
-        raise UserError(f"{path} must be whole, got a file that ends in the middle of a line; copy it anew")
+    if not is_whole(text):
+        raise UserError(f"{path} must be whole, got a file that ends too early; copy it anew")
     check_rules(made)
     return made
 
@@ -125,10 +126,7 @@ def _targets(values: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 def plain(config: Any) -> dict[str, Any]:
     """Give the objects as nested dicts, as :func:`from_plain` reads them back."""
-    found = {}
-    for f in fields(config):
-        found[key_of(f)] = _plain(about(f).group, about(f).each, getattr(config, f.name))
-    return found
+    return {key_of(f): _plain(about(f).group, about(f).each, getattr(config, f.name)) for f in fields(config)}
 
 
 def _plain(group: str | None, each: str | None, value: Any) -> Any:
@@ -148,8 +146,10 @@ def _made(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     known = {key_of(f) for f in fields(kind)}
     for name in _by_name(values, prefix.removesuffix(".")):
         if name not in known:
+            near = nearest(str(name), known)
+            meant = f"did you mean {prefix}{near}?" if near else "see --help"
             raise UserError(
-                f"{prefix}{name} must be a setting, got {values[name]} for one that does not exist here; see --help"
+                f"{prefix}{name} must be a setting, got {values[name]} for one that does not exist here; {meant}"
             )
     typed = OmegaConf.structured(_mirror(kind))
     found = {}

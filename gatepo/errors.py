@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class UserError(ValueError):
     """A setting or an input that cannot work: names the key, the value received, the rule, and what to type instead."""
@@ -17,3 +20,12 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(f"asked to stop by signal {number}")
         self.number = number
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Give the known word that was probably meant; None where none is like it.
+
+    >>> nearest("pormpts", ["prompts", "micro"])
+    'prompts'
+    """
+    return next(iter(get_close_matches(word, list(known), n=1)), None)

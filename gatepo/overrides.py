@@ -14,8 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatepo.config import MIRRORED, register_outside, type_words
 from gatepo.data.words import spelled_out
+from gatepo.launch.settings import MultirunSettings
 from gatepo.presets import names
 from gatepo.settings import about, is_named, is_needed, key_of, options, remedy_of
+from gatepo.tracking import words as trackers
 
 FORMULA_KEYS = ("gate.slope", "gate.value")
 _TEXT = re.compile(r"data\.(system|((sources|evaluation)\.\w+\.)?answer_marker)")
@@ -32,7 +34,8 @@ def prepared(words: Iterable[str]) -> list[str]:
     Raises:
       UserError: a class from outside cannot be imported, or files of data have no names of their own.
     """
-    return [_outside(quoted(word)) for word in spelled_out(list(words))]
+    chosen = trackers.spelled_out(spelled_out(list(words)), lambda path: register_outside("tracker", path, "tracker"))
+    return [_outside(quoted(word)) for word in chosen]
 
 
 def quoted(word: str) -> str:
@@ -107,7 +110,7 @@ def keys(kind: type) -> dict[str, Any]:
 
 def _unknown(key: str, given: dict[str, str], kind: type) -> str:
     """Explain a key that is no setting of what was chosen."""
-    known = keys(kind)
+    known = keys(kind) | {f.name: f for f in fields(MultirunSettings)}
     group, _, inner = key.partition(".")
     owners = [name for name, option in options(group).items() if inner and inner in keys(option)]
     got = f"{key} must be a setting of what is chosen, got {key}={given.get(key, '')}"
@@ -116,9 +119,9 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
     of_group = [name for name in known if name.startswith(f"{group}.")]
     near = [name for name in known if name.endswith(f".{key}")] or get_close_matches(key, of_group or known, n=1)
     known_here = of_group or [name for name in known if "." not in name]
-    return (
-        f"{got}; " + (f"did you mean {near[0]}?" if near else f"it has {', '.join(known_here)}") + " --help lists all"
-    )
+    if not near:
+        return f"{got}; it has {', '.join(known_here)}; --help lists all"
+    return f"{got}; did you mean {near[0]}? help={near[0]} shows it, --help lists all"
 
 
 def _wrong_type(key: str, value: str, cause: BaseException | None) -> str:

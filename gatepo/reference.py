@@ -39,7 +39,8 @@ def help_page(command: str, words: list[str]) -> str:
         lines += [f"  {group:<12} {meaning}", f"  {'':<12} {', '.join(names(group.removeprefix('+')))}"]
     lines += ["", "Settings, KEY=VALUE, as they are here:"]
     lines += [_line(key, value, field) for key, value, field in _settings(kind, composed, "")]
-    return "\n".join([*lines, "", "--cfg job prints the config; every option's settings are in conf/README.md."])
+    more = "help=GROUP shows every option of a group with its settings; --cfg job prints the config."
+    return "\n".join([*lines, "", more])
 
 
 def markdown() -> str:
@@ -64,7 +65,7 @@ def markdown() -> str:
         lines.append("")
     lines += ["## Settings without a group", "", "| setting | default | meaning |", "| --- | --- | --- |"]
     for key, f in (*_plain_fields(TrainConfig, ""), *_plain_fields(MultirunSettings, "")):
-        lines.append(f"| `{key}` | {_default(f)} | {_cell(_meaning(f))} |")
+        lines.append(f"| `{key}` | {_default(f)} | {_cell(meaning(f))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -99,16 +100,17 @@ def _plain_fields(kind: type, prefix: str) -> Iterator[tuple[str, Field[Any]]]:
 
 def _line(key: str, value: Any, f: Field[Any] | None) -> str:
     shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return f"  {f'{key}={shown}':<44} {'' if f is None else _meaning(f)}".rstrip()
+    return f"  {f'{key}={shown}':<44} {'' if f is None else meaning(f)}".rstrip()
 
 
-def _meaning(f: Field[Any]) -> str:
+def meaning(f: Field[Any]) -> str:
+    """Say what a setting means, and what it must be."""
     known = about(f)
     return known.words if known.rule is ANYTHING else f"{known.words} It {known.rule.words}."
 
 
 def _row(f: Field[Any]) -> str:
-    return f"| | `{key_of(f)}` | {_default(f)} | {_cell(_meaning(f))} |"
+    return f"| | `{key_of(f)}` | {_default(f)} | {_cell(meaning(f))} |"
 
 
 def _default(f: Field[Any]) -> str:

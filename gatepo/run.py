@@ -17,8 +17,8 @@ from typing import Any, cast
 import torch
 import yaml
 
-from gatepo import build, checkpoint, claim, durable, journal, model_card, record, resume
-from gatepo.config import load, plain
+from gatepo import build, checkpoint, claim, durable, following, journal, model_card, record, resume
+from gatepo.config import load
 from gatepo.data.prompts import PromptStream, evaluation_prompts, fingerprints, prompt_template
 from gatepo.errors import Interrupted, UserError
 from gatepo.evaluate.loop import Evaluator
@@ -33,7 +33,7 @@ from gatepo.plan.shape import model_shape
 from gatepo.report.runs import read_run
 from gatepo.rewards.extra import as_option
 from gatepo.rules import remarks
-from gatepo.run_folder import COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished
+from gatepo.run_folder import COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished, marked
 from gatepo.schema import TrainConfig
 from gatepo.settings import name_of
 from gatepo.signals import finishing
@@ -42,6 +42,7 @@ from gatepo.tracking.base import Tracker
 from gatepo.tracking.files import FileTracker, UpdateLog
 from gatepo.tracking.progress import EvaluationProgress, ProgressTracker, on_terminal
 from gatepo.tracking.standstill import FirstBatches, warn
+from gatepo.tracking.trackers import Trackers
 from gatepo.world import World
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
         if world.first:
             _write_config(folder, config)
             checkpoint.clear(folder, config.checkpoint.keep)
-        return _run(config, chosen, folder, world, newest)
+        trackers = claims.enter_context(closing(following.begin(config, folder, world.first)))
+        return _run(config, chosen, folder, world, newest, trackers)
 
 
 def _remark(config: TrainConfig, chosen: Objective, fits: list[str]) -> None:
@@ -91,7 +93,9 @@ def _remark(config: TrainConfig, chosen: Objective, fits: list[str]) -> None:
         log.warning("gate=%s: %s", name_of(config.gate), line)
 
 
-def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World, newest: Path | None) -> dict[str, Any]:
+def _run(
+    config: TrainConfig, chosen: Objective, folder: Path, world: World, newest: Path | None, trackers: Trackers
+) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model.path)
     model = config.engine.load(config.model.path, build.device(), config.model.attention)
     parameters = sum(parameter.numel() for parameter in model.parameters())  # here they are whole on every engine
@@ -112,25 +116,29 @@ def _run(config: TrainConfig, chosen: Objective, folder: Path, world: World, new
     rows = fingerprints(cast(PromptStream, algorithm.take_prompts), evaluate.sets, columns=columns)
     if newest is None:
         state = RunState(seed=config.seed, before=evaluate())
+        trackers.accuracy(0, state.before)
     else:
         resume.require_same_rows(folder, rows, newest)
         state = _go_on(newest, algorithm)
     save = partial(_save, config, folder, algorithm, rows, parameters)
     with finishing():
         try:
-            _train(config, folder, algorithm, evaluate, state, save)
+            _train(config, folder, algorithm, evaluate, state, save, trackers)
             algorithm.rollout.wake()
             algorithm.sync(state.update)
             after = evaluate()
         except Interrupted:
             save(state)
             raise
+        trackers.accuracy(state.update, after)
         evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
         card = model_card.text(config, record.starts(folder)[0]["command"], evaluation) if world.first else ""
         _export(algorithm, tokenizer, card, folder / "model", world, 4 * parameters)
         summary = _finish(folder, state.seconds, evaluation) if world.first else {}
         if world.first:
             journal.note(describe(summary, folder))
+            trackers.finish(summary, sorted(folder.glob("*.png")))
+            trackers.close()
         world.barrier()
         algorithm.reward.close()
         algorithm.rollout.close()  # last: vLLM takes every process group down with it
@@ -158,6 +166,7 @@ def _train(
     evaluate: Evaluator,
     state: RunState,
     save: Callable[[RunState], None],
+    chosen: Trackers,
 ) -> None:
     hooks: list[Hook] = [_clock, *_least_time(config)]
     if config.evaluate.every:  # first: it may be cut off, and the hooks of this update are then called again
@@ -166,19 +175,15 @@ def _train(
         if algorithm.world.first:
             samples = files.enter_context(closing(UpdateLog(folder / COMPLETIONS, state.update)))
             trackers = [files.enter_context(closing(tracker)) for tracker in _trackers(config, folder, state)]
-            hooks += [_sample_writer(samples), *(_forward(tracker) for tracker in trackers)]
+            hooks += [_sample_writer(samples, chosen), *(_forward(tracker) for tracker in (*trackers, chosen))]
         if config.checkpoint.every:  # last: what it holds is written everywhere else already
             hooks.append(_checkpointer(config.checkpoint.every, save))
         train(algorithm, state, hooks)
 
 
 def _trackers(config: TrainConfig, folder: Path, state: RunState) -> list[Tracker]:
-    trackers: list[Tracker] = [FileTracker(folder / METRICS, state.update)]
-    chosen = config.tracker.start(folder, plain(config))
-    if chosen is not None:
-        trackers.append(chosen)
     progress = ProgressTracker(config.updates, config.batch.iterations, state.update, _say(), on_terminal())
-    return [*trackers, progress, FirstBatches()]
+    return [FileTracker(folder / METRICS, state.update), progress, FirstBatches()]
 
 
 def _say() -> Callable[[str], None]:
@@ -205,11 +210,12 @@ def _forward(tracker: Tracker) -> Hook:
     return lambda state, metrics: tracker.log(state.update, metrics)
 
 
-def _sample_writer(file: UpdateLog) -> Hook:
+def _sample_writer(file: UpdateLog, chosen: Trackers) -> Hook:
     """Write one group of each rollout batch, to be read by a person."""
 
     def write(state: RunState, metrics: dict[str, float]) -> None:
         if state.rollout_batch is not None and state.rollout_batch.iteration == 1:
+            chosen.samples(state.update, state.rollout_batch.samples)
             for sample in state.rollout_batch.samples:
                 file.write({"update": state.update, **sample})
 
@@ -288,7 +294,7 @@ def _claimed(folder: Path, config: TrainConfig, goes_on: bool) -> Iterator[None]
 
 def _write_config(folder: Path, config: TrainConfig) -> None:
     """Write the resolved config, with what may change in a run that goes on, which is then no longer finished."""
-    durable.write_text(folder / CONFIG, yaml.safe_dump(resume.as_written(config), sort_keys=False))
+    durable.write_text(folder / CONFIG, marked(yaml.safe_dump(resume.as_written(config), sort_keys=False)))
     if is_finished(folder):
         (folder / SUMMARY).unlink()
         durable.flush(folder)

@@ -11,7 +11,21 @@ from gatepo.targets import OWN
 CONFIG, SUMMARY, CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
 BASIS = "basis.json"  # of a checkpoint: what it rests on (gatepo/resume.py)
 ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
-_BEFORE_UPDATES = (".hydra", ".claim", "train.log", "run.json", CONFIG, *ROWS)  # what a run has before its first update
+_BEFORE_UPDATES = (".hydra", ".claim", "train.log", "run.json", "tracking.json", "wandb", CONFIG, *ROWS)
+"""What a run has before its first update."""
+
+
+HEAD, END = "# the settings of a run, whole where the last line says so\n", "# end\n"
+
+
+def marked(text: str) -> str:
+    """Mark both ends of a ``config.yaml``, by which one that was cut off is known."""
+    return f"{HEAD}{text}{END}"
+
+
+def is_whole(text: str) -> bool:
+    """Say whether a ``config.yaml`` has its end; one of the version before has no mark, and ends with a line."""
+    return text.endswith(END if text.startswith(HEAD) else "\n")
 
 
 def is_finished(run: Path) -> bool:

@@ -43,7 +43,7 @@ HOMES = (
     *("objective.gates", "formulas.gate", "objective.tau", "controllers", "objective.ratio", "objective.aggregation"),
     *("objective.advantage", "objective.correction", "objective.kl", "engine.optimizer", "engine.torch"),
     *("engine.deepspeed", "rollout.transformers", "rollout.vllm", "rewards.reward", "data.sources", "data.settings"),
-    *("tracking.base", "tracking.wandb"),
+    *("tracking.base", "tracking.wandb", "tracking.tensorboard", "tracking.trackio", "tracking.several"),
 )
 """Modules of this package whose options can be chosen."""
 

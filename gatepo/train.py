@@ -33,6 +33,7 @@ from gatepo.launch.settings import LAUNCHER, MultirunSettings
 from gatepo.preflight import require_reachable
 from gatepo.run_folder import CONFIG, how_to_go_on
 from gatepo.schema import TrainConfig
+from gatepo.tracking.base import require_installed
 
 
 def task(composed: DictConfig) -> multirun.Job | None:
@@ -79,6 +80,7 @@ def _task(composed: DictConfig) -> multirun.Job | None:
         return multirun.Job(settings=settings, folder=folder, finished=True) if ours else None
     if settings.devices > 1 and not cli.started_with_others():
         _require_fit(settings)  # what cannot fit need not be on the hub
+    require_installed(settings.tracker)
     require_reachable(settings.model.path, settings.data)
     if ours:
         return multirun.Job(settings=settings, folder=folder, finished=False)

@@ -54,8 +54,11 @@ LAYERS = (
     ),
     ("loop",),
     ("of_model", "schema", "rules", "config", "presets", "build"),
-    ("lazy_torch", "overrides", "reference", "cli"),
-    ("preflight", "record", "model_card", "run", "resume", "evaluate", "probe", "plan", "gates", "report", "verify"),
+    ("lazy_torch", "overrides", "reference", "help", "cli"),
+    (
+        *("preflight", "following", "record", "model_card", "run", "resume", "evaluate", "probe", "plan", "gates"),
+        *("report", "dashboard", "verify"),
+    ),
     ("train", "replay", "launch", "__main__", "gatepo"),
 )
 LIBRARIES = {("gatepo/lazy_torch.py", "torch")}  # the name of a library, and not of the option that is called alike

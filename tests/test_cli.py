@@ -99,7 +99,17 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
     assert "torch" in loaded  # the walk did import the heavy rooms
-    assert not loaded & {"vllm", "deepspeed", "wandb", "math_verify", "datasets", "trl", "verl"}
+    assert not loaded & {
+        "vllm",
+        "deepspeed",
+        "wandb",
+        "tensorboard",
+        "trackio",
+        "math_verify",
+        "datasets",
+        "trl",
+        "verl",
+    }
 
 
 @pytest.mark.parametrize(
@@ -116,7 +126,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             "config.py",
             {
                 *("gatepo.errors", "gatepo.rules", "gatepo.schema", "gatepo.settings", "gatepo.targets"),
-                "gatepo.launch.settings",
+                *("gatepo.launch.settings", "gatepo.run_folder"),
             },
         ),
         (
@@ -147,7 +157,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             "rewards/verifier.py",
             {"gatepo.rewards.equality", "gatepo.rewards.tokens", "gatepo.rewards.pool", "gatepo.rewards.sandbox"},
         ),
-        ("tracking", {"gatepo.tracking", "gatepo.settings", "gatepo.json_lines", "gatepo.durable"}),
+        ("tracking", {"gatepo.tracking", "gatepo.settings", "gatepo.json_lines", "gatepo.durable", "gatepo.errors"}),
         (
             "report",
             {
@@ -184,6 +194,8 @@ def test_who_may_know_whom(room: str, allowed: set[str]) -> None:
         ("deepspeed", "engine/deepspeed.py"),
         ("trl", "integrations/trl.py"),
         ("verl", "integrations/verl.py"),
+        ("trackio", "tracking/trackio.py"),
+        ("wandb_workspaces", "tracking/workspace.py"),
     ],
 )
 def test_what_not_everyone_installs_is_imported_in_one_file(package: str, file: str) -> None:
@@ -226,7 +238,7 @@ def test_the_package_lists_its_commands_without_importing_what_they_need() -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=True)
     *lines, torch_came = done.stdout.strip().splitlines()
     assert torch_came == "False"
-    for command in ("train", "evaluate", "probe", "gates", "plan", "report", "replay", "verify"):
+    for command in ("train", "evaluate", "probe", "gates", "plan", "report", "dashboard", "replay", "verify"):
         (line,) = [line for line in lines if line.startswith(f"python -m gatepo.{command} ")]
         assert len(line.split(maxsplit=3)[3]) > 20
         assert (REPO / "gatepo" / f"{command}.py").is_file() or (REPO / "gatepo" / command / "__main__.py").is_file()

@@ -1,1 +1,1 @@
-"""What follows a run: files, progress bar, W&B."""
+"""What follows a run: files, progress bar, W&B, TensorBoard, Trackio."""
