@@ -20,7 +20,7 @@ test: $(VENV)/test check ## lint, types, the house and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-verl: $(VERL)/created ## the gates in verl, which needs an older transformers: in .venv-verl
-	$(VERL)/bin/python -m pytest tests/test_verl_gates.py
+	$(VERL)/bin/python -m pytest tests/test_verl_gates.py tests/test_from_verl.py
 
 check: $(VENV)/test ## lint, types and the house only
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python tests/house.py
