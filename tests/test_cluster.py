@@ -20,6 +20,7 @@ from test_processes import hosts  # noqa: F401, a fixture
 from test_run import SMALL, metrics
 
 CLUSTER = REPO / "docs" / "cluster"
+SHORT = (*SMALL, "updates=2")
 SCRIPTS = sorted([*CLUSTER.glob("*.sbatch"), *CLUSTER.glob("*.sh")])
 EXTRAS = ("vllm", "deepspeed", "lora", "trackers", "slurm")
 OF_SBATCH = {"job-name", "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "mem", "time", "signal"}
@@ -96,7 +97,7 @@ def test_torchrun_starts_two_processes_here(tools: Path, tmp_path: Path) -> None
     """And the same command once more finds that nothing is left to do."""
     run = tmp_path / "run"
     for _ in range(2):
-        started = bash("torchrun.sh", *SMALL, GPUS="2", PORT="29517", RUN=str(run), VENV=str(tools))
+        started = bash("torchrun.sh", *SHORT, GPUS="2", PORT="29517", RUN=str(run), VENV=str(tools))
         out, errors = started.communicate(timeout=280)
         assert started.returncode == 0, errors[-2000:]
     assert "is finished" in out
@@ -107,7 +108,7 @@ def test_torchrun_starts_one_process_on_each_of_two_hosts(tools: Path, tmp_path:
     run = tmp_path / "run"
     started = [
         bash(
-            *("torchrun.sh", *SMALL),
+            *("torchrun.sh", *SHORT),
             prefix=("ip", "netns", "exec", host),
             **{"NODES": "2", "NODE": str(i), "MASTER": "10.77.0.1", "GPUS": "1", "PORT": "29518"},
             **{"RUN": str(run), "VENV": str(tools), "GLOO_SOCKET_IFNAME": f"ga{i}"},
@@ -123,7 +124,7 @@ def test_a_grid_runs_by_submitit_on_this_machine(tools: Path, tmp_path: Path) ->
     if find_spec("submitit") is None:
         pytest.skip("hydra-submitit-launcher is not installed (the extra slurm)")
     sweep = tmp_path / "sweep"
-    words = (*SMALL, "gate=erf,clip")
+    words = (*SHORT, "gate=erf,clip")
     started = bash("sweep.sh", *words, LAUNCHER="submitit_local", GPUS="1", SWEEP=str(sweep), VENV=str(tools))
     _, errors = started.communicate(timeout=280)
     assert started.returncode == 0, errors[-2000:]
