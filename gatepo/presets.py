@@ -28,6 +28,8 @@ def register() -> None:
     """Offer the schemas, and each file of ``experiments/`` and ``sweeps/`` as ``+experiment=`` and ``+sweep=``."""
     config.register()
     of_model.register()
+    cells = {"_target_": "hydra_plugins.gatepo.Cells", "file": "???"}
+    ConfigStore.instance().store(group="hydra/sweeper", name="cells", node=cells)
     OmegaConf.register_new_resolver("first_of", lambda *values: next(v for v in values if v is not None), replace=True)
     OmegaConf.register_new_resolver("unique", unique, replace=True)
     OmegaConf.register_new_resolver("prompt", prompt_text, replace=True)

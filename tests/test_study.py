@@ -204,12 +204,12 @@ def test_a_small_study_from_its_first_word_to_its_last_line(tmp_path: Path) -> N
     words = ["claims=[C3]", "seeds=2", "updates=4", "batch.prompts=2", "evaluate.limit=1", f"dir={tmp_path / 's'}"]
     blocked = tmp_path / "s" / "erf_paper" / "seed-11"
     blocked.mkdir(parents=True)
-    (blocked / "config.yaml").mkdir()  # so that this run fails, and no other
+    (blocked / "metrics.jsonl").touch()  # so that this run fails, and no other
     first = gatepo("study", *words)
     assert first.returncode == 2, first.stderr
     assert "1 of 4 jobs failed" in first.stderr and "3 of 4 jobs have finished" in first.stderr
     assert "C3           cannot be told" in first.stdout and "1 of 10 registered seeds" in first.stdout
-    (blocked / "config.yaml").rmdir()
+    (blocked / "metrics.jsonl").unlink()
 
     second = gatepo("study", *words)
     assert second.returncode == 0, second.stderr
@@ -231,3 +231,17 @@ def test_a_small_study_from_its_first_word_to_its_last_line(tmp_path: Path) -> N
     older = gatepo("study", *words)
     assert older.returncode == 2
     assert "the code must be what" in older.stderr and "numbers 0123456789abcdef" in older.stderr
+
+
+def test_another_launcher_of_hydras_runs_the_same_cells(tmp_path: Path) -> None:
+    """Hydra's own, in the place of a cluster's: what it is given is the words of each job."""
+    small = ("claims=[C3]", "seeds=2", "updates=2", "batch.prompts=2", "evaluate.limit=1", f"dir={tmp_path}")
+    (tmp_path / "erf_t1" / "seed-11").mkdir(parents=True)
+    done = gatepo("study", *small, "hydra/launcher=basic")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 10 registered seeds" in done.stdout
+    folders = {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*/summary.json")}
+    assert folders == {f"erf_{tau}/seed-{seed}" for tau in ("t1", "paper") for seed in (10, 11)}
+    assert len(json.loads((tmp_path / "cells.json").read_text())) == 4
+    here = gatepo("study", *small)  # finds them all finished
+    assert here.returncode == 0 and "4 of 4 jobs have finished" in here.stdout

@@ -2,10 +2,12 @@
 
     python -m gatepo.study                          # every claim, ten seeds
     python -m gatepo.study 'claims=[C3,C5]' seeds=2 # a small one
+    python -m gatepo.study hydra/launcher=submitit_slurm    # on a cluster; needs hydra-submitit-launcher
 
 The claims are those of experiments/study/claims.yaml. ``seeds`` takes the first of the registered ones, ``jobs`` runs
-train at the same time, ``dir`` (multirun/study) holds a folder for each run. Any other word is a setting of all runs,
-and makes the study exploratory. Started again, it leaves alone what is finished and goes on with the rest; it refuses
+train at the same time, ``dir`` (multirun/study) holds a folder for each run. ``hydra/launcher=submitit_slurm``, with
+its settings beside it, starts the runs on a cluster. Any other word is a setting of all runs, and makes the study
+exploratory. Started again, it leaves alone what is finished and goes on with the rest; it refuses
 runs that were made with other settings or by code that changes numbers. A run that fails stops no other. At the end
 it prints a verdict on each claim, and the path of the page.
 """
@@ -23,6 +25,7 @@ import importlib.util
 import json
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -42,7 +45,7 @@ from gatepo.study import cells, judge
 from gatepo.study.claims import Claim, Registration, read
 
 PAGE = "gatepo.report.page"
-START, VERDICTS = "study.json", "verdicts.json"
+START, VERDICTS, LIST = "study.json", "verdicts.json", "cells.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class Asked:
     jobs: int
     folder: Path
     words: tuple[str, ...]  # settings of all runs
+    launcher: tuple[str, ...]  # words of Hydra's that say where the runs are started; none: here
 
 
 def asked(typed: Sequence[str], known: Registration) -> Asked:
@@ -88,7 +92,8 @@ def asked(typed: Sequence[str], known: Registration) -> Asked:
         seeds=known.seeds[:seeds],
         jobs=jobs,
         folder=Path(own["dir"]),
-        words=tuple(words),
+        words=tuple(word for word in words if not word.startswith("hydra")),
+        launcher=tuple(word for word in words if word.startswith("hydra")),
     )
 
 
@@ -109,7 +114,7 @@ def study(given: Asked, known: Registration) -> None:
     planned = cells.plan(known.experiment, given.claims, given.seeds, given.words, given.folder)
     cells.require_same(planned)
     at_start = cells.registered(given.folder / START, dict(known.digests), given.words)
-    failure = _run(planned, given)
+    failure = _run(planned, given, known.experiment)
     runs = cells.finished(planned)
     found = judge.verdicts(known, given.claims, runs, given.seeds, given.folder, cells.coordinates, at_start)
     held = {"claims_sha256": known.sha256, "verdicts": [asdict(verdict) for verdict in found]}
@@ -121,13 +126,29 @@ def study(given: Asked, known: Registration) -> None:
         raise failure
 
 
-def _run(planned: Sequence[cells.Planned], given: Asked) -> UserError | None:
+def _run(planned: Sequence[cells.Planned], given: Asked, experiment: str) -> UserError | None:
     """Run what is missing; give the error that names what has failed."""
     if not planned:
         return None
+    if given.launcher:
+        return _launched(planned, given, experiment)
     ended = multirun.run(list(cells.jobs(planned)), 0, given.folder, given.jobs, more=())
     errors = (one._return_value for one in ended)
     return next((error for error in errors if isinstance(error, UserError)), None)
+
+
+def _launched(planned: Sequence[cells.Planned], given: Asked, experiment: str) -> UserError | None:
+    """Run what is missing by another launcher of Hydra's, as jobs of one sweep."""
+    left, path = cells.listed(planned), given.folder / LIST
+    if not left:
+        return None
+    path.write_text(json.dumps(left, indent=2) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "gatepo.train", "-m", f"+experiment={experiment}", *given.words, *given.launcher]
+    command += ["hydra/sweeper=cells", f"hydra.sweeper.file={path}", f"hydra.sweep.dir={given.folder}", "resume=auto"]
+    code = subprocess.run(command, check=False).returncode
+    if code == 0:
+        return None
+    return UserError(f"{shlex.join(command)} ended with exit code {code}; its messages are above; type the same again")
 
 
 def _page(runs: list[Run], folder: Path, found: list[Verdict]) -> Path | None:

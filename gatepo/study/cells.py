@@ -111,6 +111,12 @@ def jobs(runs: Iterable[Planned]) -> Iterator[JobReturn]:
         yield ready
 
 
+def listed(runs: Iterable[Planned]) -> list[list[str]]:
+    """Give the words of each run that is not finished, for ``hydra/sweeper=cells``."""
+    left = (run for run in runs if not resume.is_done(run.folder, run.settings))
+    return [[*run.words, f"hydra.sweep.subdir={slug(run.cell)}/seed-{run.seed}"] for run in left]
+
+
 def finished(runs: Iterable[Planned]) -> Runs:
     """Read the runs that have finished."""
     return {(run.cell, run.seed): read_run(run.folder) for run in runs if is_finished(run.folder)}

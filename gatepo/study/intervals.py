@@ -265,7 +265,7 @@ def _decided_from(decided: Callable[[float], bool], alpha: float) -> float:
     if not decided(alpha):
         return 2 * alpha
     low, high = math.log(1e-12), math.log(alpha)
-    for _ in range(40):
+    for _ in range(25):
         middle = (low + high) / 2
         low, high = (low, middle) if decided(math.exp(middle)) else (middle, high)
     return math.exp(high)
