@@ -121,7 +121,7 @@ def study(given: Asked, known: Registration) -> None:
     durable.write_text(given.folder / VERDICTS, json.dumps(held, indent=2) + "\n")
     print(f"claims of {_claims()}, SHA-256 {known.sha256}")
     print("\n".join(map(judge.line, found)))
-    print(_page(list(runs.values()), given.folder, found) or given.folder / VERDICTS, flush=True)
+    print(_page(list(runs.values()), given.folder, found, known.sha256) or given.folder / VERDICTS, flush=True)
     if failure is not None:
         raise failure
 
@@ -151,10 +151,12 @@ def _launched(planned: Sequence[cells.Planned], given: Asked, experiment: str) -
     return UserError(f"{shlex.join(command)} ended with exit code {code}; its messages are above; type the same again")
 
 
-def _page(runs: list[Run], folder: Path, found: list[Verdict]) -> Path | None:
+def _page(runs: list[Run], folder: Path, found: list[Verdict], sha256: str) -> Path | None:
     if importlib.util.find_spec(PAGE) is None or not runs:
         return None
-    made: Path = importlib.import_module(PAGE).write_page(runs, folder, verdicts=found)
+    made: Path = importlib.import_module(PAGE).write_page(
+        runs, folder, verdicts=found, title=f"Study: claims of SHA-256 {sha256}"
+    )
     return made
 
 
