@@ -51,8 +51,10 @@ def test_every_option_composes_and_is_known_to_the_code(group: str, option: str)
 def test_every_sweep_composes_at_every_point(sweep: str) -> None:
     parameters = yaml.safe_load((REPO / "sweeps" / f"{sweep}.yaml").read_text())["hydra"]["sweeper"]["params"]
     for key, values in parameters.items():
+        of = key.partition(".")[0]  # what has the setting must be chosen beside it
+        chosen = [f"{of}={str(parameters[of]).split(',')[0]}"] if "." in key and of in parameters else []
         for value in str(values).split(","):
-            typed(f"+sweep={sweep}", f"{key}={value}")
+            typed(f"+sweep={sweep}", *chosen, f"{key}={value}")
 
 
 @pytest.mark.parametrize("experiment", [name for name in files("experiments") if name not in EVALUATIONS])

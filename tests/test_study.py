@@ -234,10 +234,10 @@ def test_a_small_study_from_its_first_word_to_its_last_line(tmp_path: Path) -> N
 
 
 def test_another_launcher_of_hydras_runs_the_same_cells(tmp_path: Path) -> None:
-    """Hydra's own, in the place of a cluster's: what it is given is the words of each job."""
+    """Ours as Hydra starts it, in the place of a cluster's: what it is given is the words of each job."""
     small = ("claims=[C3]", "seeds=2", "updates=2", "batch.prompts=2", "evaluate.limit=1", f"dir={tmp_path}")
     (tmp_path / "erf_t1" / "seed-11").mkdir(parents=True)
-    done = gatepo("study", *small, "hydra/launcher=basic")
+    done = gatepo("study", *small, "hydra/launcher=processes", "hydra.launcher.jobs=2")
     assert done.returncode == 0, done.stderr
     assert "2 of 10 registered seeds" in done.stdout
     folders = {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*/summary.json")}
