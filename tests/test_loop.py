@@ -171,10 +171,10 @@ def test_the_ledger_worked_by_hand() -> None:
 
 
 def test_tau_follows_eur_and_the_schedule(reward: RewardFunction) -> None:
-    steered, state = trained(algorithm(reward, "updates=4", "tau=target_eur", "tau.target=0.5"))
+    steered, state = trained(algorithm(reward, "updates=4", "tau=target_eur", "tau.target=0.8"))
     assert steered[0]["tau/pos"] == 10
     assert steered[2]["tau/pos"] == steered[1]["tau/pos"] > 10  # EUR was above the target
-    assert [row["eur"] for row in steered[1::2]] == pytest.approx([0.5, 0.5], abs=1e-5)
+    assert [row["eur"] for row in steered[1::2]] == pytest.approx([0.8, 0.8], abs=1e-5)
     assert state.controls["tau/log_scale"] == pytest.approx(math.log(steered[3]["tau/pos"] / 10))
     scheduled, _ = trained(algorithm(reward, "updates=4", "tau=schedule"))
     assert [row["tau/pos"] for row in scheduled] == pytest.approx([1, 5, 9, 13])  # its end, too
