@@ -96,7 +96,8 @@ class TargetEur(_Moving):
     It is solved for on that update's own tokens: the policy's log-probabilities are computed once more before the
     update, a forward pass, and log tau is halved in between until EUR(tau) = target, low <= tau.pos <= high. So nothing
     lags behind a drift that grows or shrinks, and there is no gain to choose. In the first update on a batch the policy
-    has not moved and tau changes nothing; it stays as it was. tau.neg / tau.pos is that of the start.
+    has not moved and tau changes nothing; it stays as it was. tau.neg / tau.pos is that of the start. Tokens that the
+    policy was sure of keep r = 1, and no tau takes them away: a low target may lie beyond ``high``.
 
     A controller of log tau that looks at the EUR of the rollout batch before cannot do this: 1 - EUR grows like tau^p
     at given ratios, where p is 2 near r = 1 and less in the tails, but like tau^1.1 in training, as a wider gate also
