@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-COMMANDS = ("train", "evaluate", "probe", "gates", "plan", "report", "dashboard", "replay", "verify")
+COMMANDS = ("train", "evaluate", "probe", "gates", "plan", "report", "study", "dashboard", "replay", "verify")
 
 
 def main() -> None:

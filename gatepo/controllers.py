@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import ClassVar, Protocol, runtime_checkable
 
 from gatepo.errors import UserError
+from gatepo.objective.drift import Look, eur_of
 from gatepo.objective.gates import Gate
 from gatepo.objective.kl import SAMPLING, KlPenalty
 from gatepo.objective.surrogate import Objective
@@ -23,13 +24,14 @@ Controls = dict[str, float]
 class Controller(Protocol):
     """A controller changes the objective before every update, and learns from what the update did."""
 
-    def steer(self, objective: Objective, progress: float, controls: Controls) -> Objective:
+    def steer(self, objective: Objective, progress: float, controls: Controls, look: Look | None = None) -> Objective:
         """Give the objective of the next update.
 
         Args:
           objective: as configured, or as other controllers left it.
           progress: 0 at the run's first update, 1 at its last.
           controls: what was remembered; empty at the start.
+          look: gives how far the policy is from pi_old; None before the first update on a rollout batch.
         """
         ...
 
@@ -74,7 +76,7 @@ class TauSchedule(_Moving):
         """See :class:`gatepo.objective.tau.TauRule`."""
         return (self.pos, self.neg, self.end_pos, self.end_neg)
 
-    def steer(self, objective: Objective, progress: float, controls: Controls) -> Objective:
+    def steer(self, objective: Objective, progress: float, controls: Controls, look: Look | None = None) -> Objective:
         """See :class:`Controller`."""
         shapes = {"constant": 0.0, "linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2}
         way = shapes[self.shape]
@@ -89,23 +91,26 @@ class TauSchedule(_Moving):
 
 @option("tau", "target_eur")
 class TargetEur(_Moving):
-    """A controller of log tau compares the share that the gate takes away, 1 - EUR, with the target's.
+    """tau of each update after a rollout batch's first is the one at which EUR (eq. 12) is the target.
 
-        log tau <- log tau + gain log((1 - target) / (1 - EUR)),   low <= tau.pos <= high
+    It is solved for on that update's own tokens: the policy's log-probabilities are computed once more before the
+    update, a forward pass, and log tau is halved in between until EUR(tau) = target, low <= tau.pos <= high. So nothing
+    lags behind a drift that grows or shrinks, and there is no gain to choose. In the first update on a batch the policy
+    has not moved and tau changes nothing; it stays as it was. tau.neg / tau.pos is that of the start. Tokens that the
+    policy was sure of keep r = 1, and no tau takes them away: a low target may lie beyond ``high``.
 
-    1 - EUR grows like tau^p, p being 2 for the paper's gates near r = 1 and less in the tails, so that a step removes
-    gain p of the error whatever the size of the drift, and a gain below 1 cannot swing. EUR itself is a poor measure:
-    near 1 it hardly moves with tau, and such a controller lags behind a drift that shrinks as the learning rate does.
-    A step is at most a factor of 2, since an EUR of 1 says nothing of how far. tau.neg / tau.pos stays what it was.
+    A controller of log tau that looks at the EUR of the rollout batch before cannot do this: 1 - EUR grows like tau^p
+    at given ratios, where p is 2 near r = 1 and less in the tails, but like tau^1.1 in training, as a wider gate also
+    lets the policy go further; and the drift follows the learning rate down.
     """
 
     KEY: ClassVar[str] = "tau/log_scale"
-    LOOKS_AT_LAST_ITERATION: ClassVar[bool] = True
+    LOOKS_BEYOND_FIRST: ClassVar[bool] = True
+    HALVINGS: ClassVar[int] = 50
 
     pos: float = setting("tau.pos at the start of the run.", default=PAPERS[0], rule=TEMPERATURE)
     neg: float = setting("tau.neg at the start of the run.", default=PAPERS[1], rule=TEMPERATURE)
-    target: float = setting("tau is moved towards this EUR of the last iteration.", default=0.9, rule=FRACTION)
-    gain: float = setting("log tau moves by this for a 1 - EUR off by a factor e.", default=0.5, rule=FRACTION)
+    target: float = setting("EUR of every iteration but the first.", default=0.9, rule=FRACTION)
     low: float = setting("The smallest tau.pos.", default=0.1, rule=TEMPERATURE)
     high: float = setting("The largest tau.pos.", default=1000.0, rule=TEMPERATURE)
 
@@ -113,21 +118,25 @@ class TargetEur(_Moving):
         """See :func:`gatepo.settings.section`."""
         _require_between("tau", "pos", self.pos, self.low, self.high)
 
-    def steer(self, objective: Objective, progress: float, controls: Controls) -> Objective:
+    def steer(self, objective: Objective, progress: float, controls: Controls, look: Look | None = None) -> Objective:
         """See :class:`Controller`."""
-        scale = math.exp(controls.get(self.KEY, 0.0))
-        return replace(objective, tau=ConstantTau(pos=self.pos * scale, neg=self.neg * scale))
+        if look is None:
+            return replace(objective, tau=self._scaled(controls.get(self.KEY, 0.0)))
+        devices = look()
+        low, high = math.log(self.low / self.pos), math.log(self.high / self.pos)
+        for _ in range(self.HALVINGS):
+            middle = (low + high) / 2
+            above = eur_of(devices, objective.gate, self._scaled(middle)) > self.target
+            low, high = (middle, high) if above else (low, middle)
+        return replace(objective, tau=self._scaled((low + high) / 2))
 
     def learn(self, metrics: dict[str, float], controls: Controls, iterations: int) -> Controls:
         """See :class:`Controller`."""
-        eur = metrics.get(f"eur/iteration_{iterations}")
-        if eur is None:
-            return {}
-        error = math.log((1 - self.target) / max(1 - eur, 1e-12))
-        step = min(max(self.gain * error, -math.log(2)), math.log(2))
-        wanted = controls.get(self.KEY, 0.0) + step
-        low, high = math.log(self.low / self.pos), math.log(self.high / self.pos)
-        return {self.KEY: min(max(wanted, low), high)}
+        return {self.KEY: math.log(metrics["tau/pos"] / self.pos)}
+
+    def _scaled(self, log_scale: float) -> ConstantTau:
+        scale = math.exp(log_scale)
+        return ConstantTau(pos=self.pos * scale, neg=self.neg * scale)
 
 
 @option("kl", "adaptive")
@@ -140,6 +149,7 @@ class AdaptiveKl(KlPenalty):
     """
 
     KEY: ClassVar[str] = "kl/coefficient"
+    LOOKS_BEYOND_FIRST: ClassVar[bool] = True
     LOOKS_AT_LAST_ITERATION: ClassVar[bool] = True
 
     reference: str = setting("As with kl=fixed; PPO has sampling.", default=SAMPLING, rule=one_of("initial", SAMPLING))
@@ -152,7 +162,7 @@ class AdaptiveKl(KlPenalty):
         """See :func:`gatepo.settings.section`."""
         _require_between("kl", "coefficient", self.coefficient, self.low, self.high)
 
-    def steer(self, objective: Objective, progress: float, controls: Controls) -> Objective:
+    def steer(self, objective: Objective, progress: float, controls: Controls, look: Look | None = None) -> Objective:
         """See :class:`Controller`."""
         return replace(objective, kl=replace(self, coefficient=controls.get(self.KEY, self.coefficient)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 
@@ -17,6 +18,7 @@ from gatepo.metrics import GroupFigures, figures_of, mismatch_metrics, readable_
 from gatepo.objective.advantage import Advantage
 from gatepo.objective.aggregation import Totals
 from gatepo.objective.correction import NoCorrection
+from gatepo.objective.drift import Drift
 from gatepo.objective.ledger import eur_ledger
 from gatepo.objective.surrogate import Objective
 from gatepo.objective.telemetry import effective_update_ratio, join, token_metrics
@@ -194,11 +196,9 @@ def _rounds_until_rewards_differ(
 def improve(algorithm: Algorithm, state: RunState, rollout_batch: RolloutBatch, watch: Stopwatch) -> dict[str, float]:
     """Make one update on the rollout batch in training (eq. 2), and say what it did."""
     world, batch = algorithm.world, rollout_batch.tokens
-    objective = algorithm.objective
-    for controller in algorithm.controllers:
-        objective = controller.steer(objective, state.update / max(algorithm.updates - 1, 1), state.controls)
     first = rollout_batch.iteration == 0
     with watch.part("train"):
+        objective = steered(algorithm, state, rollout_batch)
         rounds = first and (state.rounding is None or state.rounding > NEGLIGIBLE)
         again_NT = logprobs_in_other_batches(algorithm.engine, batch) if rounds else None
         step = algorithm.engine.update(batch, rollout_batch.anchor_NT, rollout_batch.totals, objective)
@@ -239,6 +239,27 @@ def improve(algorithm: Algorithm, state: RunState, rollout_batch: RolloutBatch, 
     for controller in algorithm.controllers:
         state.controls |= controller.learn(metrics, state.controls, algorithm.iterations)
     return metrics
+
+
+def steered(algorithm: Algorithm, state: RunState, rollout_batch: RolloutBatch) -> Objective:
+    """Give the objective of the next update, as the controllers want it."""
+    progress = state.update / max(algorithm.updates - 1, 1)
+    look = partial(drift, algorithm, rollout_batch) if rollout_batch.iteration else None
+    objective = algorithm.objective
+    for controller in algorithm.controllers:
+        objective = controller.steer(objective, progress, state.controls, look)
+    return objective
+
+
+def drift(algorithm: Algorithm, rollout_batch: RolloutBatch) -> list[Drift]:
+    """Compute how far the policy is from pi_old on the completions of every device; on the CPU."""
+    batch = rollout_batch.tokens
+    mask_NT = batch.completion_NT[:, 1:]
+    assert rollout_batch.anchor_NT is not None, "it is known from the first iteration on"
+    log_ratio_NT = algorithm.objective.ratio(algorithm.engine.logprobs(batch), rollout_batch.anchor_NT, mask_NT)
+    own = (log_ratio_NT.cpu(), batch.advantage_N.cpu(), mask_NT.cpu(), batch.group_N.cpu())
+    names = ("log_ratio_NT", "advantage_N", "mask_NT", "group_N")
+    return [Drift(**dict(zip(names, parts, strict=True))) for parts in algorithm.world.gather(own)]
 
 
 def logprobs_in_other_batches(engine: PolicyEngine, batch: TokenBatch) -> Tensor:

@@ -15,6 +15,7 @@ from gatepo.errors import UserError
 from gatepo.settings import options
 
 _PACKAGE = Path(__file__).parent
+CLAIMS = "claims.yaml"  # of a study: no experiment, though it lies beside one
 
 
 def yaml_dir(name: str) -> Path:
@@ -27,12 +28,16 @@ def register() -> None:
     """Offer the schemas, and each file of ``experiments/`` and ``sweeps/`` as ``+experiment=`` and ``+sweep=``."""
     config.register()
     of_model.register()
+    cells = {"_target_": "hydra_plugins.gatepo.Cells", "file": "???"}
+    ConfigStore.instance().store(group="hydra/sweeper", name="cells", node=cells)
     OmegaConf.register_new_resolver("first_of", lambda *values: next(v for v in values if v is not None), replace=True)
     OmegaConf.register_new_resolver("unique", unique, replace=True)
     OmegaConf.register_new_resolver("prompt", prompt_text, replace=True)
     for folder, group in (("experiments", "experiment"), ("sweeps", "sweep")):
         root = yaml_dir(folder)
         for file in sorted(root.rglob("*.yaml")):
+            if file.name == CLAIMS:
+                continue
             where = file.relative_to(root)
             ConfigStore.instance().store(
                 group="/".join((group, *where.parent.parts)),
@@ -68,5 +73,9 @@ def names(group: str) -> list[str]:
     """List what can be typed for a group: options, and the presets of conf/, experiments/ and sweeps/."""
     folder = {"experiment": "experiments", "sweep": "sweeps"}.get(group)
     root = yaml_dir(folder) if folder else yaml_dir("conf") / group
-    files = [file.relative_to(root).with_suffix("").as_posix() for file in sorted(root.rglob("*.yaml"))]
+    files = [
+        file.relative_to(root).with_suffix("").as_posix()
+        for file in sorted(root.rglob("*.yaml"))
+        if file.name != CLAIMS
+    ]
     return [*options(group), *files]

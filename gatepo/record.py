@@ -24,6 +24,7 @@ import torch
 from gatepo import durable
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.launch.environment import COMMAND
+from gatepo.numbers import DIGEST
 from gatepo.schema import TrainConfig
 from gatepo.signals import Interrupted, exit_code
 from gatepo.world import World
@@ -92,9 +93,11 @@ def this_start(config: TrainConfig, world: World) -> dict[str, Any]:
 
 
 def code() -> dict[str, Any]:
-    """Say which gatepo this is: its version, and in a checkout its commit, and whether its files differ from that."""
+    """Say which gatepo this is: its version, the digest of what numbers rest on (:mod:`gatepo.numbers`), and in a
+    checkout its commit, and whether its files differ from that.
+    """
     root = Path(__file__).parent.parent
-    found: dict[str, Any] = {"version": metadata.version("gatepo"), "commit": None, "dirty": None}
+    found: dict[str, Any] = {"version": metadata.version("gatepo"), "numbers": DIGEST, "commit": None, "dirty": None}
     if _git(root, "ls-files", "--error-unmatch", "gatepo/__init__.py"):
         found["commit"] = _git(root, "rev-parse", "HEAD")
         found["dirty"] = bool(_git(root, "status", "--porcelain", "--", "gatepo", "conf", "experiments", "sweeps"))

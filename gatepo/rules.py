@@ -88,17 +88,14 @@ def _require_axes_that_go_together(config: TrainConfig) -> None:
             whole = Rule("must be sequence with aggregation=geometric_mean", lambda value: value == "sequence")
             require("correction.level", whole, config.correction.level, "type correction.level=sequence")
     for key, part in (("tau", config.tau), ("kl", config.kl)):
-        if getattr(part, "LOOKS_AT_LAST_ITERATION", False):
-            chosen = f"{key}={name_of(part)}"
+        chosen, remedy = f"{key}={name_of(part)}", f"choose another {key}"
+        if getattr(part, "LOOKS_BEYOND_FIRST", False):
             again = Rule(f"must be >= 2 with {chosen}, which looks beyond the first", lambda value: value >= 2)
-            require("batch.iterations", again, config.batch.iterations, f"choose another {key}")
+            require("batch.iterations", again, config.batch.iterations, remedy)
+        if getattr(part, "LOOKS_AT_LAST_ITERATION", False):
             words = f"must be null with {chosen}, which looks at the last of batch.iterations"
-            require(
-                "batch.max_deviation",
-                Rule(words, lambda value: value is None),
-                config.batch.max_deviation,
-                f"choose another {key}",
-            )
+            none = Rule(words, lambda value: value is None)
+            require("batch.max_deviation", none, config.batch.max_deviation, remedy)
 
 
 def _require_evaluation(config: EvaluationConfig) -> None:

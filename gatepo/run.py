@@ -101,7 +101,8 @@ def _run(
     parameters = sum(parameter.numel() for parameter in model.parameters())  # here they are whole on every engine
     algorithm = build.algorithm(config, chosen, model, tokenizer, world)
     template = prompt_template(config.data, config.sampling.max_prompt_length, tokenizer)
-    sampling = replace(algorithm.sampling, num_generations=1, temperature=config.evaluate.temperature)
+    samples, temperature = config.evaluate.samples, config.evaluate.temperature
+    sampling = replace(algorithm.sampling, num_generations=samples, temperature=temperature)
     evaluate = Evaluator(
         sets=evaluation_prompts(config.data, template, config.evaluate.limit),
         sampling=sampling,
@@ -109,7 +110,7 @@ def _run(
         rollout=algorithm.rollout,
         seed=config.seed,
         world=world,
-        at_once=config.rollout.BATCHES_AT_ONCE * config.rollout.max_sequences,
+        at_once=max(1, config.rollout.BATCHES_AT_ONCE * config.rollout.max_sequences // samples),
         progress=EvaluationProgress(_say(), on_terminal()) if world.first else None,
     )
     columns = as_option(config.reward).reads_columns

@@ -127,9 +127,8 @@ class SamplingSettings:
 class EvaluateSettings:
     """How a run evaluates itself."""
 
-    every: int = setting(
-        "Updates between evaluations; 0: only before and after.", default=0, rule=at_least(0), may_change=True
-    )
+    every: int = setting("Updates in between; 0: only before and after.", default=0, rule=at_least(0), may_change=True)
+    samples: int = setting("Completions per problem.", default=1, rule=at_least(1))
     temperature: float = _evaluation_temperature()
     limit: int | None = setting("Problems of each set, from its start; null: all.", default=None, rule=COUNT_OR_NULL)
 

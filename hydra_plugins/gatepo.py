@@ -1,14 +1,18 @@
-"""The launcher of :mod:`gatepo.launch.multirun`, here because Hydra finds launchers in the package hydra_plugins alone.
+"""The launcher of :mod:`gatepo.launch.multirun` and the sweeper of :mod:`gatepo.study`.
 
-Every program that uses Hydra imports this; so it imports gatepo only when it launches.
+They are here because Hydra finds its plugins in the package hydra_plugins alone. Every program that uses Hydra imports
+this; so it imports gatepo only when it launches.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
 
 
@@ -26,3 +30,20 @@ class Processes(BasicLauncher):
         assert self.config is not None
         prepared = super().launch(job_overrides, initial_job_idx)
         return run(prepared, initial_job_idx, Path(self.config.hydra.sweep.dir), self._jobs, self._objective)
+
+
+class Cells(BasicSweeper):
+    """Runs the jobs that a file lists, each by words of its own, which are no grid.
+
+    Args:
+      file: a JSON list of lists of words.
+    """
+
+    def __init__(self, file: str) -> None:
+        super().__init__(max_batch_size=None)
+        self._file = Path(file)
+
+    def split_arguments(self, overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
+        """Put what was typed for all jobs before the words of each; see BasicSweeper."""
+        typed = [f"{word.get_key_element()}={word.get_value_element_as_str()}" for word in overrides]
+        return [[[*typed, *own] for own in json.loads(self._file.read_text(encoding="utf-8"))]]

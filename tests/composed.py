@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from gatepo import build, config
 from gatepo.loop import Algorithm
 from gatepo.model import load_tokenizer
-from gatepo.presets import register, yaml_dir
+from gatepo.presets import CLAIMS, register, yaml_dir
 from gatepo.schema import EvaluationConfig, TrainConfig
 from gatepo.world import World
 
@@ -17,7 +17,8 @@ EVALUATIONS = ("paper/table1",)  # experiments of gatepo.evaluate
 
 def files(folder: str) -> list[str]:
     """The YAML files of a folder of the checkout, as they are named on the command line."""
-    return sorted(str(f.relative_to(REPO / folder).with_suffix("")) for f in (REPO / folder).rglob("*.yaml"))
+    found = [f for f in (REPO / folder).rglob("*.yaml") if f.name != CLAIMS]
+    return sorted(str(f.relative_to(REPO / folder).with_suffix("")) for f in found)
 
 
 def typed(*overrides: str) -> TrainConfig:

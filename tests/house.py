@@ -25,7 +25,10 @@ SETTING_LINES = 8
 FILE_LINES = 400
 FUNCTION_LINES = 60
 WORDS = ("mend", "mends", "tell", "tells", "told", "hear", "hears", "till")  # and ", say" for "e.g."
-WORDS_AS_DATA = {("gatepo/rewards/units.py", "till")}  # a word that a model's answer may contain
+WORDS_AS_DATA = {
+    ("gatepo/rewards/units.py", "till"),  # a word that a model's answer may contain
+    *(("gatepo/report/verdict.py", word) for word in ("tell", "told")),  # a verdict is "cannot be told"
+}
 # Lowest first. A name stands for a module, or for a package and all in it unless a longer name says otherwise.
 LAYERS = (
     (
@@ -41,7 +44,7 @@ LAYERS = (
             "claim",
             "text_table",
         ),
-        *("signals", "run_folder"),
+        *("signals", "run_folder", "numbers"),
         *("launch.environment", "launch.settings", "launch.slurm", "journal"),
     ),
     ("products",),
@@ -59,7 +62,7 @@ LAYERS = (
         *("preflight", "following", "record", "model_card", "run", "resume", "evaluate", "probe", "plan", "gates"),
         *("report", "dashboard", "verify"),
     ),
-    ("train", "replay", "launch", "__main__", "gatepo"),
+    ("train", "replay", "launch", "study", "__main__", "gatepo"),
 )
 LIBRARIES = {("gatepo/lazy_torch.py", "torch")}  # the name of a library, and not of the option that is called alike
 ROOMS = {"rollout": "gatepo/rollout/", "engine": "gatepo/engine/", "tracker": "gatepo/tracking/"}  # group: its code

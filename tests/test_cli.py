@@ -171,6 +171,13 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
                 )
             },
         ),
+        ("study/intervals.py", set()),
+        ("study/curve.py", set()),
+        ("study/outcomes.py", {"gatepo.errors", "gatepo.report.runs"}),
+        ("study/claims.py", {"gatepo.errors", "gatepo.study.outcomes"}),
+        ("study/evidence.py", {"gatepo.report.runs", "gatepo.study"}),
+        ("study/judge.py", {"gatepo.report", "gatepo.study"}),
+        ("numbers.py", set()),
         ("integrations", {"gatepo.integrations.gates_and_taus", "gatepo.objective", "gatepo.errors"}),
     ],
 )
@@ -238,7 +245,7 @@ def test_the_package_lists_its_commands_without_importing_what_they_need() -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=True)
     *lines, torch_came = done.stdout.strip().splitlines()
     assert torch_came == "False"
-    for command in ("train", "evaluate", "probe", "gates", "plan", "report", "dashboard", "replay", "verify"):
+    for command in ("train", "evaluate", "probe", "gates", "plan", "report", "study", "dashboard", "replay", "verify"):
         (line,) = [line for line in lines if line.startswith(f"python -m gatepo.{command} ")]
         assert len(line.split(maxsplit=3)[3]) > 20
         assert (REPO / "gatepo" / f"{command}.py").is_file() or (REPO / "gatepo" / command / "__main__.py").is_file()

@@ -1,11 +1,10 @@
 """What moves tau and the KL coefficient over a run."""
 
-import math
 from dataclasses import replace
 
 import pytest
 
-from gatepo.controllers import AdaptiveKl, TargetEur, TauSchedule
+from gatepo.controllers import AdaptiveKl, TauSchedule
 from gatepo.objective import gates
 from gatepo.objective.aggregation import SequenceMean
 from gatepo.objective.ratio import TokenRatio
@@ -24,57 +23,6 @@ def test_a_schedule_goes_from_one_pair_to_the_other() -> None:
         tau = TauSchedule(shape=shape).steer(OBJECTIVE, 0.25, {}).tau
         assert (tau.pos, tau.neg) == (pytest.approx(pos, abs=1e-4), pytest.approx(neg, abs=1e-4))
     assert TauSchedule(shape="cosine").steer(OBJECTIVE, 0.5, {}).tau.pos == pytest.approx(7)
-
-
-def target_eur(**changes: float) -> TargetEur:
-    return TargetEur(**{"target": 0.9, "gain": 0.5, "low": 0.1, "high": 1000, **changes})
-
-
-@pytest.mark.parametrize("start", [0.01, 0.1, 1.0])
-@pytest.mark.parametrize("target", [0.5, 0.9, 0.98])
-@pytest.mark.parametrize("gain", [0.1, 0.5, 0.9])
-def test_the_controller_settles_at_its_target(start: float, target: float, gain: float) -> None:
-    """The plant: log-ratios with standard deviation ``start``, for which erf's EUR is 1 / sqrt(1 + (tau s)^2)."""
-    controller, controls = target_eur(target=target, gain=gain, low=1e-3, high=1e5), {}
-    errors = []
-    for _ in range(400):
-        tau = controller.steer(OBJECTIVE, 0.0, controls).tau
-        assert tau.neg / tau.pos == pytest.approx(1.2)
-        eur = 1 / math.sqrt(1 + (tau.pos * start) ** 2)
-        errors.append(abs(eur - target))
-        controls |= controller.learn({"eur/iteration_2": eur}, controls, 2)
-    assert errors[-1] < 1e-3
-    assert max(errors[-50:]) < 2e-3  # it stays
-
-
-def test_the_controller_follows_a_drift_that_shrinks() -> None:
-    """As under a learning rate that falls to 0 over 100 rollout batches: EUR stays within 0.02 of 0.9."""
-    controller, controls = target_eur(), {}
-    seen = []
-    for k in range(97):
-        tau = controller.steer(OBJECTIVE, 0.0, controls).tau
-        eur = 1 / math.sqrt(1 + (tau.pos * 0.05 * (1 - k / 100)) ** 2)
-        seen.append(eur)
-        controls |= controller.learn({"eur/iteration_2": eur}, controls, 2)
-    assert max(abs(eur - 0.9) for eur in seen[10:90]) < 0.02
-
-
-def test_a_step_of_the_controller_worked_by_hand() -> None:
-    # 0.5 log((1 - 0.9) / (1 - 0.8)) = -0.5 log 2, and an EUR of 1 says no more than "wider": a factor of 2
-    controller = target_eur()
-    assert controller.learn({"eur/iteration_2": 0.8}, {}, 2) == {TargetEur.KEY: pytest.approx(-0.5 * math.log(2))}
-    assert controller.learn({"eur/iteration_2": 1.0}, {}, 2) == {TargetEur.KEY: pytest.approx(math.log(2))}
-
-
-def test_the_controller_keeps_its_bounds_and_ignores_other_iterations() -> None:
-    controller, controls = target_eur(low=5, high=20), {}
-    assert controller.learn({"eur/iteration_1": 1.0}, {}, 2) == {}
-    for _ in range(100):
-        controls |= controller.learn({"eur/iteration_2": 1.0}, controls, 2)
-    assert controller.steer(OBJECTIVE, 0.0, controls).tau.pos == pytest.approx(20)
-    for _ in range(100):
-        controls |= controller.learn({"eur/iteration_2": 0.0}, controls, 2)
-    assert controller.steer(OBJECTIVE, 0.0, controls).tau.pos == pytest.approx(5)
 
 
 def test_the_kl_coefficient_is_doubled_and_halved_by_ppos_rule() -> None:

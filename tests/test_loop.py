@@ -1,5 +1,6 @@
 """The loop beyond its plain path, with the embedded model: several rounds, early stops, references, filters."""
 
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -170,10 +171,11 @@ def test_the_ledger_worked_by_hand() -> None:
 
 
 def test_tau_follows_eur_and_the_schedule(reward: RewardFunction) -> None:
-    steered, state = trained(algorithm(reward, "updates=4", "tau=target_eur", "tau.target=0.5"))
-    assert steered[0]["tau/pos"] == steered[1]["tau/pos"] == 10
-    assert steered[2]["tau/pos"] > 10  # EUR was above the target
-    assert state.controls["tau/log_scale"] > 0
+    steered, state = trained(algorithm(reward, "updates=4", "tau=target_eur", "tau.target=0.8"))
+    assert steered[0]["tau/pos"] == 10
+    assert steered[2]["tau/pos"] == steered[1]["tau/pos"] > 10  # EUR was above the target
+    assert [row["eur"] for row in steered[1::2]] == pytest.approx([0.8, 0.8], abs=1e-5)
+    assert state.controls["tau/log_scale"] == pytest.approx(math.log(steered[3]["tau/pos"] / 10))
     scheduled, _ = trained(algorithm(reward, "updates=4", "tau=schedule"))
     assert [row["tau/pos"] for row in scheduled] == pytest.approx([1, 5, 9, 13])  # its end, too
 

@@ -45,7 +45,7 @@ def test_a_run_says_what_ran(run: Path) -> None:
     assert (start["exit"], start["seed"], start["threads"], start["devices"]) == (0, 0, 1, 1)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPO, capture_output=True, text=True, check=False)
     assert start["code"]["commit"] == (head.stdout.strip() if head.returncode == 0 else None)
-    assert set(start["code"]) == {"version", "commit", "dirty"}
+    assert set(start["code"]) == {"version", "numbers", "commit", "dirty"}
     assert {"python", "torch", "transformers", "hydra-core", "omegaconf", "numpy"} <= set(start["versions"])
     assert start["hardware"]["cores"] == len(os.sched_getaffinity(0)) and start["hardware"]["memory"] > 1 << 30
     assert start["hardware"]["cpu"] and start["hardware"]["instructions"]

@@ -10,7 +10,7 @@ from conftest import REPO
 from hydra import compose, initialize_config_dir
 
 from gatepo import config
-from gatepo.presets import register, yaml_dir
+from gatepo.presets import CLAIMS, register, yaml_dir
 from gatepo.schema import TrainConfig
 
 register()
@@ -28,7 +28,7 @@ BENCHMARKS = ("gsm8k_test", "math500", "aime24", "aime25")
 
 def _files(folder: str) -> list[str]:
     root = REPO / folder
-    return sorted(str(file.relative_to(root).with_suffix("")) for file in root.rglob("*.yaml"))
+    return sorted(str(f.relative_to(root).with_suffix("")) for f in root.rglob("*.yaml") if f.name != CLAIMS)
 
 
 def _overrides() -> list[str]:
@@ -44,8 +44,12 @@ def _overrides() -> list[str]:
     found += [f"+experiment={name}" for name in experiments]
     for sweep in _files("sweeps"):
         grid = yaml.safe_load((REPO / "sweeps" / f"{sweep}.yaml").read_text())["hydra"]["sweeper"]["params"]
+        first = {key: str(values).split(",")[0] for key, values in grid.items()}
         points = [f"{key}={value}" for key, values in grid.items() for value in str(values).split(",")]
-        found += [f"+experiment={name} {point}" for name in experiments for point in points]
+        for point in points:
+            of = point.partition(".")[0]  # what has the setting must be chosen beside it
+            chosen = f"{of}={first[of]} {point}" if of in first and "." in point.partition("=")[0] else point
+            found += [f"+experiment={name} {chosen}" for name in experiments if not name.startswith("paper/figure")]
     return [*dict.fromkeys(found)]
 
 

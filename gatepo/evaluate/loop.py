@@ -43,10 +43,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluator:
-    """One sampled completion per problem (section 5.1: temperature 0.7), before, during and after training."""
+    """Sampled completions of each problem (section 5.1: temperature 0.7), before, during and after training."""
 
     sets: dict[str, list[Prompt]]
-    sampling: Sampling  # with num_generations = 1
+    sampling: Sampling  # num_generations of it per problem
     reward: RewardFunction
     rollout: RolloutEngine
     seed: int
@@ -64,7 +64,7 @@ class Evaluator:
             right = 0.0
             with self.world.together():
                 right = self._right(self.world.share(prompts))
-            accuracy[name] = self.world.sum(right)[0] / len(prompts)
+            accuracy[name] = self.world.sum(right)[0] / (len(prompts) * self.sampling.num_generations)
         if self.progress is not None:
             self.progress.end(accuracy)
         return accuracy

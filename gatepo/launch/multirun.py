@@ -62,7 +62,12 @@ def with_own_threads(settings: TrainConfig, words: Sequence[str]) -> TrainConfig
 
 
 def run(
-    returns: Sequence[JobReturn], first: int, folder: Path, at_once: int, objective: str | None = None
+    returns: Sequence[JobReturn],
+    first: int,
+    folder: Path,
+    at_once: int,
+    objective: str | None = None,
+    more: Sequence[str] | None = None,
 ) -> Sequence[JobReturn]:
     """Run jobs that are prepared.
 
@@ -72,6 +77,7 @@ def run(
       folder: of the multirun.
       at_once: so many run at the same time.
       objective: the number of each job's summary that Hydra's sweeper is given.
+      more: words with which the command, typed again, goes on; None: those of a sweep.
     Returns: what came of them.
     Raises:
       UserError: there is no room for so many at once.
@@ -83,7 +89,8 @@ def run(
         error = found._return_value
         if isinstance(error, Exception) and cli.one_line(error) is None:
             raise error
-    batch = _Batch(returns, first, folder, at_once)
+    again = [f"hydra.sweep.dir={folder}", f"resume={resume.AUTO}"] if more is None else more
+    batch = _Batch(returns, first, folder, at_once, again)
     signals.say_beside(batch.how_to_go_on)
     batch.run()
     _end(returns, batch, objective)
@@ -93,8 +100,10 @@ def run(
 class _Batch:
     """Jobs, and what is seen of them."""
 
-    def __init__(self, returns: Sequence[JobReturn], first: int, folder: Path, at_once: int) -> None:
-        self.folder, self._at_once = folder, at_once
+    def __init__(
+        self, returns: Sequence[JobReturn], first: int, folder: Path, at_once: int, again: Sequence[str]
+    ) -> None:
+        self.folder, self._at_once, self._again = folder, at_once, again
         self.seen: list[Seen] = []
         self._waiting: deque[tuple[Seen, Job]] = deque()
         self._running: dict[int, tuple[Seen, Started, ExitStack]] = {}  # by slot
@@ -197,8 +206,7 @@ class _Batch:
         """Say what is done, and which command does the rest."""
         done = sum(seen.state == FINISHED for seen in self.seen)
         typed = shlex.split(os.environ[COMMAND])
-        more = [f"hydra.sweep.dir={self.folder}", f"resume={resume.AUTO}"]
-        more = [word for word in more if not any(t.startswith(word.partition("=")[0] + "=") for t in typed)]
+        more = [word for word in self._again if not any(t.startswith(word.partition("=")[0] + "=") for t in typed)]
         return f"{done} of {len(self.seen)} jobs have finished; go on with: {shlex.join([*typed, *more])}"
 
 
