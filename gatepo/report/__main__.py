@@ -14,9 +14,9 @@ if __name__ == "__main__":
 import argparse
 from pathlib import Path
 
-from gatepo import lazy_torch
 from gatepo.cli import errors_as_one_line
 from gatepo.errors import UserError
+from gatepo.lazy_torch import import_on_use
 
 KEPT = ("update", "reward", "rewards", "entropy", "eur", "tau")  # metrics that a report shows
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the report goes (default: report/ in the first folder)")
     parser.add_argument("--title", help="of the page (default: names of the folders)")
     options = parser.parse_args()
-    lazy_torch.import_on_use()
+    import_on_use()
     with errors_as_one_line():
         from gatepo.report import tables  # and with them numpy
         from gatepo.report.panels import Material

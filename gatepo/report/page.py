@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from gatepo import durable
+from gatepo.durable import write_text
 from gatepo.report import captions, charts, comparisons, paper, tables
 from gatepo.report.curves import REACH
 from gatepo.report.groups import differing, shared
@@ -36,7 +36,7 @@ def write_page(runs: Sequence[Run], out: Path, verdicts: Sequence[Verdict] = (),
     """
     material = Material(runs)
     out.mkdir(parents=True, exist_ok=True)
-    durable.write_text(out / PAGE, html(material, figures(material), verdicts, title))
+    write_text(out / PAGE, html(material, figures(material), verdicts, title))
     return out / PAGE
 
 

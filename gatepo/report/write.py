@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gatepo import durable
+from gatepo.durable import write_text
 from gatepo.report import tables
 from gatepo.report.figures import paint
 from gatepo.report.page import PAGE, figures, html
@@ -28,10 +28,10 @@ def write(runs: Sequence[Run], out: Path, verdicts: Sequence[Verdict] = (), titl
         paint(figure, material, out)
     found = [tables.groups(material), tables.runs(material)]
     for table in [*found, *([tables.verdicts(verdicts)] if verdicts else [])]:
-        durable.write_text(out / f"{table.name}.csv", table.as_csv())
-        durable.write_text(out / f"{table.name}.md", table.as_markdown())
-    durable.write_text(out / JSON, json.dumps(numbers(material, shown, verdicts, title), indent=1) + "\n")
-    durable.write_text(out / PAGE, html(material, shown, verdicts, title))
+        write_text(out / f"{table.name}.csv", table.as_csv())
+        write_text(out / f"{table.name}.md", table.as_markdown())
+    write_text(out / JSON, json.dumps(numbers(material, shown, verdicts, title), indent=1) + "\n")
+    write_text(out / PAGE, html(material, shown, verdicts, title))
     return out / PAGE
 
 
