@@ -22,9 +22,10 @@ def figures(material: Material, shown: set[int]) -> list[Figure]:
 
 def everyone(material: Material) -> list[Figure]:
     """Draw reward, entropy and EUR of all groups."""
+    of_all = ", all settings" if len(material.groups) > 1 else ""
     reward = Figure(
         name="reward",
-        title="Reward over training, all settings",
+        title=f"Reward over training{of_all}",
         says="Mean reward of the rollout batch. Line: mean over seeds; band: from the lowest to the highest seed.",
         panels=[Panel(title="Reward", x=UPDATE, y="mean reward", curves="reward", groups=material.everyone)],
         groups=material.everyone,
@@ -32,7 +33,7 @@ def everyone(material: Material) -> list[Figure]:
     )
     return [
         reward,
-        entropy_and_eur("entropy_eur", "Policy entropy and EUR over training, all settings", material.everyone),
+        entropy_and_eur(material, "entropy_eur", f"Policy entropy and EUR over training{of_all}", material.everyone),
     ]
 
 

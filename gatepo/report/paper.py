@@ -23,9 +23,9 @@ def figures(material: Material) -> list[Figure]:
         found.append(_reward(2, by_tau, of_tau))
     if of_gates:
         found.append(_reward(3, by_gate, of_gates))
-        found.append(_entropy_and_eur(4, by_gate, of_gates))
+        found.append(_entropy_and_eur(material, 4, by_gate, of_gates))
     if of_tau:
-        found.append(_entropy_and_eur(5, by_tau, of_tau))
+        found.append(_entropy_and_eur(material, 5, by_tau, of_tau))
     return [figure for figure in found if figure is not None]
 
 
@@ -154,24 +154,27 @@ def _reward(number: int, what: str, groups: tuple[int, ...]) -> Figure:
     )
 
 
-def _entropy_and_eur(number: int, what: str, groups: tuple[int, ...]) -> Figure:
-    return entropy_and_eur(
-        f"figure{number}_entropy_eur", f"Figure {number}. Policy entropy and EUR over training, {what}", groups
-    )
+def _entropy_and_eur(material: Material, number: int, what: str, groups: tuple[int, ...]) -> Figure:
+    title = f"Figure {number}. Policy entropy and EUR over training, {what}"
+    return entropy_and_eur(material, f"figure{number}_entropy_eur", title, groups)
 
 
-def entropy_and_eur(name: str, title: str, groups: tuple[int, ...]) -> Figure:
-    """Draw entropy to the left and EUR to the right, both ways."""
+def entropy_and_eur(material: Material, name: str, title: str, groups: tuple[int, ...]) -> Figure:
+    """Draw entropy to the left and EUR to the right, as eq. 12 averages it and, where mu > 1, of the last iteration."""
+    panels = [
+        Panel(title="Policy entropy", x=UPDATE, y=ENTROPY, curves="entropy", groups=groups),
+        Panel(title="EUR, eq. 12", x=UPDATE, y="EUR, all iterations", curves="eur", groups=groups),
+    ]
+    if max(run.iterations for group in groups for run in material.group_runs(group)) > 1:
+        panels += [
+            Panel(title="EUR, last iteration", x=UPDATE, y="EUR, last iteration", curves=LAST_EUR, groups=groups)
+        ]
     return Figure(
         name=name,
         title=title,
         says="EUR as eq. 12 averages it takes in all iterations, of which the first is 1 by construction; beside it "
         "that of the last iteration alone. Line: mean over seeds; band: from the lowest to the highest seed.",
-        panels=[
-            Panel(title="Policy entropy", x=UPDATE, y=ENTROPY, curves="entropy", groups=groups),
-            Panel(title="EUR, eq. 12", x=UPDATE, y="EUR, all iterations", curves="eur", groups=groups),
-            Panel(title="EUR, last iteration", x=UPDATE, y="EUR, last iteration", curves=LAST_EUR, groups=groups),
-        ],
+        panels=panels,
         groups=groups,
-        columns=3,
+        columns=len(panels),
     )

@@ -28,6 +28,7 @@ class Run:
     metrics: list[dict[str, float]]  # one row per update
     summary: dict[str, Any]
     starts: list[dict[str, Any]] = field(default_factory=list)  # of run.json, oldest first
+    _series: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def iterations(self) -> int:
@@ -65,10 +66,12 @@ class Run:
         return ANSWER if any(ANSWER in row for row in self.metrics) else "reward"
 
     def series(self, key: str) -> tuple[list[int], list[float]]:
-        """Give (updates, values) of a metric, where it was logged."""
-        key = self.eur_key if key == LAST_EUR else key
-        rows = [row for row in self.metrics if key in row]
-        return [int(row["update"]) for row in rows], [row[key] for row in rows]
+        """Give (updates, values) of a metric, where it was logged; found once, for a report asks often."""
+        if key not in self._series:
+            name = self.eur_key if key == LAST_EUR else key
+            rows = [row for row in self.metrics if name in row]
+            self._series[key] = [int(row["update"]) for row in rows], [row[name] for row in rows]
+        return self._series[key]
 
     def first_and_last(self, key: str) -> dict[str, float]:
         """Give the metric's first value, and its mean over the last fifth of the updates.

@@ -141,11 +141,12 @@ def verdicts(found: Sequence[Verdict]) -> Table:
             "" if verdict.seeds_needed is None else str(verdict.seeds_needed),
             "yes" if verdict.registered else "exploratory",
             verdict.remark,
+            "; ".join(verdict.runs),
         )
         for verdict in found
     ]
     head = ("claim", "says", "verdict", "statistic", "estimate", "interval", "smallest effect", "seeds", "seeds needed")
-    return Table(name="verdicts", title="Verdicts", head=(*head, "registered", "remark"), rows=rows, words=4)
+    return Table(name="verdicts", title="Verdicts", head=(*head, "registered", "remark", "runs"), rows=rows, words=4)
 
 
 def number(value: float | None) -> str:
