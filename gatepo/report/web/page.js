@@ -119,8 +119,20 @@
     modeBarButtons: [coarse.matches ? ["zoomIn2d", "zoomOut2d", "resetScale2d"] : ["toImage", "zoom2d", "pan2d", "resetScale2d"]],
   });
 
+  // The library takes a second to start: it does so once the words can be read.
+  const ready = new Promise((done) => {
+    const start = () => {
+      const script = document.createElement("script");
+      script.textContent = document.getElementById("plotly").textContent;
+      document.head.append(script);
+      done();
+    };
+    document.hidden ? setTimeout(start) : requestAnimationFrame(() => setTimeout(start));
+  });
+
   async function draw(plot) {
     plot.stale = false;
+    await ready;
     await Plotly.react(plot.node, traces(plot), layout(plot), config());
     plot.node.dataset.drawn = "1";
   }
