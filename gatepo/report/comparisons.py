@@ -9,7 +9,7 @@ from gatepo.report.panels import Figure, Line, Material, Panel, Point, with_mean
 from gatepo.report.paper import ENTROPY, UPDATE, entropy_and_eur
 from gatepo.report.runs import LAST_EUR, Run
 
-MEAN_EUR = "EUR of the last iteration, mean over the run"
+MEAN_EUR = "mean EUR, last iteration"
 PARTS = 4  # at most so many parts of the reward
 
 
@@ -131,9 +131,9 @@ def eur_and_tau(material: Material) -> Figure | None:
     return Figure(
         name="eur_tau",
         title="EUR against tau",
-        says="Small marks are runs, large ones the mean of a setting. Gates that take no tau are left out.",
+        says="Means over whole runs. Small marks are runs, large ones settings. Gates that take no tau are left out.",
         panels=[
-            Panel(title="EUR, eq. 12", x=x, y="EUR, mean over the run", points=whole, log_x=True),
+            Panel(title="EUR, eq. 12", x=x, y="mean EUR, all iterations", points=whole, log_x=True),
             Panel(title="EUR, last iteration", x=x, y=MEAN_EUR, points=last, log_x=True),
         ],
         groups=tuple(sorted({point.group for point in last})),
@@ -158,7 +158,7 @@ def entropy_and_its_eur(material: Material) -> Figure | None:
         says="Left: means over a run. Right: the way from the first update to the last, mean over seeds. Both move "
         "with training, so that a relation between them on the right may be no more than their common trend.",
         panels=[
-            Panel(title="Runs", x=MEAN_EUR, y="entropy, mean over the run", points=points),
+            Panel(title="Runs", x=MEAN_EUR, y="mean entropy, nats", points=points),
             Panel(title="Along training", x="EUR, last iteration", y=ENTROPY, lines=paths),
         ],
         groups=material.everyone,

@@ -15,7 +15,7 @@ LIGHT = ("#0072b2", "#d55e00", "#009e73", "#b8609a", "#d08c00", "#3a9bd9", "#6b6
 DARK = ("#58aee6", "#ff8a4c", "#2cc79a", "#e59cc8", "#f0b840", "#93d0f7", "#b9b9b9", "#d8c84e")
 DASHES = ("solid", "dash", "dot", "dashdot")  # plotly's words
 MARKS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "pentagon", "star", "hexagon")
-PALEST = 0.6  # share of the ground in the palest shade
+PALEST = 0.5  # share of the ground in the palest shade
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@
   const hidden = new Set(); // groups that the reader has switched off, in all figures
   const choice = { singles: false, bands: true };
   const DASHES = { solid: "", dash: "6 3", dot: "2 3", dashdot: "7 3 2 3" };
+  const BELOW = ["single", "band"]; // what lies below all others, the lowest last
   const plots = [];
 
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -85,7 +86,7 @@
       ...(panel.curves && panel.groups.includes(group) ? curves(figure, panel, group) : []),
       ...lines(figure, panel, group),
       ...points(figure, panel, group),
-    ]);
+    ]).sort((a, b) => BELOW.indexOf(b.kind) - BELOW.indexOf(a.kind)); // a stable sort: no band covers a line
   }
 
   function layout({ figure, panel }) {
