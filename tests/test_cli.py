@@ -168,6 +168,9 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
                     "gatepo.json_lines",
                     "gatepo.text_table",
                     "gatepo.signals",
+                    "gatepo.durable",
+                    "gatepo.lazy_torch",
+                    "gatepo.objective",
                 )
             },
         ),

@@ -1,6 +1,7 @@
 """Compare runs: ``python -m gatepo.report multirun/2026-11-21/12-00-00-5b1f20``.
 
-Prints a table of every run in or below the given folder, and draws reward.png and entropy_eur.png into it.
+Reads every run in or below the given folders, finished or not, and writes a page (report.html), its figures as PNG and
+SVG, its tables as CSV and Markdown, and report.json. Prints a table, and last the page's path.
 """
 
 from __future__ import annotations
@@ -15,28 +16,37 @@ from pathlib import Path
 
 from gatepo.cli import errors_as_one_line
 from gatepo.errors import UserError
-from gatepo.report.figures import draw
-from gatepo.report.runs import find_runs
-from gatepo.report.table import table
+from gatepo.lazy_torch import import_on_use
+
+KEPT = ("update", "reward", "rewards", "entropy", "eur", "tau")  # metrics that a report shows
 
 
 def main() -> None:
     """Run ``python -m gatepo.report`` and the script ``gatepo-report``."""
     parser = argparse.ArgumentParser(prog="python -m gatepo.report", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a run's folder or one that holds several, as a multirun makes")
-    parser.add_argument("--out", type=Path, help="where the figures go (default: the folder itself)")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", help="runs' folders, or those that hold several, as a multirun"
+    )
+    parser.add_argument("--out", type=Path, help="where the report goes (default: report/ in the first folder)")
+    parser.add_argument("--title", help="of the page (default: names of the folders)")
     options = parser.parse_args()
+    import_on_use()
     with errors_as_one_line():
-        runs = find_runs(options.folder)
+        from gatepo.report import tables  # and with them numpy
+        from gatepo.report.panels import Material
+        from gatepo.report.runs import find_runs
+
+        runs = find_runs(*options.folders, keep=KEPT)
         if not runs:
             raise UserError(
-                f"{options.folder} holds no run: no metrics.jsonl in or below it; give outputs/... or multirun/..."
+                f"{', '.join(map(str, options.folders))} holds no run: no metrics.jsonl in or below it; "
+                "give outputs/... or multirun/..."
             )
-        print(table(runs))
-        out = options.out or options.folder
-        out.mkdir(parents=True, exist_ok=True)
-        for path in draw(runs, out):
-            print(path)
+        print(tables.groups(Material(runs)).as_text(), flush=True)
+        from gatepo.report.write import write  # matplotlib
+
+        title = options.title or ", ".join(folder.resolve().name for folder in options.folders)
+        print(write(runs, options.out or options.folders[0] / "report", title=title))
 
 
 if __name__ == "__main__":

@@ -1,56 +1,134 @@
-"""Curves as PNG: reward; entropy beside EUR (the layout of the paper's Figures 3 to 5)."""
+"""Figures as files: PNG and SVG of what ``panels.py`` describes, and the two that a run leaves at its end."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from textwrap import fill
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from gatepo.report.runs import Run, label
+from gatepo.report.captions import commits_line, runs_line, seeds_line, settings_line
+from gatepo.report.comparisons import everyone
+from gatepo.report.curves import Curve
+from gatepo.report.panels import Figure, Material, Panel, Point
+from gatepo.report.runs import Run
+from gatepo.report.style import LIGHT, Style, mixed, styles
 
-REACH = 5  # points on each side that the running mean takes in
+DASH: dict[str, Any] = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+MARK = {
+    **{"circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "triangle-down": "v", "pentagon": "p"},
+    **{"star": "*", "hexagon": "h"},
+}
+WIDTH, HEIGHT, ROW = 4.2, 3.0, 0.3  # inches: of a panel, and of a row that has a name
+LINE, LETTER = 0.17, 0.075  # inches: of a line of the legend or of the words, and of one letter
+PNG, SVG = ".png", ".svg"
+FONTS: dict[Any, Any] = {"font.size": 8, "axes.titlesize": 8.5, "svg.hashsalt": "gatepo", "svg.fonttype": "none"}
 
 
-def draw(runs: list[Run], folder: Path) -> list[Path]:
+def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
     """Draw ``reward.png`` and ``entropy_eur.png`` of one run or several; returns their paths."""
-    paths = [folder / "reward.png", folder / "entropy_eur.png"]
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    _panel(axes, runs, "reward", "mean reward")
-    _save(figure, axes, runs, paths[0])
+    material = Material(runs)
+    return [path for figure in everyone(material) for path in paint(figure, material, folder, (PNG,))]
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    _panel(left, runs, "entropy", "policy entropy (nats per token)")
-    _panel(right, runs, None, "effective update ratio, last iteration")
-    _save(figure, left, runs, paths[1])
+
+def paint(figure: Figure, material: Material, folder: Path, kinds: Sequence[str] = (PNG, SVG)) -> list[Path]:
+    """Draw one figure: title, panels, legend, and below it settings, seeds, runs and commit."""
+    look = styles(material.groups, figure.groups)
+    columns = min(figure.columns, len(figure.panels))
+    rows = -(-len(figure.panels) // columns)
+    width = max(WIDTH * columns, 1.6 * WIDTH)
+    high = max(HEIGHT, 0.9 + ROW * max(len(panel.groups) if panel.rows else 0 for panel in figure.panels))
+    words, entries = _words(figure, material, int(width / LETTER)), _entries(figure, material, look)
+    beside = max(1, int(width / (LETTER * (8 + max((len(str(entry.get_label())) for entry in entries), default=1)))))
+    below = LINE * (words.count("\n") + 1) + 0.1
+    foot, head = below + 1.15 * LINE * -(-len(entries) // beside) + 0.05, 2 * LINE
+    height = head + high * rows + foot
+    with plt.rc_context(FONTS):
+        drawn, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
+        drawn.get_layout_engine().set(rect=(0, foot / height, 1, (height - head - foot) / height))  # type: ignore[call-arg, union-attr]
+        for ax, panel in zip(axes.flat, figure.panels, strict=False):
+            _panel(ax, panel, material, look)
+        for ax in axes.flat[len(figure.panels) :]:
+            ax.axis("off")
+        drawn.text(0.01, 1 - 0.08 / height, plain(figure.title), fontsize=10.5, fontweight="bold", va="top")
+        drawn.text(0.01, 0.06 / height, words, fontsize=6.5, color="#555555", va="bottom", linespacing=1.4)
+        if entries:
+            anchor = (0.0, below / height)
+            drawn.legend(handles=entries, ncols=beside, loc="lower left", bbox_to_anchor=anchor, frameon=False)
+        drawn.draw_without_rendering()  # places everything, once for both files
+        drawn.set_layout_engine("none")
+        paths = [folder / f"{figure.name}{kind}" for kind in kinds]
+        for path in paths:
+            drawn.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == SVG else None)
+        plt.close(drawn)
     return paths
 
 
-def _panel(axes: Axes, runs: list[Run], key: str | None, title: str) -> None:
-    """Draw one metric of all runs: the running mean, over the faint single values where there is only one run."""
-    for run in runs:
-        updates, values = run.series(key or run.eur_key)
-        (line,) = axes.plot(
-            updates, _running_mean(values), label=label(run, runs).replace("$", r"\$")
-        )  # it is no formula
-        if len(runs) == 1:
-            axes.plot(updates, values, color=line.get_color(), alpha=0.3, linewidth=0.8)
-    axes.set(xlabel="update", ylabel=title)
-    axes.grid(alpha=0.3)
+def _words(figure: Figure, material: Material, letters: int) -> str:
+    if figure.labels:
+        return plain(figure.says)
+    parts = (settings_line, seeds_line, runs_line, commits_line)
+    return plain(fill("; ".join(filter(None, (part(material, figure.groups) for part in parts))), letters))
 
 
-def _save(figure: plt.Figure, axes: Axes, runs: list[Run], path: Path) -> None:
-    if len(runs) > 1:
-        axes.legend(fontsize="small")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+def _entries(figure: Figure, material: Material, look: Mapping[int, Style]) -> list[Line2D]:
+    """Give the legend; none where there is one group, which the words below name, or where rows have their names."""
+    if len(figure.groups) == 1 or any(panel.rows for panel in figure.panels):
+        return []
+    found = []
+    for group, label in zip(figure.groups, material.labels(figure), strict=True):
+        style, several = look[group], len(material.groups[group].runs)
+        words = plain(f"{label} ({several} runs)" if several > 1 and not figure.labels else label)
+        line = Line2D([], [], color=_colour(style), label=words, linestyle=DASH[style.dash])
+        line.set(marker=MARK[style.mark], markersize=4)
+        found.append(line)
+    return found
 
 
-def _running_mean(values: list[float]) -> list[float]:
-    """Compute the centred running mean, which does not lag; the window shrinks towards both ends."""
-    reach = [min(REACH, i, len(values) - 1 - i) for i in range(len(values))]
-    return [fmean(values[i - r : i + r + 1]) for i, r in enumerate(reach)]
+def _panel(ax: Axes, panel: Panel, material: Material, look: Mapping[int, Style]) -> None:
+    ax.set_title(plain(panel.title), fontsize=9, loc="left")
+    ax.set(xlabel=panel.x, ylabel=panel.y)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+    if panel.log_x:
+        ax.set_xscale("log")
+    for group in panel.groups if panel.curves else ():
+        _curve(ax, material.curves.of_group(material.groups[group].runs, panel.curves or ""), look[group])
+        places = material.groups[group].runs
+        if len(material.runs) == 1 and panel.curves:
+            _, y = material.runs[places[0]].series(panel.curves)
+            ax.plot(material.runs[0].series(panel.curves)[0], y, color=_colour(look[group]), alpha=0.25, linewidth=0.7)
+    for line in panel.lines:
+        ax.plot(line.x, line.y, color=_colour(look[line.group]), linestyle=DASH[look[line.group].dash], linewidth=1.4)
+    alike: dict[tuple[int, bool, bool], list[Point]] = {}
+    for point in panel.points:
+        alike.setdefault((point.group, point.cross, point.run is None), []).append(point)
+    for (group, cross, mean), points in alike.items():
+        mark, colour = "x" if cross else MARK[look[group].mark], _colour(look[group])
+        size, alpha = (56, 1.0) if mean else (20, 0.65)
+        x, y = [point.x for point in points], [point.y for point in points]
+        ax.scatter(x, y, s=size, marker=mark, color=colour, alpha=alpha, linewidths=1.2)
+    if panel.rows:
+        ax.set_yticks(range(len(panel.groups)), [plain(material.groups[group].label) for group in panel.groups])
+        ax.set_ylim(len(panel.groups) - 0.5, -0.5)
+
+
+def _curve(ax: Axes, curve: Curve, style: Style) -> None:
+    ax.plot(curve.x, curve.y, color=_colour(style), linestyle=DASH[style.dash], linewidth=1.5)
+    ax.fill_between(curve.x, curve.low, curve.high, color=_colour(style), alpha=0.15, linewidth=0)
+
+
+def _colour(style: Style) -> str:
+    return mixed(LIGHT[style.colour], style.pale)
+
+
+def plain(text: str) -> str:
+    """Keep matplotlib from reading a label with dollars as a formula."""
+    return text.replace("$", r"\$")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,7 +14,9 @@ import yaml
 from gatepo.errors import UserError
 from gatepo.json_lines import rows
 
-LAST_BATCHES = 20  # a run's "last" figures are means over so many rollout batches
+LAST = 5  # a run's "last" figures are means over the last 1/LAST of its updates, whatever mu is
+LAST_EUR = "eur/last"  # EUR of a run's last iteration, whichever that is
+ANSWER = "rewards/answer/mean"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,8 @@ class Run:
     config: dict[str, Any]
     metrics: list[dict[str, float]]  # one row per update
     summary: dict[str, Any]
+    starts: list[dict[str, Any]] = field(default_factory=list)  # of run.json, oldest first
+    _series: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def iterations(self) -> int:
@@ -31,32 +36,75 @@ class Run:
         return int(self.config["batch"]["iterations"])
 
     @property
+    def seed(self) -> Any:
+        """The seed, where the config has one."""
+        return self.config.get("seed")
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has written its summary, which is the last thing that it does."""
+        return bool(self.summary)
+
+    @property
+    def commit(self) -> str:
+        """The code that the run was last started with, as short as git shows it; ``+`` where files differed from it."""
+        code = (self.starts[-1].get("code") if self.starts else None) or {}
+        commit, version = code.get("commit"), code.get("version")
+        if commit:
+            return f"{str(commit)[:7]}{'+' if code.get('dirty') else ''}"
+        return f"version {version}" if version else "unknown"
+
+    @property
     def eur_key(self) -> str:
         """EUR of the last iteration that there was; that of the first is 1 and says nothing."""
         keys = [f"eur/iteration_{k}" for k in range(self.iterations, 0, -1)]
         return next((key for key in keys if any(key in row for row in self.metrics)), "eur")
 
+    @property
+    def answer_key(self) -> str:
+        """What says how many answers are right: their part of the reward, else the whole reward."""
+        return ANSWER if any(ANSWER in row for row in self.metrics) else "reward"
+
     def series(self, key: str) -> tuple[list[int], list[float]]:
-        """Give (updates, values) of a metric, where it was logged."""
-        rows = [row for row in self.metrics if key in row]
-        return [int(row["update"]) for row in rows], [row[key] for row in rows]
+        """Give (updates, values) of a metric, where it was logged; found once, for a report asks often."""
+        if key not in self._series:
+            name = self.eur_key if key == LAST_EUR else key
+            rows = [row for row in self.metrics if name in row]
+            self._series[key] = [int(row["update"]) for row in rows], [row[name] for row in rows]
+        return self._series[key]
 
     def first_and_last(self, key: str) -> dict[str, float]:
-        """Give the metric's first value, and its mean over the last 20 rollout batches.
+        """Give the metric's first value, and its mean over the last fifth of the updates.
 
         Raises:
           UserError: no update has it.
         """
-        _, values = self.series(key)
+        updates, values = self.series(key)
         if not values:
             raise UserError(f"{self.folder / 'metrics.jsonl'} must have {key}, got no line with it; copy it anew")
-        per_batch = len(values) / (len(self.metrics) / self.iterations)
-        return {"first": values[0], "last": fmean(values[-max(1, round(LAST_BATCHES * per_batch)) :])}
+        end = int(self.metrics[-1]["update"])
+        length = max(self.iterations, end / LAST)
+        late = [value for update, value in zip(updates, values, strict=True) if update > end - length]
+        return {"first": values[0], "last": fmean(late or values[-1:])}
+
+    def mean(self, key: str) -> float | None:
+        """Give the metric's mean over the whole run; None where it was never logged."""
+        _, values = self.series(key)
+        return fmean(values) if values else None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether it ends below where it began: the last fifth of its answers below the first batch's."""
+        found = self.first_and_last(self.answer_key)
+        return found["last"] < found["first"]
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, keep: Collection[str] | None = None) -> Run:
     """Read the run in ``folder``.
 
+    Args:
+      folder: of the run.
+      keep: the metrics to hold in memory, by their names or by the first part of these; None holds all.
     Raises:
       UserError: the folder holds no run, or one without a single update, or a file of it is damaged.
     """
@@ -68,22 +116,37 @@ def read_run(folder: Path) -> Run:
     metrics = rows(folder / "metrics.jsonl")
     if not metrics:
         raise UserError(f"{folder}: metrics.jsonl has no line; the run has not finished an update")
+    names: dict[str, str] = {}  # one text for each key, not one for each line
     for number, row in enumerate(metrics, 1):
-        wrong = [key for key, value in ({"update": None} | row).items() if not isinstance(value, int | float)]
-        if wrong:
-            raise UserError(f"{folder / 'metrics.jsonl'}:{number} must have a number as its {wrong[0]}; take it out")
-    return Run(folder=folder, config=config, metrics=metrics, summary=_summary(folder / "summary.json"))
+        for key, value in row.items() if "update" in row else [("update", None)]:
+            if not isinstance(value, int | float):
+                raise UserError(f"{folder / 'metrics.jsonl'}:{number} must have a number as its {key}; take it out")
+        metrics[number - 1] = {
+            names.setdefault(key, key): value
+            for key, value in row.items()
+            if keep is None or key in keep or key.partition("/")[0] in keep
+        }
+    return Run(
+        folder=folder,
+        config=config,
+        metrics=metrics,
+        summary=_summary(folder / "summary.json"),
+        starts=_starts(folder / "run.json"),
+    )
 
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} must be the YAML of a run's settings, got {str(error).splitlines()[0]}") from error
     match found:
         case {"batch": {"iterations": int(iterations)}} if iterations > 0:
             return found
     raise UserError(f"{path} must hold all settings of a run, got none for batch.iterations; copy it anew")
+
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where it was built
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -100,21 +163,34 @@ def _summary(path: Path) -> dict[str, Any]:
     return summary
 
 
-def find_runs(root: Path) -> list[Run]:
-    """Read every run in or below ``root``, by folder."""
-    return [read_run(file.parent) for file in sorted(root.rglob("metrics.jsonl")) if file.stat().st_size]
+def _starts(path: Path) -> list[dict[str, Any]]:
+    """Read with what the run was started, and when; nothing where nothing wrote it down."""
+    if not path.is_file():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        found = None
+    match found:
+        case {"starts": list(starts)} if all(isinstance(start, dict) for start in starts):
+            return starts
+    raise UserError(f"{path} must be the starts of a run, got other or damaged content; move it away")
 
 
-def label(run: Run, runs: list[Run]) -> str:
-    """Name a run by its settings that are not the same in all runs."""
-    flat = [_flatten(other.config) for other in runs]
-    own = _flatten(run.config)
-    differing = [key for key in own if any(other.get(key) != own[key] for other in flat)]
-    return ", ".join(f"{key.removesuffix('.name')}={own[key]}" for key in differing) or run.folder.name
+def find_runs(*roots: Path, keep: Collection[str] | None = None) -> list[Run]:
+    """Read every run in or below the folders, each once; those that have not finished an update are left out."""
+    files = {file.resolve(): file for root in roots for file in sorted(root.rglob("metrics.jsonl"))}
+    return [read_run(file.parent, keep) for file in files.values() if _has_a_line(file)]
 
 
-def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+def _has_a_line(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return any(line.endswith(b"\n") for line in opened)
+
+
+def folders(runs: Sequence[Run]) -> list[str]:
+    """Name the runs' folders as short as keeps them apart, without what all begin with."""
+    paths = [run.folder.absolute() for run in runs]
+    common = [set(parts) for parts in zip(*(path.parent.parts for path in paths), strict=False)]
+    length = next((i for i, parts in enumerate(common) if len(parts) > 1), len(common))
+    return ["/".join(path.parts[length:]) for path in paths]

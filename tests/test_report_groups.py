@@ -1,0 +1,158 @@
+"""Which runs are one setting, what a setting is called, and what of it is counted."""
+
+from pathlib import Path
+
+import pytest
+from made_runs import COMMIT, make, make_all
+
+from gatepo.errors import UserError
+from gatepo.report import captions, gates, paper, tables
+from gatepo.report.groups import differing, grouped, shared
+from gatepo.report.page import figures
+from gatepo.report.panels import Figure, Material, ranges
+from gatepo.report.runs import find_runs, folders, read_run
+from gatepo.report.style import DARK, LIGHT, mixed, styles
+
+
+def test_seeds_are_one_setting_and_labels_say_only_what_differs(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make(tmp_path / f"a{seed}", gate="erf", seed=seed)
+        make(tmp_path / f"b{seed}", gate="clip", seed=seed)
+    runs = find_runs(tmp_path)
+    assert [group.label for group in grouped(runs)] == ["erf", "clip"]  # in the order of the library
+    assert [group.runs for group in grouped(runs)] == [(0, 1), (2, 3)]
+    # gate.eps_low follows from the gate; the seed and what a run keeps are no settings that differ
+    assert differing(runs) == ["gate.name"]
+    assert "optimizer.lr" in shared(runs) and "seed" not in shared(runs)
+
+
+def test_tau_is_a_pair_and_no_part_of_a_gate_that_takes_none(tmp_path: Path) -> None:
+    make(tmp_path / "0", "erf", (1.0, 1.05))
+    make(tmp_path / "1", "erf", (10.0, 12.0))
+    make(tmp_path / "2", "clip", (1.0, 1.05))
+    make(tmp_path / "3", "clip", (10.0, 12.0))
+    runs = find_runs(tmp_path)
+    assert [group.label for group in grouped(runs)] == ["erf, tau 1/1.05", "erf, tau 10/12", "clip"]
+    assert gates.tau(runs[2]) is None and gates.tau(runs[0]) == 1.0
+    assert gates.half_width(runs[1]) == pytest.approx(0.11774, abs=1e-5)  # sqrt(2 ln 2) / 10
+    assert gates.half_width(runs[2]) == 0.2
+
+
+def test_another_setting_is_named_as_it_is_typed(tmp_path: Path) -> None:
+    make(tmp_path / "0", optimizer__lr=7e-4)
+    make(tmp_path / "1", optimizer__lr=1e-3)
+    assert [group.label for group in grouped(find_runs(tmp_path))] == ["optimizer.lr=0.0007", "optimizer.lr=0.001"]
+
+
+def test_a_gate_from_outside_is_named_and_not_imported(tmp_path: Path) -> None:
+    folder = make(tmp_path / "0", gate="erf")
+    text = (folder / "config.yaml").read_text().replace("name: erf", "_target_: nowhere.Gate")
+    (folder / "config.yaml").write_text(text)
+    material = Material(find_runs(tmp_path))
+    assert material.groups[0].label == "nowhere.Gate, tau 10/12"
+    assert gates.half_width(material.runs[0]) is None
+    names = [figure.name for figure in figures(material)]
+    assert "figure1_gates" not in names and "widths" not in names and "eur_tau" in names
+
+
+@pytest.fixture(scope="module")
+def all_runs(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """Five gates at two temperatures with two seeds."""
+    root = tmp_path_factory.mktemp("runs")
+    make_all(root, ("clip", "sigmoid", "erf", "arctan", "softsign"), ((1.0, 1.05), (10.0, 12.0)), 2, 40)
+    return Material(find_runs(root))
+
+
+def by_name(material: Material) -> dict[str, Figure]:
+    return {figure.name: figure for figure in figures(material)}
+
+
+def test_the_papers_figures_compare_what_the_papers_do(all_runs: Material) -> None:
+    found = by_name(all_runs)
+    assert list(found)[:5] == [
+        *("figure1_gates", "figure2_reward", "figure3_reward", "figure4_entropy_eur", "figure5_entropy_eur"),
+    ]
+    assert "erf gate" in found["figure2_reward"].title and "tau 10/12" in found["figure3_reward"].title
+    assert all_runs.labels(found["figure2_reward"]) == ["tau 1/1.05", "tau 10/12"]
+    assert all_runs.labels(found["figure3_reward"]) == ["sigmoid", "erf", "arctan", "softsign", "clip"]
+    assert all_runs.labels(found["figure1_gates"]) == ["sigmoid", "erf", "arctan", "softsign", "clip"]
+    assert [panel.curves for panel in found["figure4_entropy_eur"].panels] == ["entropy", "eur", "eur/last"]
+    assert paper.missing(all_runs) == ""
+
+
+def test_what_these_runs_cannot_show_is_said(tmp_path: Path) -> None:
+    make(tmp_path / "0")
+    material = Material(find_runs(tmp_path))
+    assert "Figures 2 and 5" in paper.missing(material) and "Figures 3 and 4" in paper.missing(material)
+    assert {"reward", "entropy_eur", "eur_iterations", "eur_tau", "widths"} <= by_name(material).keys()
+
+
+def test_every_figure_names_runs_seeds_settings_and_commit(all_runs: Material) -> None:
+    groups = by_name(all_runs)["figure2_reward"].groups
+    assert captions.runs_line(all_runs, groups) == "4 runs"
+    assert captions.seeds_line(all_runs, groups) == "seeds 0-1"
+    assert captions.settings_line(all_runs, groups).startswith("gate=erf, model=tiny, batch.prompts=8")
+    assert captions.commits_line(all_runs, groups) == f"commit {COMMIT[:7]}"
+
+
+def test_collapse_is_the_last_fifth_below_the_first_batch(tmp_path: Path) -> None:
+    """By hand: answers 0.5, 0.5, then 0.4 or 0.6."""
+    for name, end in (("down", 0.4), ("up", 0.6)):
+        folder = make(tmp_path / name, updates=10)
+        rows = [
+            f'{{"update": {u}, "reward": 1, "rewards/answer/mean": {0.5 if u < 3 else end}}}\n' for u in range(1, 11)
+        ]
+        (folder / "metrics.jsonl").write_text("".join(rows))
+        assert read_run(folder).collapsed is (name == "down")
+
+
+def test_unfinished_runs_count_as_far_as_they_are(tmp_path: Path) -> None:
+    make(tmp_path / "0", seed=0)
+    make(tmp_path / "1", seed=1, until=11)
+    material = Material(find_runs(tmp_path))
+    assert captions.runs_line(material, (0,)) == "2 runs, 1 of them unfinished"
+    (row,) = tables.groups(material).rows
+    assert row[:3] == ("erf, tau 10/12", "0-1", "1 of 2")
+    assert tables.runs(material).rows[1][3] == "11 of 40, unfinished"
+    curve = material.curves.of_group((0, 1), "reward")
+    assert curve.x[-1] == 39.5 and curve.low[-1] == curve.high[-1] and curve.low[0] < curve.high[0]
+
+
+def test_several_folders_are_read_once_each(tmp_path: Path) -> None:
+    make(tmp_path / "one" / "0")
+    make(tmp_path / "two" / "0", seed=1)
+    runs = find_runs(tmp_path / "one", tmp_path, tmp_path / "two")
+    assert folders(runs) == ["one/0", "two/0"]
+
+
+def test_only_what_is_shown_is_kept(tmp_path: Path) -> None:
+    (run,) = find_runs(make(tmp_path / "0"), keep=("update", "reward", "eur"))
+    assert run.metrics[1].keys() == {"update", "reward", "eur", "eur/iteration_2"}
+
+
+def test_damaged_starts_are_said(tmp_path: Path) -> None:
+    folder = make(tmp_path / "0")
+    (folder / "run.json").write_text("[]")
+    with pytest.raises(UserError, match="must be the starts of a run"):
+        read_run(folder)
+
+
+def test_tables_are_csv_and_markdown(all_runs: Material) -> None:
+    table = tables.groups(all_runs)
+    assert table.as_csv().splitlines()[0].startswith("setting,seeds,finished,collapsed,answers,reward")
+    assert len(table.as_csv().splitlines()) == 1 + len(all_runs.groups)
+    assert table.as_markdown().splitlines()[1].startswith("| --- | ---: |")
+    assert "\N{RIGHTWARDS ARROW}" in table.as_html() and " -> " in table.as_csv()
+
+
+def test_more_than_eight_settings_have_a_colour_for_each_gate(all_runs: Material) -> None:
+    found = styles(all_runs.groups, all_runs.everyone)
+    assert len({style.colour for style in found.values()}) == 5
+    assert len({(style.colour, style.pale, style.dash) for style in found.values()}) == len(all_runs.groups)
+    assert [style.colour for style in styles(all_runs.groups, (2, 3)).values()] == [0, 1]
+    assert len(LIGHT) == len(DARK) == 8 and mixed("#000000", 1.0) == "#ffffff"
+
+
+def test_whole_numbers_are_written_in_ranges() -> None:
+    assert ranges([7, 1, 3, 2]) == "1-3, 7"
+    assert ranges([]) == ""
