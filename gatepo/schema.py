@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gatepo.engine.adapter import AdapterOption, NoAdapter
 from gatepo.memory import KEPT_MIB
 from gatepo.settings import (
     COUNT_OR_NULL,
@@ -43,7 +44,7 @@ HOMES = (
     *("objective.gates", "formulas.gate", "objective.tau", "controllers", "objective.ratio", "objective.aggregation"),
     *("objective.advantage", "objective.correction", "objective.kl", "engine.optimizer", "engine.torch"),
     *("engine.deepspeed", "rollout.transformers", "rollout.vllm", "rewards.reward", "data.sources", "data.settings"),
-    *("tracking.base", "tracking.wandb"),
+    *("engine.adapter", "tracking.base", "tracking.wandb"),
 )
 """Modules of this package whose options can be chosen."""
 
@@ -67,6 +68,7 @@ class Model:
     )
     attention: str | None = setting("transformers' attn_implementation; null lets it choose.", default=None)
     activation_checkpointing: bool = setting("Activations are computed again: more work, less memory.", default=False)
+    adapter: AdapterOption = choice("model/adapter", "What of the model learns.", default=NoAdapter())
 
 
 _SEED = Rule("must be in [0, 2^63)", lambda value: 0 <= value < 2**63)
