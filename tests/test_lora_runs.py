@@ -60,7 +60,7 @@ def test_a_run_goes_on_to_the_bit(straight: Path, tmp_path: Path) -> None:
 
 
 def test_another_rank_cannot_go_on(straight: Path) -> None:
-    done = gatepo("train", f"resume={straight}", "updates=8", "model.adapter.rank=8")
+    done = gatepo("train", f"resume={straight}", "updates=8", "model.adapter=lora", "model.adapter.rank=8")
     assert done.returncode == 2
     assert "model.adapter.rank must stay as it was" in done.stderr
 
