@@ -60,7 +60,7 @@ def result(folder: Path, name: str, size: int) -> dict[str, Any]:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_merged_weights_in_vllm_are_attested(said: dict[str, Any], dtype: str) -> None:
     assert said[dtype]["right"] == [None] * SYNCS
-    assert said[dtype]["difference"] < (1e-5 if dtype == "float32" else 0.1)
+    assert said[dtype]["difference"] < (1e-4 if dtype == "float32" else 0.1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
