@@ -78,12 +78,16 @@ def test_a_recipe_keeps_checkpoints_evaluates_itself_and_is_followed(name: str) 
 
 
 def rows(folder: Path) -> list[str]:
-    """Words that put a few rows in the place of those on the hub."""
-    gsm8k = [{"question": f"What is {n} + 1?", "answer": f"{n} + 1 = {n + 1}\n#### {n + 1}"} for n in range(8)]
-    math = [{"problem": f"Add {n} and 1.", "solution": rf"\boxed{{{n + 1}}}", "answer": str(n + 1)} for n in range(8)]
-    for name, found in (("gsm8k", gsm8k), ("math", math)):
-        (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in found))
-    return [f"data.sources.SOURCE.path={folder}/NAME.jsonl", f"data.evaluation.SET.path={folder}/NAME.jsonl"]
+    """Words that put a few rows in the place of those on the hub; other ones to learn from than to be asked."""
+    asked = {"train": "What is {n} + 1?", "test": "Tom had {n} pens and found another. How many has he?"}
+    for name, words in asked.items():
+        gsm8k = [{"question": words.format(n=n), "answer": f"So it is\n#### {n + 1}"} for n in range(8)]
+        math = [
+            {"problem": words.format(n=n), "solution": rf"\boxed{{{n + 1}}}", "answer": str(n + 1)} for n in range(8)
+        ]
+        for kind, found in (("gsm8k", gsm8k), ("math", math)):
+            (folder / f"{kind}-{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in found))
+    return [f"data.sources.SOURCE.path={folder}/NAME-train.jsonl", f"data.evaluation.SET.path={folder}/NAME-test.jsonl"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
