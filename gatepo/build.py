@@ -14,7 +14,7 @@ import torch
 from gatepo.controllers import Controller
 from gatepo.data.prompts import PromptStream, prompt_template
 from gatepo.engine.base import EngineParts, PolicyEngine, ReferencePolicy
-from gatepo.engine.reference import FrozenPolicy
+from gatepo.engine.reference import BeneathAdapter, FrozenPolicy
 from gatepo.loop import Algorithm
 from gatepo.model import check_lengths, checkpoint_activations, load_model
 from gatepo.objective.gates.usable import require_positive, require_usable
@@ -22,7 +22,7 @@ from gatepo.objective.kl import INITIAL
 from gatepo.objective.surrogate import Objective
 from gatepo.rewards.extra import as_option
 from gatepo.rollout.base import RolloutEngine, RolloutOption, RolloutParts
-from gatepo.rollout.sync import LENGTH, Sampler, WeightSync
+from gatepo.rollout.sync import LENGTH, Sampler, WeightSync, in_place
 from gatepo.schema import Model, TrainConfig
 from gatepo.types import Sampling
 from gatepo.world import World
@@ -69,7 +69,7 @@ def algorithm(
         checkpoint_activations(model)
     trainer = config.engine.make(
         EngineParts(
-            model=model,
+            model=config.model.adapter.attach(model, config.seed),
             optimizer=config.optimizer,
             updates=config.updates,
             micro=micro,
@@ -80,7 +80,7 @@ def algorithm(
             world=world,
         )
     )
-    reference = _reference(config, micro)
+    reference = _reference(config, micro, BeneathAdapter(trainer, model))
     # Last: what the others take for a while, as they start, is free again when vLLM takes its part of a GPU.
     shared = config.rollout.DECODES_WITH_MODULE and config.engine.shares_weights(body)
     sampler = rollout(config.rollout, config.model, model if shared else None, tokenizer, context, config.seed, world)
@@ -101,7 +101,7 @@ def algorithm(
             config.data, prompt_template(config.data, sampling.max_prompt_length, tokenizer), config.seed
         ),
         rollout=sampler,
-        sync=_sync_in_place(sampler) if shared else _sync(config, trainer, sampler, model, world),
+        sync=in_place(sampler) if shared else _sync(config, trainer, sampler, model, world),
         reward=as_option(config.reward).make(),
         advantage=config.advantage,
         objective=objective,
@@ -148,18 +148,15 @@ def dtype(model: Model) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[model.dtype]
 
 
-def _reference(config: TrainConfig, micro: int) -> ReferencePolicy | None:
-    """Load the untrained model once more, where the KL penalty is on the divergence from it."""
+def _reference(config: TrainConfig, micro: int, beneath: ReferencePolicy) -> ReferencePolicy | None:
+    """Load the untrained model once more, where the KL penalty is on the divergence from it and no adapter on it."""
     if config.kl.reference != INITIAL:
         return None
+    if config.model.adapter.label is not None:
+        return beneath
     module = load_model(config.model.path, device(), config.model.attention, dtype(config.model))
     tokens = config.batch.micro_tokens
     return FrozenPolicy(module, micro, config.sampling.temperature, dtype(config.model), tokens)
-
-
-def _sync_in_place(sampler: RolloutEngine) -> Callable[[int], None]:
-    """The sampler decodes with the trainer's own tensors: there is nothing to send, and nothing to attest."""
-    return lambda version: sampler.load_weights((), version)
 
 
 def _sync(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import yaml
 
 from gatepo import config
+from gatepo.run_folder import ADAPTER, MODEL
 from gatepo.schema import TrainConfig
 
 METHOD = ("gate", "tau", "ratio", "aggregation", "advantage", "anchor", "correction", "kl")
@@ -35,6 +36,7 @@ def text(settings: TrainConfig, command: str, evaluation: Mapping[str, Mapping[s
         f"# {base}, trained by gatepo",
         f"{settings.updates} updates of reinforcement learning with verifiable rewards from {base}. The method, axis "
         f"by axis, with a gate in the place of a clip:\n\n{_block(chosen, 'yaml')}",
+        *_adapter(settings, base),
         f"## How it was prompted\n\nBy its own chat template, with {_system(settings.data.system)}It was sampled at "
         f"temperature {sampling.temperature:g}, prompts of up to {sampling.max_prompt_length} tokens and completions "
         f"of up to {sampling.max_completion_length}. With another prompt it may do something else.",
@@ -43,6 +45,16 @@ def text(settings: TrainConfig, command: str, evaluation: Mapping[str, Mapping[s
         f"## Again\n\n{_block(command, 'sh')}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _adapter(settings: TrainConfig, base: str) -> list[str]:
+    label = settings.model.adapter.label
+    if label is None:
+        return []
+    return [
+        f"What learned is an adapter, {label}, beside the frozen weights of {base}. `{MODEL}/` has its share added to "
+        f"them; `{ADAPTER}/` holds it alone, in peft's format: `peft.PeftModel.from_pretrained(base, '{ADAPTER}')`."
+    ]
 
 
 def _block(lines: str, language: str) -> str:

@@ -62,12 +62,17 @@ def remark(config: TrainConfig) -> str | None:
     if is_embedded(config.model.path):
         return None
     lengths = f"{config.sampling.max_prompt_length} + {config.sampling.max_completion_length} tokens"
-    rate = getattr(config.optimizer, "lr", None)
+    rate, adapter = getattr(config.optimizer, "lr", None), config.model.adapter
+    beside = (
+        f" {adapter.label} stands about {adapter.RATE:g} times the learning rate of all weights."
+        if adapter.label
+        else ""
+    )
     return (
         f"model.path={config.model.path} trains with optimizer.lr={rate}, "
         f"optimizer.beta1={getattr(config.optimizer, 'beta1', None)}, prompts and completions of up to {lengths}, "
         f"batch.micro={config.batch.micro}, model.dtype={config.model.dtype}: where you typed none, the paper's (Table "
-        "2), and the precision in which the model is stored"
+        f"2), and the precision in which the model is stored.{beside}"
     )
 
 
@@ -78,11 +83,12 @@ def too_fast(config: TrainConfig, parameters: int) -> str | None:
     '7e-06'
     """
     rate = getattr(config.optimizer, "lr", None)
-    if not isinstance(rate, float) or rate <= FAR * usual_rate(parameters):
+    usual = config.model.adapter.RATE * usual_rate(parameters)
+    if not isinstance(rate, float) or rate <= FAR * usual:
         return None
     return (
         f"optimizer.lr={rate:g} is far above what a model of {parameters:,} parameters stands: about "
-        f"{usual_rate(parameters):.0e} goes well; optimizer=paper has the paper's"
+        f"{usual:.0e} goes well; optimizer=paper has the paper's"
     )
 
 

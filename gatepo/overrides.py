@@ -25,7 +25,7 @@ _TARGET = re.compile(r"\+?(?P<key>[\w.]+)\._target_=(?P<paths>.*)")
 _SOURCE = re.compile(r"data\.(sources|evaluation)\.\w+")
 _UNKNOWN = re.compile(r"Could not override '(?P<key>[^']*)'|Key '(?P<name>[^']*)' is not in struct")
 _TYPE = re.compile(r"Error merging override \+*(?P<key>[\w.]+)=(?P<value>.*)")
-_OPTION = re.compile(r"Could not find '(?P<group>.+)/(?P<name>[^/']+)'")
+_OPTION = re.compile(r"Could not find '(?P<group>[^']+)/(?P<name>[^/']+)'")
 
 
 def prepared(words: Iterable[str]) -> list[str]:
@@ -35,7 +35,7 @@ def prepared(words: Iterable[str]) -> list[str]:
       UserError: a class from outside cannot be imported, or files of data have no names of their own.
     """
     chosen = trackers.spelled_out(spelled_out(list(words)), lambda path: register_outside("tracker", path, "tracker"))
-    return [_outside(quoted(word)) for word in chosen]
+    return [_nested(_outside(quoted(word))) for word in chosen]
 
 
 def quoted(word: str) -> str:
@@ -53,12 +53,19 @@ def _outside(word: str) -> str:
     if match is None:
         return word
     key, paths = match["key"], match["paths"]
-    group = "source" if _SOURCE.fullmatch(key) else key
+    group = "source" if _SOURCE.fullmatch(key) else key.replace(".", "/")
     if not (group == "source" or (options(group) and is_named(group))):
         return word
     for path in paths.split(","):
         register_outside(group, path, key)
     return f"+source@{key}={paths}" if group == "source" else f"{key}={paths}"
+
+
+def _nested(word: str) -> str:
+    """Write ``model.adapter=NAME``, an option within another, as Hydra has it: ``model/adapter=NAME``."""
+    key, equals, name = word.partition("=")
+    group = key.replace(".", "/")
+    return f"{group}{equals}{name}" if "/" in group and options(group) and equals else word
 
 
 def one_line(error: BaseException, kind: type | None, words: list[str]) -> str:
@@ -112,7 +119,9 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
     """Explain a key that is no setting of what was chosen."""
     known = keys(kind) | {f.name: f for f in fields(MultirunSettings)}
     group, _, inner = key.partition(".")
-    owners = [name for name, option in options(group).items() if inner and inner in keys(option)]
+    if options("/".join(key.split(".")[:2])):  # an option within another
+        group, inner = ".".join(key.split(".")[:2]), key.split(".", 2)[-1]
+    owners = [name for name, option in options(group.replace(".", "/")).items() if inner and inner in keys(option)]
     got = f"{key} must be a setting of what is chosen, got {key}={given.get(key, '')}"
     if owners:
         return f"{got}; {group}={', '.join(owners)} {'have' if len(owners) > 1 else 'has'} it"
@@ -138,10 +147,11 @@ def _wrong_type(key: str, value: str, cause: BaseException | None) -> str:
 
 def _no_option(group: str, name: str) -> str:
     """Explain a name that no option and no file of the group has; presets may lie in folders below it."""
-    group, _, folder = group.partition("/")
+    group, _, folder = (group, "", "") if options(group) else group.partition("/")
     name = f"{folder}/{name}" if folder else name
     known = sorted(names(group))
     near = get_close_matches(name, known, n=1, cutoff=0.7)
+    group = group.replace("/", ".")
     meant = f"did you mean {group}={near[0]}?" if near else "choose one of these"
     return f"{group} must be one of {', '.join(known)}, got {group}={name}; {meant}"
 

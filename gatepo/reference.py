@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from gatepo.launch.settings import MultirunSettings
 from gatepo.presets import names, register, yaml_dir
 from gatepo.schema import COMMANDS, TrainConfig
-from gatepo.settings import ANYTHING, about, groups, key_of, options
+from gatepo.settings import ANYTHING, about, groups, key_of, name_of, options
 
 ADDED = {
     "method": "A published method, as a choice on several axes.",
@@ -33,10 +33,11 @@ def help_page(command: str, words: list[str]) -> str:
         composed = compose(command, words, return_hydra_config=True)
     kind = COMMANDS.get(command, TrainConfig)
     lines = [str(composed.hydra.help.header), "", "Groups, GROUP=NAME; those with a plus are added:"]
-    chosen = [(key_of(f), about(f).words) for f in fields(kind) if about(f).group]
+    chosen = [(key, about(f).words) for key, f in _choices(kind, "")]
     added = [(f"+{name}", words) for name, words in ADDED.items() if kind is TrainConfig]
     for group, meaning in (*chosen, *added):
-        lines += [f"  {group:<12} {meaning}", f"  {'':<12} {', '.join(names(group.removeprefix('+')))}"]
+        known = names(group.removeprefix("+").replace(".", "/"))
+        lines += [f"  {group:<12} {meaning}", f"  {'':<12} {', '.join(known)}"]
     lines += ["", "Settings, KEY=VALUE, as they are here:"]
     lines += [_line(key, value, field) for key, value, field in _settings(kind, composed, "")]
     more = "help=GROUP shows every option of a group with its settings; --cfg job prints the config."
@@ -51,10 +52,11 @@ def markdown() -> str:
         "Made by `python -m gatepo.reference > conf/README.md` from the options themselves.",
         "",
     ]
-    chosen = {key_of(f): about(f) for f in fields(TrainConfig)}
+    chosen = {key.replace(".", "/"): about(f) for key, f in _choices(TrainConfig, "")}
+    chosen |= {key_of(f): about(f) for f in fields(TrainConfig)}
     for group in dict.fromkeys([*(name for name in chosen if chosen[name].group), *groups()]):
         own = chosen.get(group)
-        lines += [f"## {group}", "", *([own.words, ""] if own is not None else [])]
+        lines += [f"## {group.replace('/', '.')}", "", *([own.words, ""] if own is not None else [])]
         files = [name for name in names(group) if name not in options(group)]
         if files:
             lines += [f"Presets, each a file of `conf/{group}/`: {', '.join(files)}.", ""]
@@ -90,6 +92,15 @@ def _settings(kind: type, composed: DictConfig, prefix: str) -> Iterator[tuple[s
             yield from _settings(part, value, f"{prefix}{key}.")
 
 
+def _choices(kind: type, prefix: str) -> Iterator[tuple[str, Field[Any]]]:
+    """Yield the fields that hold an option, those within options behind them."""
+    for f in fields(kind):
+        if group := about(f).group:
+            yield f"{prefix}{key_of(f)}", f
+            if "own" in options(group):
+                yield from _choices(options(group)["own"], f"{prefix}{key_of(f)}.")
+
+
 def _plain_fields(kind: type, prefix: str) -> Iterator[tuple[str, Field[Any]]]:
     for f in fields(kind):
         if is_dataclass(f.default_factory):
@@ -118,6 +129,7 @@ def _default(f: Field[Any]) -> str:
     if not follows[1] and (follows[0] or (f.default is MISSING and f.default_factory is MISSING)):
         return f"`{follows[0]}`" if follows[0] else "must be given"
     value = f.default if f.default_factory is MISSING else f.default_factory()
+    value = name_of(value) if about(f).group else value
     return "" if value in (None, [], {}) else str(value).lower() if isinstance(value, bool) else _cell(str(value))
 
 

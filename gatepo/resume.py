@@ -71,7 +71,7 @@ def with_changes(run: Path, asked: TrainConfig, words: list[str]) -> TrainConfig
     written = config.load(run / CONFIG, trust=asked.trust)
     now, typed = as_written(written), as_written(asked)
     for word in words:
-        key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+        key = word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
         if key == "resume":
             continue
         path = next((name for name in may_change() if f"{key}.".startswith(f"{name}.")), key)

@@ -22,7 +22,7 @@ def check(config: Any) -> None:
     if isinstance(config, TrainConfig | EvaluationConfig):
         _require_gold_answers(config)
     if isinstance(config, TrainConfig):
-        _require_sources(config)
+        require("data.sources", Rule("must name at least one source", bool), config.data.sources, "type e.g. data=tiny")
         _require_shares(config)
         _require_axes_that_go_together(config)
     if isinstance(config, ProbeConfig):
@@ -48,10 +48,6 @@ def remarks(config: TrainConfig) -> list[str]:
     return found
 
 
-def _require_sources(config: TrainConfig) -> None:
-    require("data.sources", Rule("must name at least one source", bool), config.data.sources, "type e.g. data=tiny")
-
-
 def _require_gold_answers(config: TrainConfig | EvaluationConfig) -> None:
     words = f"must name a field with reward={name_of(config.reward)}"
     named = Rule(words, lambda value: value is not None or not getattr(config.reward, "COMPARES_ANSWERS", False))
@@ -74,6 +70,9 @@ def _require_shares(config: TrainConfig) -> None:
 
 
 def _require_axes_that_go_together(config: TrainConfig) -> None:
+    adapter, engine = config.model.adapter, config.engine
+    knows = Rule("must be none with an engine that knows none", lambda a: a.label is None or engine.KNOWS_ADAPTERS)
+    _require_option("model.adapter", knows, adapter, "type engine=torch")
     if config.anchor == "rollout":
         none = Rule(
             "must be none with anchor=rollout, which divides by the sampler already",
@@ -103,6 +102,8 @@ def _require_evaluation(config: EvaluationConfig) -> None:
     require("data", named, list(config.data.evaluation), "type e.g. 'data=[gsm8k_test,math500]'")
     alone = Rule("must be 1 in an evaluation, which is one process", lambda value: value == 1)
     require("rollout.tensor_parallel_size", alone, config.rollout.devices_per_copy, "leave it out")
+    of_run = Rule("must be none in an evaluation: that of a run is known", lambda a: a.label is None)
+    _require_option("model.adapter", of_run, config.model.adapter, "leave it out")
     for column, sets in config.columns.items():
         words = f"must pool sets of data ({', '.join(config.data.evaluation)})"
         known = Rule(words, set(config.data.evaluation).issuperset)

@@ -33,7 +33,7 @@ from gatepo.plan.shape import model_shape
 from gatepo.report.runs import read_run
 from gatepo.rewards.extra import as_option
 from gatepo.rules import remarks
-from gatepo.run_folder import COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished, marked
+from gatepo.run_folder import ADAPTER, COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished, marked
 from gatepo.schema import TrainConfig
 from gatepo.settings import name_of
 from gatepo.signals import finishing
@@ -87,6 +87,9 @@ def _remark(config: TrainConfig, chosen: Objective, fits: list[str]) -> None:
     """Say what is known of the settings before anything is loaded."""
     for line in (*remarks(config), *fits):
         log.warning(line)
+    if config.model.adapter.label is not None:
+        words = "model.adapter: %s; on a CPU transformers' own layers learn, since the leaner ones know no adapters"
+        log.info(words, config.model.adapter.label)
     for note in getattr(chosen.gate, "notes", ()):  # what was derived for a formula, and what is done numerically
         log.info("gate=%s: %s", name_of(chosen.gate), note)
     for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
@@ -135,6 +138,7 @@ def _run(
         evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
         card = model_card.text(config, record.starts(folder)[0]["command"], evaluation) if world.first else ""
         _export(algorithm, tokenizer, card, folder / "model", world, 4 * parameters)
+        _export_adapter(config, algorithm, card, folder / ADAPTER, world)
         summary = _finish(folder, state.seconds, evaluation) if world.first else {}
         if world.first:
             journal.note(describe(summary, folder))
@@ -336,6 +340,20 @@ def _export(algorithm: Algorithm, tokenizer: Any, card: str, path: Path, world: 
             tokenizer.save_pretrained(begun)
             (begun / "README.md").write_text(card, encoding="utf-8")
             durable.publish(begun, path)  # in place of that of a run which was cut off behind this and goes on
+
+
+def _export_adapter(config: TrainConfig, algorithm: Algorithm, card: str, path: Path, world: World) -> None:
+    """Write the adapter on its own too, where there is one; the model has its share already."""
+    if config.model.adapter.label is None:
+        return
+    begun = durable.partial_of(path)
+    if world.first:
+        shutil.rmtree(begun, ignore_errors=True)
+    weights = algorithm.engine.adapter_weights()
+    config.model.adapter.write(weights, config.model.path, begun if world.first else None)
+    if world.first:
+        (begun / "README.md").write_text(card, encoding="utf-8")
+        durable.publish(begun, path)
 
 
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:

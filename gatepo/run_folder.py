@@ -9,6 +9,7 @@ from pathlib import Path
 from gatepo.targets import OWN
 
 CONFIG, SUMMARY, CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
+MODEL, ADAPTER = "model", "adapter"  # what was trained, whole, and the part that learned on its own
 BASIS = "basis.json"  # of a checkpoint: what it rests on (gatepo/resume.py)
 ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
 _BEFORE_UPDATES = (".hydra", ".claim", "train.log", "run.json", "tracking.json", "wandb", CONFIG, *ROWS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gatepo.engine.adapter import AdapterOption, NoAdapter
 from gatepo.memory import KEPT_MIB
 from gatepo.settings import (
     COUNT_OR_NULL,
@@ -44,6 +45,7 @@ HOMES = (
     *("objective.advantage", "objective.correction", "objective.kl", "engine.optimizer", "engine.torch"),
     *("engine.deepspeed", "rollout.transformers", "rollout.vllm", "rewards.reward", "data.sources", "data.settings"),
     *("tracking.base", "tracking.wandb", "tracking.tensorboard", "tracking.trackio", "tracking.several"),
+    "engine.adapter",
 )
 """Modules of this package whose options can be chosen."""
 
@@ -67,6 +69,7 @@ class Model:
     )
     attention: str | None = setting("transformers' attn_implementation; null lets it choose.", default=None)
     activation_checkpointing: bool = setting("Activations are computed again: more work, less memory.", default=False)
+    adapter: AdapterOption = choice("model/adapter", "What of the model learns.", default=NoAdapter())
 
 
 _SEED = Rule("must be in [0, 2^63)", lambda value: 0 <= value < 2**63)

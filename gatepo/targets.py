@@ -28,6 +28,7 @@ STATED: dict[str, tuple[str, tuple[str, ...]]] = {
     "advantage": ("gatepo.objective.advantage.Advantage", ("__call__",)),
     "correction": ("gatepo.objective.correction.Correction", ("__call__",)),
     "kl": ("gatepo.objective.kl.Kl", ("reference", "coefficient", "__call__")),
+    "model/adapter": ("gatepo.engine.adapter.AdapterOption", ("attach", "size", "write", "read_checkpoint")),
     "optimizer": ("gatepo.engine.optimizer.OptimizerOption", ("max_grad_norm", "make", "make_schedule")),
     "rollout": ("gatepo.rollout.base.RolloutOption", ("make", "max_sequences")),
     "engine": ("gatepo.engine.base.EngineOption", ("make", "read_weights", "shares_weights", "kept_bytes")),

@@ -59,7 +59,11 @@ class PolicyEngine(Protocol):
         ...
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Give (name, tensor) one at a time, whole even where they are sharded."""
+        """Give (name, tensor) one at a time, whole even where they are sharded, an adapter's share added."""
+        ...
+
+    def adapter_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Give those of an adapter, one at a time and whole; nothing where the model has none."""
         ...
 
     def export(self, path: Path) -> None:
@@ -111,6 +115,8 @@ class EngineOption(Protocol):
 
     EXITS_HARD: ClassVar[bool] = False
     """Whether a process that used it must end without Python's own tearing down."""
+    KNOWS_ADAPTERS: ClassVar[bool] = False
+    """Whether it trains a model with an adapter: saves that alone, and gives the whole weights to samplers."""
 
     @property
     def label(self) -> str:

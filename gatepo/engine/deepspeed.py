@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from gatepo.engine import passes
+from gatepo.engine import adapted, passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
 from gatepo.engine.builds import free_abandoned
 from gatepo.engine.optimizer import follow
@@ -39,6 +40,7 @@ class DeepSpeed(EngineOption):
     """DeepSpeed, on one or several devices; in bf16 with fp32 master weights."""
 
     EXITS_HARD: ClassVar[bool] = True  # it tears process groups down at exit, in an order that nobody controls
+    KNOWS_ADAPTERS: ClassVar[bool] = True
 
     zero_stage: int = setting(
         "Devices share out nothing (0), optimizer states (1), also gradients (2), also weights (3).",
@@ -86,6 +88,8 @@ class DeepSpeed(EngineOption):
                     raise UserError(f"{path} must hold a part of each rank, got none; choose another checkpoint")
                 state = held["module"]
             weights = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+        if adapted.layers(model):  # the alias of a tied head is written too
+            weights = {name: weight for name, weight in weights.items() if name in adapted.learned(model)}
         put(model, weights, path)
 
     def shares_weights(self, dtype: torch.dtype) -> bool:
@@ -172,7 +176,8 @@ class DeepSpeedEngine:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         parts = self._micro_batches(batch, objective.learns_from(batch.advantage_N))
         stop = self._world.stop_if_asked  # here each micro-batch is a collective
-        passed = passes.accumulate(self._engine, batch, parts, anchor_NT, totals, objective, self._backward, stop)
+        with adapted.dropout(self._model, self._updates_done, self._world.rank):
+            passed = passes.accumulate(self._engine, batch, parts, anchor_NT, totals, objective, self._backward, stop)
         loss = self._world.sum(passed.loss)[0]
         stop_unless_finite(self._updates_done + 1, loss, 0.0)
         learning_rate = self._schedule.get_last_lr()[0]
@@ -194,37 +199,40 @@ class DeepSpeedEngine:
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """See :class:`~gatepo.engine.base.PolicyEngine`: a sharded parameter is gathered, given, and freed again."""
-        for name, parameter in self._model.named_parameters():
-            if self._sharded:
-                with self._deepspeed.zero.GatheredParameters([parameter]):
-                    yield name, parameter.detach()
-            else:
-                yield name, parameter.detach()
+        for name, weight in adapted.whole_weights(self._model, self._gathered):
+            yield name, weight.detach()
+
+    def adapter_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """See :class:`~gatepo.engine.base.PolicyEngine`."""
+        yield from adapted.adapter_weights(self._model, self._gathered)
 
     def export(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`. Every rank gathers, the first writes."""
-        state = {}
-        for name, tensor in self.weights():
-            if self._world.first:
-                state[name] = tensor.to("cpu", copy=True)
         if self._world.first:
-            for own, alias in (self._model.all_tied_weights_keys or {}).items():
-                state.setdefault(own, state[alias])
-            self._model.save_pretrained(path, state_dict=state)
+            self._model.save_pretrained(path, state_dict=adapted.whole_state(self._model, self.weights()))
+        else:
+            for _ in self.weights():
+                pass
         self._world.barrier()
 
     def save(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`. ``path`` becomes a folder with a part from each rank."""
-        self._engine.save_checkpoint(str(path), tag="state", client_state={"updates": self._updates_done})
+        client = {"updates": self._updates_done}
+        self._engine.save_checkpoint(str(path), tag="state", client_state=client, exclude_frozen_parameters=True)
 
     def load(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         with as_data(path, *_in_checkpoints()):
-            found, client = self._engine.load_checkpoint(str(path), tag="state")
+            whole = not adapted.layers(self._model)
+            found, client = self._engine.load_checkpoint(str(path), tag="state", load_module_strict=whole)
         if found is None:
             raise UserError(f"{path} holds no checkpoint that DeepSpeed can read with these settings")
         self._updates_done = client["updates"]
         follow(self._schedule)
+
+    def _gathered(self, parts: list[torch.nn.Parameter]) -> AbstractContextManager[object]:
+        gathered: AbstractContextManager[object] = self._deepspeed.zero.GatheredParameters(parts, enabled=self._sharded)
+        return gathered
 
     def _place(self, dtype: torch.dtype, config: dict[str, Any]) -> None:
         """Bring the weights to the device and to ``dtype``; at stage 3 each is sharded before the next one comes."""
@@ -244,7 +252,7 @@ class DeepSpeedEngine:
         """Give the fp32 master weights, which DeepSpeed makes of bf16 ones, the bits that files in fp32 have beyond."""
         for name, parameter in self._model.named_parameters():
             weight = stored.pop(name)
-            if weight.dtype == torch.bfloat16:
+            if weight.dtype == torch.bfloat16 or not parameter.requires_grad:
                 continue
             if self._sharded:
                 shard, _ = self._optimizer._get_fp32_opt_state_partition(parameter, release_swap_buffers=False)
@@ -286,7 +294,7 @@ def _config(settings: DeepSpeed, parts: EngineParts) -> dict[str, Any]:
     largest = parts.optimizer.max_grad_norm
     ours = _clips_itself(settings, parts.dtype)
     # Its default, which it would allocate for the smallest model too.
-    bucket = min(sum(p.numel() for p in parts.model.parameters()), 500_000_000)
+    bucket = min(sum(p.numel() for p in parts.model.parameters() if p.requires_grad), 500_000_000)
     offload = {"offload_optimizer": {"device": "cpu"}} if settings.offload_optimizer else {}
     return {
         "train_micro_batch_size_per_gpu": parts.micro,

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from gatepo.engine import passes
+from gatepo.engine.adapted import without_adapter
+from gatepo.engine.base import PolicyEngine
 from gatepo.engine.policy import Policy
 from gatepo.types import TokenBatch
 
@@ -43,3 +45,16 @@ class FrozenPolicy:
         shares = self._policy.shares_prompts
         parts = passes.micro_batches(batch, none_N, self._micro, shares, self._micro_tokens)
         return passes.logprobs(self._policy, batch, parts, None)
+
+
+class BeneathAdapter:
+    """The policy's own model without its adapter, which is the untrained one: no second copy."""
+
+    def __init__(self, engine: PolicyEngine, model: PreTrainedModel) -> None:
+        self._engine = engine
+        self._model = model
+
+    def logprobs(self, batch: TokenBatch) -> Tensor:
+        """See :class:`~gatepo.engine.base.ReferencePolicy`."""
+        with without_adapter(self._model):
+            return self._engine.logprobs(batch)

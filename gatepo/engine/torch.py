@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from gatepo.engine import passes
+from gatepo.engine import adapted, passes
 from gatepo.engine.base import EngineOption, EngineParts, KeptBytes, PolicyEngine
 from gatepo.engine.optimizer import follow
 from gatepo.engine.weights import as_data, put, whole
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 @option("engine", "torch")
 class Torch(EngineOption):
     """Plain PyTorch, on one device or on several that each hold the whole model."""
+
+    KNOWS_ADAPTERS: ClassVar[bool] = True
 
     def make(self, parts: EngineParts) -> PolicyEngine:
         """See :class:`~gatepo.engine.base.EngineOption`."""
@@ -60,7 +62,9 @@ class TorchEngine:
         self._world = parts.world
         self._max_grad_norm = parts.optimizer.max_grad_norm
         self._updates_done = 0
-        self._optimizer = parts.optimizer.make([p for p in parts.model.parameters() if p.requires_grad], fused=True)
+        adapted.keep_frozen_cast(parts.model, parts.dtype)
+        self._learning = [p for p in parts.model.parameters() if p.requires_grad]
+        self._optimizer = parts.optimizer.make(self._learning, fused=True)
         self._schedule = parts.optimizer.make_schedule(self._optimizer, parts.updates)
 
     def logprobs(self, batch: TokenBatch, temperature: float | None = None) -> Tensor:
@@ -74,11 +78,12 @@ class TorchEngine:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         self._optimizer.zero_grad(set_to_none=True)
         parts = self._micro_batches(batch, objective.learns_from(batch.advantage_N))
-        with self._world.together():
+        dropout = adapted.dropout(self._model, self._updates_done, self._world.rank)
+        with self._world.together(), dropout:
             passed = passes.accumulate(self._policy, batch, parts, anchor_NT, totals, objective, torch.Tensor.backward)
         self._add_up_gradients()
         loss = self._world.sum(passed.loss)[0]
-        grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._max_grad_norm).item()
+        grad_norm = torch.nn.utils.clip_grad_norm_(self._learning, self._max_grad_norm).item()
         stop_unless_finite(self._updates_done + 1, loss, grad_norm)
         learning_rate = float(self._schedule.get_last_lr()[0])
         self._optimizer.step()
@@ -94,19 +99,25 @@ class TorchEngine:
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        yield from self._model.named_parameters()
+        yield from adapted.whole_weights(self._model)
+
+    def adapter_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """See :class:`~gatepo.engine.base.PolicyEngine`."""
+        yield from adapted.adapter_weights(self._model)
 
     def export(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         if self._world.first:
             with _silent("DeepSpeed"):  # accelerate imports it to look whether the model is one of its own
-                self._model.save_pretrained(path)
+                whole = adapted.layers(self._model) and adapted.whole_state(self._model, self.weights())
+                self._model.save_pretrained(path, state_dict=whole or None)
         self._world.barrier()
 
     def save(self, path: Path) -> None:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
-        parts = {"model": self._model, "optimizer": self._optimizer, "schedule": self._schedule}
-        state = {name: part.state_dict() for name, part in parts.items()} | {"updates": self._updates_done}
+        parts: dict[str, Any] = {"optimizer": self._optimizer, "schedule": self._schedule}
+        state = {"model": adapted.learned(self._model)} | {name: part.state_dict() for name, part in parts.items()}
+        state |= {"updates": self._updates_done}
         if self._world.first:
             torch.save(state, path)
         self._world.barrier()
@@ -115,7 +126,7 @@ class TorchEngine:
         """See :class:`~gatepo.engine.base.PolicyEngine`."""
         with as_data(path):
             state = torch.load(path, map_location=self._model.device, weights_only=True)
-        self._model.load_state_dict(state["model"])
+        self._model.load_state_dict(state["model"], strict=not adapted.layers(self._model))
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         follow(self._schedule)
@@ -126,7 +137,7 @@ class TorchEngine:
         return passes.micro_batches(batch, learns_N, self._micro, shares, self._micro_tokens)
 
     def _add_up_gradients(self) -> None:
-        for parameter in self._model.parameters():
+        for parameter in self._learning:
             if parameter.grad is None:  # no completion learns: zero is what the skipped backward would have given
                 parameter.grad = torch.zeros_like(parameter)
             if self._world.size > 1:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gatepo.engine.adapted import learned
 from gatepo.errors import UserError
 from gatepo.memory import is_out_of_memory
 
@@ -73,12 +74,12 @@ def whole(path: Path) -> Iterator[None]:
 
 
 def put(model: PreTrainedModel, weights: Mapping[str, Any], path: Path) -> None:
-    """Give a model all of its weights; tied ones count as one.
+    """Give a model all of its weights, or those of its adapter; tied ones count as one.
 
     Raises:
       UserError: one is missing, has another shape, or is none of the model's.
     """
-    wanted = model.state_dict()
+    wanted = learned(model)
     tied = dict(model.all_tied_weights_keys or {})
     needed = [name for name in wanted if name not in weights and tied.get(name) not in weights]
     strange = [str(name) for name in weights if name not in wanted]

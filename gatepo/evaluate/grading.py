@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from gatepo import build, checkpoint
 from gatepo.data.prompts import evaluation_prompts, prompt_template
+from gatepo.engine.adapted import whole_weights
 from gatepo.evaluate.generations import FILE, Problem, check_same, finished_problems, problem_of, write
 from gatepo.evaluate.loop import sample_and_grade
 from gatepo.evaluate.subject import Subject
@@ -78,11 +79,11 @@ def _sampler(subject: Subject) -> RolloutEngine:
     if subject.checkpoint is not None:
         assert subject.engine is not None
         module = load_model(model.path, build.device(), model.attention)
-        subject.engine.read_weights(module, subject.checkpoint / checkpoint.ENGINE)
+        model.adapter.read_checkpoint(module, subject.engine, subject.checkpoint / checkpoint.ENGINE)
     elif not option.DECODES_WITH_MODULE:
         load_model(model.path, torch.device("cpu"), model.attention, "stored")  # a sampler may not see what is missing
     decoding = module if option.DECODES_WITH_MODULE else None
     made = build.rollout(option, model, decoding, load_tokenizer(model.path), context, subject.seed, World())
     if module is not None:
-        made.load_weights(module.named_parameters(), version=0)
+        made.load_weights(() if module is decoding else whole_weights(module), version=0)
     return made

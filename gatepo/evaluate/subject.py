@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gatepo import checkpoint, config
 from gatepo.data.settings import Data
+from gatepo.engine.adapter import NoAdapter
 from gatepo.engine.base import EngineOption
 from gatepo.errors import UserError
 from gatepo.manifest import FILE, digest
@@ -110,7 +111,7 @@ def _of_run(asked: EvaluationConfig, folder: Path) -> Subject:
     return replace(
         found,
         name=str(folder),
-        model=trained.model if of_checkpoint else replace(trained.model, path=str(run / "model")),
+        model=trained.model if of_checkpoint else replace(trained.model, path=str(run / "model"), adapter=NoAdapter()),
         data=replace(asked.data, system=trained.data.system),
         engine=trained.engine,
         checkpoint=folder if of_checkpoint else None,

@@ -52,13 +52,13 @@ class Part:
 def memory(shape: ModelShape, work: Workload, layout: Layout) -> list[Part]:
     """Give bytes of one device by part; the run needs the largest of the three sums."""
     N, stage = shape.parameters, layout.zero_stage
-    weights = N * layout.weights / (work.devices if stage >= 3 else 1)
+    weights = weight_bytes(shape, layout) / (work.devices if stage >= 3 else 1)
     gradients = 0.0 if layout.gradients_on_host else gradient_bytes(shape, work, layout)
     optimizer = 0.0 if layout.offload_optimizer else optimizer_bytes(shape, work, layout)
     bucket = bucket_bytes(shape, layout) if stage >= 3 else 0
     whole = layout.weights * shape.head if stage >= 3 else 0
     doubled, zeros, master = starting_bytes(shape, work, layout)
-    cast = 2 * shape.body_matrices if layout.autocast else 0
+    cast = 2 * layout.autocast * (shape.body_matrices if layout.frozen is None else layout.learning(N))
     logits = work.decoded_at_once * shape.vocabulary * layout.sampler_logit_bytes
     copy = 4 * N if layout.sampler == "copy" else 0
     return [
@@ -81,18 +81,28 @@ def memory(shape: ModelShape, work: Workload, layout: Layout) -> list[Part]:
     ]
 
 
+def weight_bytes(shape: ModelShape, layout: Layout) -> int:
+    """Give all weights: the model's, those beneath an adapter in a precision of their own, and the adapter's."""
+    beneath = 0 if layout.frozen is None else (layout.weights - layout.frozen) * shape.body_matrices
+    return (shape.parameters + (layout.trained or 0)) * layout.weights - beneath
+
+
 def starting_bytes(shape: ModelShape, work: Workload, layout: Layout) -> tuple[float, float, float]:
     """Give what is on the device beside the weights, at the larger of two moments while a trainer is made.
 
     ZeRO-1 and 2 copy the weights into one flat piece, then free the first copy; then come the fp32 copy that the
-    optimizer steps on and gradients of zero in fp32. Source: deepspeed/runtime/zero/stage_1_and_2.py, 0.19.8.
+    optimizer steps on and gradients of zero in fp32. Source: deepspeed/runtime/zero/stage_1_and_2.py, 0.19.8. What is
+    frozen beneath an adapter is cast after it was loaded.
 
     Returns: the second copy of the weights, gradients, and the fp32 copy, of one moment.
     """
     on_device = not layout.offload_optimizer
     master = on_device * master_bytes(shape, work, layout)
-    zeros = on_device * shape.parameters * 4 / work.devices if layout.flattened or layout.zero_stage >= 3 else 0
-    doubled = shape.parameters * layout.weights * layout.flattened
+    learning, sharded = layout.learning(shape.parameters), layout.flattened or layout.zero_stage >= 3
+    zeros = on_device * sharded * learning * 4 / work.devices
+    doubled = learning * layout.weights * layout.flattened
+    if layout.frozen is not None:
+        doubled = (layout.weights - layout.frozen) * shape.body_matrices
     return (doubled, 0, 0) if doubled > zeros + master else (0, zeros, master)
 
 
@@ -101,7 +111,7 @@ def host_memory(shape: ModelShape, work: Workload, layout: Layout) -> list[Part]
 
     Loading takes none: the files of a model are mapped, one copy for all ranks, which the host may drop at any time.
     """
-    copies = shape.parameters * layout.host_copies / (work.devices if layout.zero_stage >= 1 else 1)
+    copies = layout.learning(shape.parameters) * layout.host_copies / (work.devices if layout.zero_stage >= 1 else 1)
     states = optimizer_bytes(shape, work, layout) if layout.offload_optimizer else 0
     master = master_bytes(shape, work, layout) if layout.offload_optimizer else 0
     asleep = sampler_bytes(shape, layout) if layout.sampler_sleeps else 0
@@ -114,17 +124,17 @@ def host_memory(shape: ModelShape, work: Workload, layout: Layout) -> list[Part]
 
 def gradient_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """Give the gradients that one rank adds up: sharded from stage 2 on [Z]."""
-    return shape.parameters * layout.gradients / (work.devices if layout.zero_stage >= 2 else 1)
+    return layout.learning(shape.parameters) * layout.gradients / (work.devices if layout.zero_stage >= 2 else 1)
 
 
 def optimizer_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """Give optimizer states of one rank, wherever they lie: sharded from stage 1 on [Z]."""
-    return shape.parameters * layout.optimizer / (work.devices if layout.zero_stage >= 1 else 1)
+    return layout.learning(shape.parameters) * layout.optimizer / (work.devices if layout.zero_stage >= 1 else 1)
 
 
 def master_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     """Give the fp32 copy of the weights of one rank, wherever it lies; the moments come with the first step."""
-    return shape.parameters * layout.master / (work.devices if layout.zero_stage >= 1 else 1)
+    return layout.learning(shape.parameters) * layout.master / (work.devices if layout.zero_stage >= 1 else 1)
 
 
 def zero_bytes(shape: ModelShape, layout: Layout) -> int:
@@ -135,7 +145,7 @@ def zero_bytes(shape: ModelShape, layout: Layout) -> int:
 
 def bucket_bytes(shape: ModelShape, layout: Layout) -> int:
     """Give gradients on their way, in fp32, as they are summed over ranks; stage 3 keeps the bucket."""
-    return 4 * min(BUCKET, shape.parameters) if layout.zero_stage >= 1 else 0
+    return 4 * min(BUCKET, layout.learning(shape.parameters)) if layout.zero_stage >= 1 else 0
 
 
 def activation_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
@@ -155,14 +165,16 @@ def layer_bytes(shape: ModelShape, layout: Layout) -> int:
         autocast     26 H + 4 Q + 4 K +  8 I      their product. Norms keep their input in fp32; autocast casts anew
                                                   for each of q, k, v, gate and up.
 
-    and 4 bytes per head (the attention's log-sum-exp; scores are never kept) and per norm. Source: counted by the hooks
-    of autograd on transformers' Qwen2 and Qwen3 (tests/test_plan.py).
+    and 4 bytes per head (the attention's log-sum-exp; scores are never kept) and per norm. Beneath an adapter norms
+    keep no result, each A what it gives. Source: autograd's hooks, on Qwen2 and Qwen3 (tests/test_plan.py).
     """
     H, Q, K, I = shape.hidden, shape.query, shape.key, shape.intermediate  # noqa: E741
     norms, rest = {"float32": (24, 4), "bfloat16": (16, 2)}[layout.dtype]
     if layout.autocast:
         norms = 26
-    kept = norms * H + rest * (2 * Q + 2 * K + 4 * I) + 4 * shape.heads + 8
+    if layout.trained is not None:
+        norms -= 8 if layout.weights == 4 else 4
+    kept = norms * H + rest * (2 * Q + 2 * K + 4 * I) + 4 * shape.heads + 8 + rest * layout.rows
     if shape.head_norms:
         kept += (8 if layout.dtype == "float32" else 6) * (Q + K) + 4 * (shape.heads + shape.kv_heads)
     return kept
@@ -183,16 +195,17 @@ def head_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     Source: the peak that torch's profiler sees (tests/test_plan.py).
     """
     M, H, V = work.micro_batch * work.completion_length, shape.hidden, shape.vocabulary
-    halves = layout.weights == 2
+    halves, gradient = layout.weights == 2, layout.weights * V * H * (layout.trained is None)
     if layout.slice_width is None:
-        return max(LOGIT_BYTES * M * V, 8 * M * V + 4 * V * H) + 12 * M * H + halves * 4 * V * H
+        whole = 4 * V * H * (layout.trained is None)
+        return max(LOGIT_BYTES * M * V, 8 * M * V + whole) + 12 * M * H + halves * 4 * V * H
     logits, cast = 4 * M * layout.slice_width, halves * 4 * layout.slice_width * H
     kept = kept_tokens(shape, layout, M)
     if not layout.head_mib:
-        return max(2 * logits, logits + layout.weights * V * H) + 2 * cast + 12 * M * H
-    beside = 4 * V * max(0, kept - H * layout.weights // 4)
+        return max(2 * logits, logits + gradient) + 2 * cast + 12 * M * H
+    beside = 4 * V * max(0, kept - gradient // (4 * V))
     exponentials = 4 * (M - kept) * layout.slice_width
-    return layout.weights * V * H + beside + logits + exponentials + 2 * cast + 12 * M * H
+    return gradient + beside + logits + exponentials + 2 * cast + 12 * M * H
 
 
 def kept_tokens(shape: ModelShape, layout: Layout, tokens: int) -> int:
@@ -200,14 +213,16 @@ def kept_tokens(shape: ModelShape, layout: Layout, tokens: int) -> int:
     if layout.slice_width is None:
         return tokens
     beside = (layout.head_mib << 20) // (4 * shape.vocabulary)
-    return min(tokens, bool(layout.head_mib) * shape.hidden * layout.weights // 4 + beside)
+    within = shape.hidden * layout.weights // 4 if layout.trained is None else 0
+    return min(tokens, bool(layout.head_mib) * within + beside)
 
 
 def sampler_bytes(shape: ModelShape, layout: Layout) -> float:
     """Give weights for decoding alone: vLLM's, asleep while a GPU learns, or what autocast makes of fp32 ones."""
     if layout.sampler == "own":
         return shape.parameters * layout.decoder / layout.sampler_shards
-    return 2 * (shape.body_matrices + shape.head) if layout.dtype == "bfloat16" else 0
+    body = shape.body_matrices if layout.frozen is None else 0
+    return 2 * (body + shape.head) if layout.dtype == "bfloat16" else 0
 
 
 def cached_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
@@ -248,14 +263,19 @@ def flops(shape: ModelShape, work: Workload, layout: Layout, prompts: int, share
     prefill = body_flops(shape, 1, P) + 2 * shape.head
     decode = body_flops(shape, P + 1, P + C - 1) + (C - 1) * 2 * shape.head
     read = sum(read for _, read in work.cut(prompts, shares))
-    forward, learning = read * body_flops(shape, 1, P) + N * body_flops(shape, P + 1, P + C - 1), work.learning
+    forward, share = read * body_flops(shape, 1, P) + N * body_flops(shape, P + 1, P + C - 1), work.learning
+    adapter = 2 * (layout.trained or 0) * (read * P + N * (C - 1))
+    matrices, whole = 2 * shape.body_matrices * (read * P + N * (C - 1)), layout.trained is None
+    # a frozen matrix has no gradient of its own
+    backward = 2 * (forward + adapter) - (0 if whole else matrices)
+    forward += adapter
     again = 1 - kept_tokens(shape, layout, work.micro_batch * C) / (work.micro_batch * C)
     return Flops(
         prefill=prompts * prefill,
         decode=N * decode,
-        body=(1 + 2 * learning) * forward,
-        head=N * (1 + (2 + again) * learning) * C * 2 * shape.head,
-        recompute=learning * forward if layout.checkpointing else 0,
+        body=forward + share * backward,
+        head=N * (1 + (1 + whole + again) * share) * C * 2 * shape.head,
+        recompute=share * forward if layout.checkpointing else 0,
     )
 
 
@@ -269,7 +289,7 @@ def head_in_parts(shape: ModelShape, hardware: Hardware, work: Workload, layout:
     at_once = work.micro_batch * work.completion_length
     again = 1 - kept_tokens(shape, layout, at_once) / at_once
     logits, hidden, weight = (1, 3, 6) if halves else (6, 6, 6)
-    passes = logits + work.learning * (again * logits + hidden + weight)
+    passes = logits + work.learning * (again * logits + hidden + weight * (layout.trained is None))
     return passes * tokens * 2 * shape.head / hardware.bfloat16
 
 
@@ -376,4 +396,4 @@ def step_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     if layout.offload_optimizer:
         return 0
     each = layout.gradients + 2 * (4 + MOMENTS) + (layout.weights if layout.master else 0)
-    return shape.parameters * each / (work.devices if layout.zero_stage >= 1 else 1)
+    return layout.learning(shape.parameters) * each / (work.devices if layout.zero_stage >= 1 else 1)

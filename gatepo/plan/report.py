@@ -45,10 +45,12 @@ sources: gatepo/plan/cost.py, gatepo/plan/hardware.py."""
 
 def model_line(path: str, shape: ModelShape, settings: TrainConfig) -> str:
     """Describe the model and how it is kept."""
+    size = settings.model.adapter.size(shape.linears, shape.layers)
+    learns = f"\n{settings.model.adapter.label}: {size.parameters:,} parameters learn" if size else ""
     return (
         f"{path}: {shape.parameters:,} parameters, {shape.layers} layers of {shape.hidden:,}, "
         f"vocabulary {shape.vocabulary:,}\n{settings.model.dtype}, engine {settings.engine.label}, "
-        f"rollout {name_of(settings.rollout)}"
+        f"rollout {name_of(settings.rollout)}{learns}"
     )
 
 

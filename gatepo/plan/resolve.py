@@ -37,6 +37,7 @@ def layout(config: TrainConfig, shape: ModelShape, work: Workload) -> Layout:
     """Say how the chosen engine and sampler keep the model."""
     dtype = getattr(torch, config.model.dtype)
     kept = config.engine.kept_bytes(dtype)
+    size = config.model.adapter.size(shape.linears, shape.layers)
     # As build.algorithm has it: a sampler may decode with the trainer's module.
     module = "trainer" if config.engine.shares_weights(dtype) else "copy"
     width = slice_width(work.micro_batch * work.completion_length, shape.hidden)
@@ -44,7 +45,10 @@ def layout(config: TrainConfig, shape: ModelShape, work: Workload) -> Layout:
     return Layout(
         dtype=config.model.dtype,
         **asdict(kept),
-        reference=torch.finfo(dtype).bits // 8 if config.kl.reference == INITIAL else 0,
+        trained=None if size is None else size.parameters,
+        rows=0 if size is None else size.rows,
+        frozen=torch.finfo(dtype).bits // 8 if size is not None and kept.autocast else None,
+        reference=torch.finfo(dtype).bits // 8 if config.kl.reference == INITIAL and size is None else 0,
         checkpointing=config.model.activation_checkpointing,
         slice_width=width if sliced else None,
         head_mib=config.batch.head_mib if sliced else 0,

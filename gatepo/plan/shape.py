@@ -55,6 +55,13 @@ class ModelShape:
         return self.layers * (attention + 3 * self.hidden * self.intermediate)
 
     @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of the linear maps of a layer, by the names that they have in these families."""
+        H, Q, K, I = self.hidden, self.query, self.key, self.intermediate  # noqa: E741
+        attention = {"q_proj": (H, Q), "k_proj": (H, K), "v_proj": (H, K), "o_proj": (Q, H)}
+        return attention | {"gate_proj": (H, I), "up_proj": (H, I), "down_proj": (I, H)}
+
+    @property
     def head(self) -> int:
         """Parameters of the map from hidden states to logits."""
         return self.vocabulary * self.hidden

@@ -120,6 +120,9 @@ class Layout:
     gradients_on_host: bool = False
     host_copies: int = 0  # on the host, beside offloaded optimizer states
     reference: int = 0  # weights of the initial policy, where a KL penalty holds on to it
+    trained: int | None = None  # parameters of an adapter, which alone learn; None: all of the model
+    rows: int = 0  # that an adapter's first maps have in a layer, all together
+    frozen: int | None = None  # bytes of the matrices of the body beneath an adapter, where `weights` are not theirs
     checkpointing: bool = False  # layers are run again in the backward pass instead of kept
     slice_width: int | None = None  # logits of a token that exist at once; None: the whole vocabulary
     head_mib: int = 0  # softmax terms that slices keep beyond what the head's gradient has room for; 0: none at all
@@ -127,6 +130,10 @@ class Layout:
     sampler_shards: int = 1  # devices that share one copy of such an engine's weights
     sampler_logit_bytes: int = SAMPLED_LOGIT_BYTES
     sampler_sleeps: bool = False  # its weights wait in the host's memory while the trainer learns
+
+    def learning(self, parameters: int) -> int:
+        """Give how many parameters learn, of a model that has so many: all, or those of an adapter beside them."""
+        return parameters if self.trained is None else self.trained
 
     @property
     def gradients(self) -> int:

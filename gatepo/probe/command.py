@@ -78,7 +78,8 @@ def readings_of(
 ) -> tuple[dict[str, Reading], torch.Tensor]:
     """Give one batch under its checkpoint's weights: readings, and cosines between the gradients."""
     model = load_model(trained.model.path, build.device(), trained.model.attention)
-    trained.engine.read_weights(model, stored.path / checkpoint.ENGINE)
+    trained.model.adapter.read_checkpoint(model, trained.engine, stored.path / checkpoint.ENGINE)
     policy = Policy(model, trained.sampling.temperature, build.dtype(trained.model), trained.batch.head_mib)
     batch, anchor_NT = stored.tokens.to(build.device()), stored.anchor_NT.to(build.device())
-    return measure(policy, list(model.parameters()), batch, anchor_NT, stored.totals, objectives)
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return measure(policy, learning, batch, anchor_NT, stored.totals, objectives)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gatepo.engine.adapted import whole_weight
 from gatepo.model import LEAN_KINDS, body_and_head
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _layer(layer: Any, heads: int, K: int, D: int) -> _Layer:
 
 def _joined(*parts: torch.nn.Linear) -> Linear:
     """Give linear maps of the same input as one."""
-    weight = torch.cat([part.weight.detach() for part in parts]) if len(parts) > 1 else parts[0].weight.detach()
+    weight = torch.cat([whole_weight(part) for part in parts]) if len(parts) > 1 else whole_weight(parts[0])
     return weight, None if parts[0].bias is None else torch.cat([part.bias.detach() for part in parts])
 
 
