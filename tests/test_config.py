@@ -35,7 +35,7 @@ BENCHMARKS = ("gsm8k_test", "math500", "aime24", "aime25")  # options of data th
 def test_every_group_of_the_design_is_there() -> None:
     assert set(groups()) == {
         *("gate", "tau", "ratio", "aggregation", "advantage", "correction", "kl", "optimizer", "model", "data"),
-        *("source", "reward", "rollout", "engine", "tracker"),
+        *("source", "reward", "rollout", "engine", "tracker", "model/adapter"),
     }
 
 
