@@ -20,8 +20,6 @@ if __name__ == "__main__":
     signals.listen()  # before what takes seconds to import
 
 import argparse
-import importlib
-import importlib.util
 import json
 import os
 import shlex
@@ -38,13 +36,10 @@ from gatepo.errors import UserError
 from gatepo.launch import multirun
 from gatepo.launch.environment import COMMAND
 from gatepo.presets import CLAIMS, register, yaml_dir
-from gatepo.report.runs import Run
-from gatepo.report.verdict import Verdict
 from gatepo.schema import TrainConfig
 from gatepo.study import cells, judge
 from gatepo.study.claims import Claim, Registration, read
 
-PAGE = "gatepo.report.page"
 START, VERDICTS, LIST = "study.json", "verdicts.json", "cells.json"
 
 
@@ -121,7 +116,11 @@ def study(given: Asked, known: Registration) -> None:
     durable.write_text(given.folder / VERDICTS, json.dumps(held, indent=2) + "\n")
     print(f"claims of {_claims()}, SHA-256 {known.sha256}")
     print("\n".join(map(judge.line, found)))
-    print(_page(list(runs.values()), given.folder, found, known.sha256) or given.folder / VERDICTS, flush=True)
+    if runs:
+        from gatepo.report.write import write  # its drawing libraries are slow to import
+
+        title = f"Study: claims of SHA-256 {known.sha256}"
+        print(write(list(runs.values()), given.folder / "report", found, title), flush=True)
     if failure is not None:
         raise failure
 
@@ -149,15 +148,6 @@ def _launched(planned: Sequence[cells.Planned], given: Asked, experiment: str) -
     if code == 0:
         return None
     return UserError(f"{shlex.join(command)} ended with exit code {code}; its messages are above; type the same again")
-
-
-def _page(runs: list[Run], folder: Path, found: list[Verdict], sha256: str) -> Path | None:
-    if importlib.util.find_spec(PAGE) is None or not runs:
-        return None
-    made: Path = importlib.import_module(PAGE).write_page(
-        runs, folder, verdicts=found, title=f"Study: claims of SHA-256 {sha256}"
-    )
-    return made
 
 
 def main() -> None:
