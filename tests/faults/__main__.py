@@ -45,17 +45,17 @@ class Part(NamedTuple):
 
 PLAN = (
     Part(injections.kill, "torch", 150, short=4),
-    Part(injections.flip, "torch", 40, short=1),
+    Part(injections.flip, "torch", 50, short=1),
     Part(injections.stop, "torch", 24, short=2),
     Part(injections.collision, "torch", 8, short=1),
     Part(injections.power_cut, "torch", 36, short=1),
     Part(injections.full_disk, "torch", 12, short=1),
     Part(injections.kill, "evaluation", 12, short=1),
-    *(Part(injections.kill, name, 8) for name in RANKED),
-    *(Part(injections.flip, name, 4) for name in RANKED),
-    *(Part(injections.stop, name, 3) for name in RANKED),
     Part(injections.kill, "vLLM", 8),
+    *(Part(injections.kill, name, 8) for name in RANKED),
     Part(injections.stop, "vLLM", 3),
+    *(Part(injections.stop, name, 3) for name in RANKED),
+    *(Part(injections.flip, name, 4) for name in RANKED),
 )
 MOUNTS = (injections.power_cut, injections.full_disk)
 
