@@ -248,7 +248,7 @@ def test_an_evaluation_takes_no_adapter_of_its_own() -> None:
 
 def test_a_missing_peft_is_one_line_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(UserError, match=r"model.adapter=lora needs peft, .*: pip install 'gatepo\[lora\]'"):
+    with pytest.raises(UserError, match=r"model.adapter=lora needs peft, .*: pip install '\.\[lora\]'"):
         tiny(rank=4)
 
 

@@ -187,5 +187,7 @@ def _import_peft() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "peft":
             raise
-        raise UserError("model.adapter=lora needs peft, which is not installed: pip install '.[lora]'") from error
+        raise UserError(
+            "model.adapter=lora needs peft, which is not installed: pip install '.[lora]' in a clone of gatepo"
+        ) from error
     return peft
