@@ -26,7 +26,7 @@ def chosen(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-TINY = {"lr": 7e-4, "beta1": 0.0, "prompt": 128, "completion": 64, "micro": 16, "dtype": "float32"}
+TINY = {"lr": 7e-4, "beta1": 0.0, "prompt": 128, "completion": 64, "micro": 32, "dtype": "float32"}
 PAPER = {"lr": 1e-6, "beta1": 0.9, "prompt": 1536, "completion": 512, "micro": 1, "dtype": "bfloat16"}
 
 
