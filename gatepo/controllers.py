@@ -6,11 +6,12 @@ What a controller remembers lies in ``RunState.controls`` under its own key, so 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Protocol, runtime_checkable
 
 from gatepo.errors import UserError
-from gatepo.objective.drift import Look, eur_of
+from gatepo.objective.drift import Drift, eur_of
 from gatepo.objective.gates import Gate
 from gatepo.objective.kl import SAMPLING, KlPenalty
 from gatepo.objective.surrogate import Objective
@@ -24,19 +25,27 @@ Controls = dict[str, float]
 class Controller(Protocol):
     """A controller changes the objective before every update, and learns from what the update did."""
 
-    def steer(self, objective: Objective, progress: float, controls: Controls, look: Look | None = None) -> Objective:
+    def steer(self, objective: Objective, progress: float, controls: Controls) -> Objective:
         """Give the objective of the next update.
 
         Args:
           objective: as configured, or as other controllers left it.
           progress: 0 at the run's first update, 1 at its last.
           controls: what was remembered; empty at the start.
-          look: gives how far the policy is from pi_old; None before the first update on a rollout batch.
         """
         ...
 
     def learn(self, metrics: dict[str, float], controls: Controls, iterations: int) -> Controls:
         """Give what to remember after an update, of up to ``iterations`` on a rollout batch, with these metrics."""
+        ...
+
+
+@runtime_checkable
+class LookingController(Protocol):
+    """A controller that looks, before every update but a rollout batch's first, at how far the policy has moved."""
+
+    def look(self, objective: Objective, devices: Sequence[Drift]) -> Objective:
+        """Give the objective of the next update, from what :meth:`Controller.steer` gave and every device's drift."""
         ...
 
 
@@ -76,7 +85,7 @@ class TauSchedule(_Moving):
         """See :class:`gatepo.objective.tau.TauRule`."""
         return (self.pos, self.neg, self.end_pos, self.end_neg)
 
-    def steer(self, objective: Objective, progress: float, controls: Controls, look: Look | None = None) -> Objective:
+    def steer(self, objective: Objective, progress: float, controls: Controls) -> Objective:
         """See :class:`Controller`."""
         shapes = {"constant": 0.0, "linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2}
         way = shapes[self.shape]
@@ -118,11 +127,12 @@ class TargetEur(_Moving):
         """See :func:`gatepo.settings.section`."""
         _require_between("tau", "pos", self.pos, self.low, self.high)
 
-    def steer(self, objective: Objective, progress: float, controls: Controls, look: Look | None = None) -> Objective:
+    def steer(self, objective: Objective, progress: float, controls: Controls) -> Objective:
         """See :class:`Controller`."""
-        if look is None:
-            return replace(objective, tau=self._scaled(controls.get(self.KEY, 0.0)))
-        devices = look()
+        return replace(objective, tau=self._scaled(controls.get(self.KEY, 0.0)))
+
+    def look(self, objective: Objective, devices: Sequence[Drift]) -> Objective:
+        """See :class:`LookingController`."""
         low, high = math.log(self.low / self.pos), math.log(self.high / self.pos)
         for _ in range(self.HALVINGS):
             middle = (low + high) / 2
@@ -162,7 +172,7 @@ class AdaptiveKl(KlPenalty):
         """See :func:`gatepo.settings.section`."""
         _require_between("kl", "coefficient", self.coefficient, self.low, self.high)
 
-    def steer(self, objective: Objective, progress: float, controls: Controls, look: Look | None = None) -> Objective:
+    def steer(self, objective: Objective, progress: float, controls: Controls) -> Objective:
         """See :class:`Controller`."""
         return replace(objective, kl=replace(self, coefficient=controls.get(self.KEY, self.coefficient)))
 

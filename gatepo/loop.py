@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from operator import attrgetter
 
 import torch
 from torch import Tensor
 
-from gatepo.controllers import Controller
+from gatepo.controllers import Controller, LookingController
 from gatepo.engine.base import PolicyEngine, ReferencePolicy
 from gatepo.errors import Interrupted, TrainingStopped
 from gatepo.metrics import GroupFigures, figures_of, mismatch_metrics, readable_samples, rollout_metrics
@@ -244,10 +243,11 @@ def improve(algorithm: Algorithm, state: RunState, rollout_batch: RolloutBatch, 
 def steered(algorithm: Algorithm, state: RunState, rollout_batch: RolloutBatch) -> Objective:
     """Give the objective of the next update, as the controllers want it."""
     progress = state.update / max(algorithm.updates - 1, 1)
-    look = partial(drift, algorithm, rollout_batch) if rollout_batch.iteration else None
     objective = algorithm.objective
     for controller in algorithm.controllers:
-        objective = controller.steer(objective, progress, state.controls, look)
+        objective = controller.steer(objective, progress, state.controls)
+        if rollout_batch.iteration and isinstance(controller, LookingController):
+            objective = controller.look(objective, drift(algorithm, rollout_batch))
     return objective
 
 

@@ -52,7 +52,7 @@ def test_tau_worked_by_hand() -> None:
     # 1 / (1 + (pos / 10)^2) and 1 / (1 + (1.2 pos / 10)^2) at pos = 5 is (1/1.25 + 1/1.36) / 2 = 0.767647
     one = drift([[1.1], [0.9]], [1.0, -1.0], [0, 0])
     assert eur_of([one], OBJECTIVE.gate, ConstantTau(pos=5, neg=6)) == pytest.approx(0.767647, abs=1e-6)
-    tau = TargetEur(target=0.767647).steer(OBJECTIVE, 0.0, {}, lambda: [one]).tau
+    tau = TargetEur(target=0.767647).look(OBJECTIVE, [one]).tau
     assert (tau.pos, tau.neg) == (pytest.approx(5, abs=1e-4), pytest.approx(6, abs=1e-4))
 
 
@@ -67,11 +67,11 @@ def test_eur_of_several_devices_is_the_mean_over_all_their_prompts() -> None:
 def test_tau_keeps_its_bounds_and_its_ratio_and_looks_only_where_there_is_something_to_see() -> None:
     controller = TargetEur(target=0.9, low=5, high=20)
     still, far = drift([[1.0]], [1.0], [0]), drift([[9.0]], [1.0], [0])
-    assert controller.steer(OBJECTIVE, 0.0, {}, lambda: [still]).tau.pos == pytest.approx(20)
-    assert controller.steer(OBJECTIVE, 0.0, {}, lambda: [far]).tau.pos == pytest.approx(5)
+    assert controller.look(OBJECTIVE, [still]).tau.pos == pytest.approx(20)
+    assert controller.look(OBJECTIVE, [far]).tau.pos == pytest.approx(5)
     remembered = controller.learn({"tau/pos": 6.0}, {}, 4)
     assert remembered == {TargetEur.KEY: pytest.approx(math.log(0.6))}
-    first = controller.steer(OBJECTIVE, 0.0, remembered, None).tau
+    first = controller.steer(OBJECTIVE, 0.0, remembered).tau
     assert (first.pos, first.neg) == (pytest.approx(6), pytest.approx(7.2))
 
 

@@ -5,7 +5,7 @@ Axes: N completions, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,10 +39,6 @@ class Drift:
     def prompts(self) -> int:
         """How many prompts have tokens."""
         return len(torch.unique(self.group_N[self.mask_NT.any(dim=1)]))
-
-
-Look = Callable[[], Sequence[Drift]]
-"""Computes the drift of every device, in the same order everywhere, which takes a forward pass."""
 
 
 def eur_of(devices: Sequence[Drift], gate: Gate, tau: Tau) -> float:
