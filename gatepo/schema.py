@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gatepo.engine.adapter import AdapterOption, NoAdapter
 from gatepo.memory import KEPT_MIB
 from gatepo.settings import (
     COUNT_OR_NULL,
@@ -27,6 +26,7 @@ from gatepo.settings import (
 
 if TYPE_CHECKING:
     from gatepo.data.settings import Data
+    from gatepo.engine.adapter import AdapterOption
     from gatepo.engine.base import EngineOption
     from gatepo.engine.optimizer import OptimizerOption
     from gatepo.objective.advantage import Advantage
@@ -69,7 +69,13 @@ class Model:
     )
     attention: str | None = setting("transformers' attn_implementation; null lets it choose.", default=None)
     activation_checkpointing: bool = setting("Activations are computed again: more work, less memory.", default=False)
-    adapter: AdapterOption = choice("model/adapter", "What of the model learns.", default=NoAdapter())
+    adapter: AdapterOption = choice("model/adapter", "What of the model learns.", default_factory=lambda: _no_adapter())
+
+
+def _no_adapter() -> AdapterOption:
+    from gatepo.engine.adapter import NoAdapter  # with torch, for which a wrong word need not wait
+
+    return NoAdapter()
 
 
 _SEED = Rule("must be in [0, 2^63)", lambda value: 0 <= value < 2**63)

@@ -105,10 +105,10 @@ def setting(
     return dataclasses.field(default=default, default_factory=default_factory, metadata={"setting": found})
 
 
-def choice(group: str, words: str, *, default: Any = NO_DEFAULT, may_change: bool = False) -> Any:
+def choice(group: str, words: str, *, default_factory: Any = NO_DEFAULT, may_change: bool = False) -> Any:
     """Describe a field that holds an option of ``group``; the others are as in :func:`setting`."""
     found = Setting(words=words, remedy=f"type {group}=NAME", group=group, may_change=may_change)
-    return dataclasses.field(default=default, metadata={"setting": found})
+    return dataclasses.field(default_factory=default_factory, metadata={"setting": found})
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(setting, choice), frozen_default=True)

@@ -49,7 +49,10 @@ def settings(words: str) -> TrainConfig:
 
     from gatepo.overrides import prepared
 
-    first = [word for word in shlex.split(words) if word != "-m" and not word.startswith(("jobs=", "hydra."))]
+    typed_words = shlex.split(words)
+    first = [word for word in typed_words if word != "-m" and not word.startswith(("jobs=", "hydra."))]
+    if "-m" in typed_words:
+        first = [word if "[" in word else word.split(",")[0] for word in first]
     return typed(*prepared(first))
 
 

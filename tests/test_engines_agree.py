@@ -89,5 +89,5 @@ def test_sharded_weights_are_saved_resumed_and_exported_whole(folder: Path, proc
 
 def test_a_missing_deepspeed_is_one_line_that_names_the_extra(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "deepspeed", None)
-    with pytest.raises(UserError, match=r"engine=deepspeed needs deepspeed, .*: pip install 'gatepo\[deepspeed\]'"):
+    with pytest.raises(UserError, match=r"engine=deepspeed needs deepspeed, .*: pip install '\.\[deepspeed\]'"):
         deepspeed_module._import_deepspeed()

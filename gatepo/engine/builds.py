@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from torch.utils.cpp_extension import get_default_build_root
-
 log = logging.getLogger(__name__)
 COMPILED = ("deepspeed_shm_comm", "cpu_adam")  # what our engine may have DeepSpeed compile
 QUIET = 300.0  # seconds without a new file after which no other host builds there, with which this one shares a disk
@@ -26,6 +24,8 @@ def free_abandoned(names: Sequence[str] = COMPILED) -> None:
 
     A lock that a process of this machine has open is left alone, and so is one of another host that still writes.
     """
+    from torch.utils.cpp_extension import get_default_build_root  # slow to import
+
     root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
     for name in names:
         for lock in (*root.glob(f"{name}/lock"), *root.glob(f"*/{name}/lock")):
