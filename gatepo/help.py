@@ -39,11 +39,14 @@ def page(command: str, word: str) -> str:
 
 def _of(kind: type, command: str, word: str) -> Iterator[str]:
     group, _, name = word.partition("=")
+    within = group.replace(".", "/")  # an option within another is typed with a dot
     known = {key_of(f): f for f in fields(kind)}
     field = known.get(group)
     chosen = about(field).group if field is not None else None
     if group in (*_groups(kind), *([chosen] if chosen else [])):
         yield from _group(kind, command, group, name)
+    elif "/" in within and within in groups():
+        yield from _group(kind, command, within, name)
     elif field is not None and is_dataclass(field.default_factory):
         yield f"{group}: {about(field).words}"
         yield from _settings(field.default_factory, f"{group}.")
@@ -65,19 +68,32 @@ def _groups(kind: type) -> list[str]:
 def _group(kind: type, command: str, group: str, name: str) -> Iterator[str]:
     """Describe a group with all its options and presets, or one of these."""
     words = {key_of(f): about(f).words for f in fields(kind)} | ADDED
+    typed = group.replace("/", ".")
     plus, usual = ("+", None) if group in ADDED else ("", _usual(command).get(group))
     default = "" if usual is None else f" Where nothing is typed it is {group}={usual}."
-    yield f"{group}: {words[group]}{default}"
+    yield f"{typed}: {words.get(group) or _words_within(kind, group)}{default}"
     for one in [one for one in names(group) if name in ("", one)]:
         option = options(group).get(one)
         said = inspect.getdoc(option).split("\n\n")[0] if option else _head(group, one)  # type: ignore[union-attr]
         yield ""
-        yield from _wrapped(f"{plus}{group}={one}", said)
+        yield from _wrapped(f"{plus}{typed}={one}", said)
         if option is not None:
-            yield from _settings(option, f"{group}.")
+            yield from _settings(option, f"{typed}.")
     files = [one for one in names(group) if one not in options(group)]
     if name in files:
         yield from _text(group, name)
+
+
+def _words_within(kind: Any, group: str) -> str:
+    """Give what a group within another says of itself."""
+    for f in fields(kind):
+        if about(f).group == group:
+            return about(f).words
+        parts = [f.default_factory] if is_dataclass(f.default_factory) else options(about(f).group or "").values()
+        for part in parts:
+            if found := _words_within(part, group):
+                return found
+    return ""
 
 
 def _settings(kind: type, prefix: str) -> Iterator[str]:

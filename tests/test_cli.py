@@ -21,7 +21,7 @@ def test_help_lists_groups_and_their_options() -> None:
     assert done.returncode == 0, done.stderr
     assert "sigmoid, erf, arctan, softsign, clip, none, " in done.stdout
     assert "math_7b_lora, paper/arctan, paper/erf, paper/figure2" in done.stdout
-    assert "gates, temperature" in done.stdout
+    assert "gates, iterations, matched, temperature" in done.stdout
     assert "batch.iterations=2 " in done.stdout
     assert "mu, passes over one rollout batch. It must be >= 1." in done.stdout
 
