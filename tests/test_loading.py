@@ -125,7 +125,7 @@ def test_the_reference_of_equal_weights_is_at_no_distance_in_bf16(tmp_path: Path
     path = str(tmp_path)
     policy = Policy(load_model(path, CPU, None), 1.0, torch.bfloat16)
     settings = typed("kl=fixed", "model.dtype=bfloat16", f"model.path={path}")
-    reference = build._reference(settings, micro=1)
+    reference = build._reference(settings, micro=1, beneath=None)
     assert isinstance(reference, FrozenPolicy)
     ids_NT = torch.randint(200, (2, T))
     all_NT = torch.ones_like(ids_NT, dtype=torch.bool)

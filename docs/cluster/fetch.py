@@ -31,7 +31,7 @@ def main(words: list[str]) -> None:
     print(f"model    {settings.model.path}: {model}")
     for part in ("sources", "evaluation"):
         for name, source in getattr(settings.data, part).items():
-            found = len(source.records(name, settings.data.paths(part, name)))
+            found = sum(1 for _ in source.records(name, settings.data.paths(part, name)).scan())
             place = source.place(settings.data.paths(part, name)) if isinstance(source, Source) else name
             print(f"rows     {name}: {found:,} of {place}")
 
