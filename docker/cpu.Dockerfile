@@ -1,6 +1,6 @@
 # gatepo without a GPU: what `make train` installs, and the embedded model's run.
 #   docker build --file docker/cpu.Dockerfile --tag gatepo:cpu .
-#   docker run --volume $PWD/outputs:/work/outputs gatepo:cpu
+#   docker run --volume $PWD/outputs:/gatepo/outputs gatepo:cpu
 # Many indices have a torch with CUDA under this version, several GB of it; TORCH_INDEX names one that has it without:
 #   docker build --build-arg TORCH_INDEX=ADDRESS --file docker/cpu.Dockerfile --tag gatepo:cpu .
 FROM python:3.12.12-slim-bookworm
@@ -19,7 +19,7 @@ RUN grep --invert-match '^triton==' constraints.txt > constraints-cpu.txt \
     && python -m pip install --no-cache-dir --constraint constraints-cpu.txt .
 
 ENV HF_HOME=/cache TOKENIZERS_PARALLELISM=false
-WORKDIR /work
-RUN useradd --create-home --uid 1000 gatepo && mkdir --parents /cache && chown gatepo /work /cache
+WORKDIR /gatepo
+RUN useradd --create-home --uid 1000 gatepo && mkdir --parents /cache && chown gatepo /gatepo /cache
 USER gatepo
 CMD ["python", "-m", "gatepo.train", "gate=arctan", "tau.pos=10"]

