@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from composed import typed
-from test_plan import AUTOCAST, BF16, FP32, SIZES, SMALL, WORK, _saved_bytes
+from planned_runs import AUTOCAST, BF16, FP32, SIZES, SMALL, WORK, saved_bytes
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
 from gatepo.engine import adapted
@@ -49,7 +49,7 @@ def test_activations_are_what_autograd_keeps_beneath_an_adapter(layout: Layout) 
         if layout is BF16:
             model.to(torch.bfloat16)
         adapted.keep_frozen_cast(model, torch.bfloat16 if layout.autocast else torch.float32)
-        kept[layers] = _saved_bytes(model, torch.zeros(N, T, dtype=torch.long), layout.autocast)
+        kept[layers] = saved_bytes(model, torch.zeros(N, T, dtype=torch.long), layout.autocast)
     shape = from_config("here", Qwen2Config(**SIZES))
     assert (kept[3] - kept[1]) / 2 == N * T * cost.layer_bytes(shape, beneath(layout, ALL, shape))
 

@@ -166,7 +166,7 @@ def layer_bytes(shape: ModelShape, layout: Layout) -> int:
                                                   for each of q, k, v, gate and up.
 
     and 4 bytes per head (the attention's log-sum-exp; scores are never kept) and per norm. Beneath an adapter norms
-    keep no result, each A what it gives. Source: autograd's hooks, on Qwen2 and Qwen3 (tests/test_plan.py).
+    keep no result, each A what it gives. Source: autograd's hooks, on Qwen2 and Qwen3 (tests/test_plan_memory.py).
     """
     H, Q, K, I = shape.hidden, shape.query, shape.key, shape.intermediate  # noqa: E741
     norms, rest = {"float32": (24, 4), "bfloat16": (16, 2)}[layout.dtype]
@@ -192,7 +192,7 @@ def head_bytes(shape: ModelShape, work: Workload, layout: Layout) -> float:
     In slices: logits and exponentials, then logits beside the gradient, which has the head's precision; two slices of a
     bf16 head, or of its gradient, are cast. What is kept from forward to backward lies in the gradient's memory, which
     is then there from the start, and beside it. Hidden states have three fp32 copies.
-    Source: the peak that torch's profiler sees (tests/test_plan.py).
+    Source: the peak that torch's profiler sees (tests/test_plan_memory.py).
     """
     M, H, V = work.micro_batch * work.completion_length, shape.hidden, shape.vocabulary
     halves, gradient = layout.weights == 2, layout.weights * V * H * (layout.trained is None)

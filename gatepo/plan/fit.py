@@ -24,7 +24,7 @@ from gatepo.plan.shape import ModelShape, UnknownFamily, model_shape
 from gatepo.plan.work import Layout, Workload
 from gatepo.schema import TrainConfig
 
-MARGIN = 1.05  # what the arithmetic may be off by (tests/test_plan.py)
+MARGIN = 1.05  # what the arithmetic may be off by (tests/test_plan_memory.py)
 SHORT = 8  # a run's prompts and completions have at least this part of their longest
 PHASES = ("starting", "sampling", "learning")
 SMALLER = "choose a smaller model.path, a larger machine, or more of them with engine=deepspeed engine.zero_stage=3"
