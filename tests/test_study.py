@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,14 +225,24 @@ def test_a_small_study_from_its_first_word_to_its_last_line(tmp_path: Path) -> N
         assert len(starts) == 1 and starts[0]["code"]["numbers"] == numbers.DIGEST  # the second command made one run
         assert yaml.safe_load((folder / "config.yaml").read_text())["threads"] == 1
 
+    archive = [sys.executable, REPO / "experiments" / "study" / "archive.py"]
+    subprocess.run([*archive, "pack", tmp_path / "s", tmp_path / "runs.tar.xz"], check=True)
+    subprocess.run([*archive, "unpack", tmp_path / "runs.tar.xz", tmp_path / "again"], check=True)
+    again = gatepo("study", *words[:-1], f"dir={tmp_path / 'again'}")  # and nothing is run
+    assert again.stdout.replace(str(tmp_path / "again"), str(tmp_path / "s")) == second.stdout
+
     other = gatepo("study", *words, "tau.pos=3")
     assert other.returncode == 2
     assert "tau.pos must be what" in other.stderr and "type dir=FOLDER for another study" in other.stderr
-    record = tmp_path / "s" / "erf_t1" / "seed-10" / "run.json"
-    record.write_text(record.read_text().replace(numbers.DIGEST, "0123456789abcdef"))
-    older = gatepo("study", *words)
-    assert older.returncode == 2
-    assert "the code must be what" in older.stderr and "numbers 0123456789abcdef" in older.stderr
+    records = sorted((tmp_path / "s").glob("erf_*/seed-*/run.json"))
+    for number, record in enumerate(records):  # as if older code had made it: first one run, then all
+        record.write_text(record.read_text().replace(numbers.DIGEST, "0123456789abcdef"))
+        older = gatepo("study", *words)
+        assert older.returncode == (2 if number + 1 < len(records) else 0), older.stderr
+        mixed = "the code must be what" in older.stderr and "0123456789abcdef" in older.stderr
+        assert mixed == (number + 1 < len(records))
+    (records[0].parent / "summary.json").unlink()  # something is left to run, and the code here is not that
+    assert "the code must be what" in gatepo("study", *words).stderr
 
 
 def test_another_launcher_of_hydras_runs_the_same_cells(tmp_path: Path) -> None:

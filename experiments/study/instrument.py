@@ -2,7 +2,8 @@
 
 FOLDER holds pilot runs of ``gate=clip`` alone, with seeds that the study never uses:
 
-    python -m gatepo.train -m +experiment=study/base gate=clip optimizer.lr=3.5e-4,7e-4,1.4e-3 seed=0,1,2,3 jobs=2
+    python -m gatepo.train -m +experiment=study/base gate=clip evaluate.limit=1 \\
+        optimizer.lr=3.5e-4,7e-4,1.4e-3 seed=0,1,2,3
 
 The rule takes the largest learning rate at which every pilot run keeps what it learned (the last fifth of its answers'
 rewards is at least 0.9 of the best mean over five rollout batches), meets the gate (at least 5% of its tokens are

@@ -74,30 +74,44 @@ def _composed(words: Sequence[str]) -> TrainConfig:
         return config.from_composed(TrainConfig, compose("train", overrides.prepared(words)))
 
 
-def require_same(runs: Iterable[Planned]) -> None:
-    """Refuse a study's folder in which a run was made with other settings, or by code that changes numbers.
+def require_same(runs: Sequence[Planned]) -> None:
+    """Refuse a study's folder in which a run was made with other settings, or by code that gives other numbers.
+
+    What is still to be run is run by the code that is here, so that this must have made the rest as well. A study that
+    is whole may be judged by any code: one alone must have made it.
 
     Raises:
       UserError: the first such run, with what differs.
     """
-    for run in runs:
-        if not (run.folder / METRICS).is_file() or not (run.folder / CONFIG).is_file():
-            continue
-        then = yaml.safe_load((run.folder / CONFIG).read_text(encoding="utf-8"))
-        now = resume.as_written(run.settings)
-        for key, *values in [*resume.differences(then, now), ("updates", then.get("updates"), now["updates"])]:
-            if values[0] != values[1]:
-                raise UserError(
-                    f"{key} must be what {run.folder} was made with, {values[0]}, got {values[1]}; type dir=FOLDER for "
-                    "another study"
-                )
-        made = {str(start.get("code", {}).get("numbers")) for start in record.starts(run.folder)} - {DIGEST}
-        if made:
+    there = [run for run in runs if (run.folder / METRICS).is_file() and (run.folder / CONFIG).is_file()]
+    for run in there:
+        _require_settings(run)
+    whole = all(resume.is_done(run.folder, run.settings) for run in runs)
+    wanted = _codes(there[0]) if whole and there else {DIGEST}
+    for run in there:
+        if len(_codes(run) | wanted) > 1:
+            made, others = (", ".join(sorted(codes)) for codes in (_codes(run), wanted))
             raise UserError(
-                f"the code must be what {run.folder} was made by, numbers {', '.join(sorted(made))} in its run.json, "
-                f"got {DIGEST}: gatepo, its libraries or Python can give other numbers now; check that out again, or "
-                "type dir=FOLDER for another study"
+                f"the code must be what {run.folder} was made by, numbers {made} in its run.json, got {others}: "
+                "gatepo, its libraries or Python can give other numbers now; check that out again, or type dir=FOLDER "
+                "for another study"
             )
+
+
+def _require_settings(run: Planned) -> None:
+    then = yaml.safe_load((run.folder / CONFIG).read_text(encoding="utf-8"))
+    now = resume.as_written(run.settings)
+    for key, *values in [*resume.differences(then, now), ("updates", then.get("updates"), now["updates"])]:
+        if values[0] != values[1]:
+            raise UserError(
+                f"{key} must be what {run.folder} was made with, {values[0]}, got {values[1]}; type dir=FOLDER for "
+                "another study"
+            )
+
+
+def _codes(run: Planned) -> set[str]:
+    """Give the digest of the code at each start of a run, each once."""
+    return {str(start.get("code", {}).get("numbers")) for start in record.starts(run.folder)}
 
 
 def jobs(runs: Iterable[Planned]) -> Iterator[JobReturn]:
