@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gatepo.run_folder import CONFIG, METRICS, RECORD, SUMMARY, is_finished
+from gatepo.study.__main__ import START
 
-START = "study.json"
 KEYS = ("update", "reward", "entropy", "eur", "clip_ratio/region_mean", "tau/pos", "tau/neg")
 PREFIXES = ("rewards/", "eur/iteration_")
 

@@ -3,11 +3,11 @@
 FOLDER holds pilot runs of ``gate=clip`` alone, with seeds that the study never uses:
 
     python -m gatepo.train -m +experiment=study/base gate=clip evaluate.limit=1 \\
-        optimizer.lr=3.5e-4,7e-4,1.4e-3 seed=0,1,2,3
+        optimizer.lr=3.5e-4,7e-4,1e-3,1.4e-3 seed=0,1,2,3
 
 The rule takes the largest learning rate at which every pilot run keeps what it learned (the last fifth of its answers'
-rewards is at least 0.9 of the best mean over five rollout batches), meets the gate (at least 5% of its tokens are
-clipped, mean over its updates) and leaves room above it (the reward of the last fifth is below 1.8 of 2).
+rewards is at least 0.9 of the best mean over five rollout batches), meets the gate (at least 5% of the tokens are
+clipped in the last iteration, mean over the run) and leaves room above it (the reward of the last fifth is below 1.8).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def pilot(run: Run) -> Pilot:
     first = [row for row in run.metrics if "eur/iteration_1" in row]
     answer_B = [row[ANSWER] for row in first]
     best = max(fmean(answer_B[start : start + BEST_OF]) for start in range(len(answer_B) - BEST_OF + 1))
-    clipped = fmean(row["clip_ratio/region_mean"] for row in run.metrics)
+    clipped = fmean(row["clip_ratio/region_mean"] for row in run.metrics if run.eur_key in row)
     return Pilot(last_fifth(answer_B) / best, clipped, last_fifth([row["reward"] for row in first]))
 
 
