@@ -125,9 +125,11 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
     got = f"{key} must be a setting of what is chosen, got {key}={given.get(key, '')}"
     if owners:
         return f"{got}; {group}={', '.join(owners)} {'have' if len(owners) > 1 else 'has'} it"
-    of_group = [name for name in known if name.startswith(f"{group}.")]
-    near = [name for name in known if name.endswith(f".{key}")] or get_close_matches(key, of_group or known, n=1)
-    known_here = of_group or [name for name in known if "." not in name]
+    of_group = {name.removeprefix(f"{group}."): name for name in known if name.startswith(f"{group}.")}
+    within = [of_group[name] for name in get_close_matches(inner, of_group, n=1, cutoff=0.5)]
+    elsewhere = [] if of_group else get_close_matches(key, known, n=1)
+    near = [name for name in known if name.endswith(f".{key}")] or within or elsewhere
+    known_here = [*of_group.values()] or [name for name in known if "." not in name]
     if not near:
         return f"{got}; it has {', '.join(known_here)}; --help lists all"
     return f"{got}; did you mean {near[0]}? help={near[0]} shows it, --help lists all"
