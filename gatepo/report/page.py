@@ -205,9 +205,8 @@ def _tables(material: Material) -> str:
     settings, runs = tables.groups(material), tables.runs(material)
     note = f"First update -> mean over the last {_fifth()} of the updates; in brackets the lowest and the highest seed."
     return (
-        f"<p class='says'>{escape(note).replace('-&gt;', '→')}</p><h3>{settings.title}</h3>{settings.as_html()}"
-        f"<h3 style='margin-top:1.5rem'>{runs.title}</h3>"
-        f"{runs.as_html().replace(chr(39) + 'scroll' + chr(39), chr(39) + 'scroll tall runs' + chr(39))}"
+        f"<p class='says'>{tables.with_arrow(note)}</p><h3>{settings.title}</h3>{settings.as_html()}"
+        f"<h3 style='margin-top:1.5rem'>{runs.title}</h3>{runs.as_html('scroll tall runs')}"
     )
 
 

@@ -41,20 +41,24 @@ class Table:
         lines = [[cell.replace("|", "\\|") for cell in row] for row in (self.head, rule, *self.rows)]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
-    def as_html(self) -> str:
-        """Give it as a table of a page, which scrolls within itself where it is too wide."""
+    def as_html(self, shape: str = "scroll") -> str:
+        """Give it as a table of a page, which scrolls within itself where it is too wide.
+
+        Args:
+          shape: the classes of its box in the page's style sheet.
+        """
         head = "".join(f"<th scope='col'{self._kind(i)}>{escape(cell)}</th>" for i, cell in enumerate(self.head))
         body = "".join(
             f"<tr{_anchor(self.name, number)}>"
             + "".join(
-                f"<th scope='row'>{_arrow(cell)}</th>" if i == 0 else f"<td{self._kind(i)}>{_arrow(cell)}</td>"
+                f"<th scope='row'>{with_arrow(cell)}</th>" if i == 0 else f"<td{self._kind(i)}>{with_arrow(cell)}</td>"
                 for i, cell in enumerate(row)
             )
             + "</tr>"
             for number, row in enumerate(self.rows, 1)
         )
         return (
-            f"<div class='scroll' tabindex='0' role='region' aria-label='{escape(self.title)}'><table>"
+            f"<div class='{shape}' tabindex='0' role='region' aria-label='{escape(self.title)}'><table>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
@@ -62,7 +66,8 @@ class Table:
         return "" if column < self.words else " class='number'"
 
 
-def _arrow(cell: str) -> str:
+def with_arrow(cell: str) -> str:
+    """Write text for a page, "a -> b" with an arrow."""
     return escape(cell).replace(" -&gt; ", " \N{RIGHTWARDS ARROW} ")
 
 
