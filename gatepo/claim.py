@@ -16,7 +16,7 @@ from gatepo.errors import UserError
 
 log = logging.getLogger(__name__)
 FILE = ".claim"
-TRIES, PAUSE = 5, 0.1  # and seconds: another process may have looked, for a moment, whether the folder is held
+PATIENCE, PAUSE = 3.0, 0.1  # seconds: a process that was killed takes some to be gone, and another may only have looked
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 _held: set[int] = set()  # descriptors, which a forked child must not keep: the lock would live as long as it does
 
@@ -34,7 +34,7 @@ def held(folder: Path, key: str) -> Iterator[None]:
     descriptor = _open(folder, key)
     _held.add(descriptor)
     try:
-        _lock(descriptor, folder, key, TRIES)
+        _lock(descriptor, folder, key)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
@@ -53,7 +53,7 @@ def refuse_if_held(folder: Path, key: str) -> None:
         return
     descriptor = _open(folder, key)
     try:
-        _lock(descriptor, folder, key, tries=1)
+        _lock(descriptor, folder, key)
     finally:
         os.close(descriptor)
 
@@ -70,14 +70,14 @@ def _open(folder: Path, key: str) -> int:
         ) from error
 
 
-def _lock(descriptor: int, folder: Path, key: str, tries: int) -> None:
-    for left in reversed(range(tries)):
+def _lock(descriptor: int, folder: Path, key: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if left:
-                time.sleep(PAUSE)
+            time.sleep(PAUSE)
         except OSError as error:
             if error.errno not in WITHOUT_LOCKS:
                 raise

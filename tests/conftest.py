@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from command import REPO
 
+from gatepo.errors import UserError
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for the network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -44,3 +46,9 @@ def tiny_tokenizer():
     from gatepo.model import load_tokenizer
 
     return load_tokenizer("tiny")
+
+
+def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    """What a refusal says, which must be one line."""
+    assert "\n" not in str(error.value)
+    return str(error.value)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 
+from tests.faults import table
+
 
 def test_runs_go_on_to_the_bit_whatever_happens_to_them(tmp_path: Path) -> None:
     if shutil.which("cc") is None:
@@ -22,3 +24,9 @@ def test_runs_go_on_to_the_bit_whatever_happens_to_them(tmp_path: Path) -> None:
     tried = Counter(line["kind"] for line in lines)
     assert {"kill", "flip", "stop", "collision"} <= set(tried)
     assert sum(len(line.get("kills", ())) for line in lines) >= 5, "too few kills hit a run"
+
+
+def test_the_page_has_the_tables_of_what_was_kept() -> None:
+    page = table.PAGE.read_text()
+    assert table.written(page) == page
+    assert table.written(page.replace("| SIGKILL", "| a SIGKILL", 1)) == page

@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import pytest
 import torch
 import yaml
 from command import gatepo
-from conftest import REPO
+from conftest import REPO, one_line
 from disks import small_disk
 from test_processes import wait_for
 from test_run import SMALL
@@ -180,11 +179,6 @@ def flip(path: Path, at: int = -1) -> None:
     path.write_bytes(content)
 
 
-def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 @pytest.mark.parametrize("name", ["engine/weights.pt", "state-0.pt", "checkpoint.json"])
 def test_one_flipped_bit_costs_one_checkpoint(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     """The run goes on from the one before, and says so; the damaged one does not count among those that stay."""
@@ -304,46 +298,6 @@ def test_a_run_on_a_disk_that_fills_up_ends_in_one_line_and_goes_on_where_there_
     done = gatepo("train", f"resume={run}")
     assert done.returncode == 0, done.stderr
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
-
-
-HOLDS = """
-import os, sys, time
-from pathlib import Path
-from gatepo import claim
-with claim.held(Path(sys.argv[1]), "out"):
-    child = os.fork()
-    if child == 0:
-        time.sleep(60)
-        os._exit(0)
-    print(child, flush=True)
-    sys.stdin.read()
-    os._exit(1)
-"""
-
-
-def test_a_claim_lives_as_long_as_its_process_and_no_longer(tmp_path: Path) -> None:
-    """Not even in a child that outlives it."""
-    environment = os.environ | {"PYTHONPATH": str(REPO)}
-    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None and process.stdout is not None
-    child = int(process.stdout.readline())
-    for attempt in (claim.held(tmp_path, "out").__enter__, lambda: claim.refuse_if_held(tmp_path, "out")):
-        with pytest.raises(UserError) as refused:
-            attempt()
-        words = (
-            f"out must be a folder that no other process writes into, got {tmp_path}, which process {process.pid} on"
-        )
-        assert words in one_line(refused)
-    process.stdin.close()
-    process.wait()
-    try:
-        os.kill(child, 0)  # it is still there
-        with claim.held(tmp_path, "out"):
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
-        process.stdout.close()
 
 
 def test_what_another_process_writes_into_is_left_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 import yaml
 from command import gatepo
 from composed import evaluation_settings, typed
-from conftest import REPO
+from conftest import REPO, one_line
 from safetensors.torch import load_file, save_file
 from test_run import SMALL
 
@@ -93,11 +93,6 @@ def sign(path: Path) -> None:
         files={name: file.stat().st_size for name, file in names.items()},
         sha256={name: digest(file) for name, file in names.items()},
     ).write(path)
-
-
-def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def spoil(file: Path, canary: Path) -> None:

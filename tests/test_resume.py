@@ -42,7 +42,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     lines = folder / "metrics.jsonl"
     assert wait_for(lambda: lines.exists() and lines.read_text().count("\n") >= 4 and checkpoint.found(folder), 120)
-    with pytest.raises(UserError, match=rf"which process {process.pid} on .* holds"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=rf"process {process.pid} on .* holds"):
+        patch.setattr(claim, "PATIENCE", 0.1)  # it may finish
         claim.refuse_if_held(folder, "resume")
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ PROMISES = {
     "stop": "SIGTERM or SIGINT, to the command or to all its processes: exit 143 or 130, no traceback, within 30 s",
     "collision": "the same command twice: one is refused in one line, the other not disturbed",
 }
-LINES = Path(__file__).parents[2] / "benchmarks" / "faults.jsonl"
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
-BEGIN, END = "<!-- faults -->\n", "<!-- end -->\n"
+ROOT = Path(__file__).parents[2]
+LINES = ROOT / "benchmarks" / "faults.jsonl"
+SOAK = ROOT / "benchmarks" / "soak.jsonl"
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, BEGIN_SOAK, END = "<!-- faults -->\n", "<!-- soak -->\n", "<!-- end -->\n"
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -51,17 +52,28 @@ def _operations(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows) + f"\n\n{halves} of the writes were cut in the middle.\n"
 
 
-def written(page: str, lines: list[dict[str, Any]]) -> str:
-    """Give the page with the table of these lines in its place."""
-    head, _, rest = page.partition(BEGIN)
-    return head + BEGIN + table(lines) + END + rest.partition(END)[2]
+def soak(lines: list[dict[str, Any]]) -> str:
+    """Give a row for each soak: its length, the memory of its largest process, and the growth of memory and time."""
+    rows = ["| updates | MiB | memory grew by | an update's processor time grew by |", "| ---: | ---: | ---: | ---: |"]
+    for line in lines:
+        mib = max(process["mib"] for process in line["processes"])
+        slower = 100 * (line["step_time_ratio"] - 1)
+        rows.append(f"| {line['updates']:,} | {mib:.0f} | {100 * line['growth']:.1f}% | {slower:.1f}% |")
+    return "\n".join(rows) + "\n"
+
+
+def written(page: str) -> str:
+    """Give the page with the tables in their places, from what is kept."""
+    faults, soaks = ([json.loads(line) for line in path.read_text().splitlines()] for path in (LINES, SOAK))
+    for begin, rows in ((BEGIN, table(faults)), (BEGIN_SOAK, soak(soaks))):
+        head, _, rest = page.partition(begin)
+        page = head + begin + rows + END + rest.partition(END)[2]
+    return page
 
 
 def main() -> None:
     """Entry point."""
-    lines = [json.loads(line) for line in LINES.read_text().splitlines()]
-    PAGE.write_text(written(PAGE.read_text(), lines))
-    sys.stdout.write(table(lines))
+    PAGE.write_text(written(PAGE.read_text()))
 
 
 if __name__ == "__main__":
