@@ -23,7 +23,7 @@ from gatepo.study.claims import read
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RUNS, CLAIMS = HERE / "runs.tar.xz", HERE / "claims.yaml"
-FIGURES = ("collapsed", "eur_tau", "entropy_eur", "reward")
+FIGURES = ("outcomes", "figure2_reward", "figure3_reward", "figure4_entropy_eur", "figure5_entropy_eur", "eur_tau")
 BEGIN, END = "<!-- verdicts -->\n", "<!-- end -->\n"
 
 
@@ -65,7 +65,7 @@ def interval(verdict: Verdict) -> str:
     """Write an estimate and its interval; nothing where there is none."""
     if verdict.estimate is None:
         return ""
-    low, high = ("" if bound is None else f"{bound:.2g}" for bound in (verdict.low, verdict.high))
+    low, high = ("unbounded" if bound is None else f"{bound:.2g}" for bound in (verdict.low, verdict.high))
     return f"{verdict.estimate:.2g} [{low}, {high}]"
 
 
