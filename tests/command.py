@@ -68,3 +68,11 @@ def _run(
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # which multiprocessing leaves out
+
+
+def stack(script: str, *arguments: str | Path, ranks: int | None = None) -> None:
+    """Run a script of tests/stack, on so many ranks of torchrun where that is given; it must end well."""
+    launcher = () if ranks is None else ("-m", "torch.distributed.run", "--nproc-per-node", str(ranks))
+    command = [sys.executable, *launcher, "-m", f"tests.stack.{script}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]

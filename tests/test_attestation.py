@@ -1,14 +1,12 @@
 """Attested weight syncs: at the paper's learning rate no stale weight passes, in any precision; no right one stops."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import REPO
+from command import stack
 
 from gatepo.model import load_model
 from gatepo.rollout.fingerprint import AT_ONCE, Fingerprint, Held, fingerprint
@@ -29,15 +27,7 @@ def kind(request) -> str:
 def vllm_said(kind: str, tmp_path_factory) -> dict[str, Any]:
     pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
     folder: Path = tmp_path_factory.mktemp(kind)
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.stack.attestation", str(folder), kind, str(SYNCS)],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-4000:]
+    stack("attestation", folder, kind, str(SYNCS))
     said: dict[str, Any] = json.loads((folder / f"{kind}.json").read_text())
     return said
 

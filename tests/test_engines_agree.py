@@ -1,13 +1,12 @@
 """Plain PyTorch and the real DeepSpeed, on one process and two: the same losses, the same weights."""
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import REPO
+from command import stack
 from transformers import AutoModelForCausalLM
 
 from gatepo.engine import deepspeed as deepspeed_module
@@ -22,16 +21,7 @@ def folder(tmp_path_factory) -> Path:
     pytest.importorskip("deepspeed", reason="deepspeed is not installed; make test installs it")
     path: Path = tmp_path_factory.mktemp("engines")
     for processes in (1, 2):
-        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-        process = subprocess.run(
-            [sys.executable, *launcher, "-m", "tests.stack.engines", str(path)],
-            cwd=REPO,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert process.returncode == 0, process.stderr[-4000:]
+        stack("engines", path, ranks=processes)
     return path
 
 

@@ -1,14 +1,12 @@
 """LoRA in the real vLLM, attested, and in the real DeepSpeed, at every stage on two processes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import REPO
+from command import stack
 from safetensors.torch import load_file
 
 from gatepo.engine.adapted import whole_weights
@@ -21,17 +19,9 @@ DOWN = "model.layers.1.mlp.down_proj.weight"
 SYNCS = 3
 
 
-def run(folder: Path, part: str, *launcher: str) -> None:
+def run(folder: Path, part: str, ranks: int | None = None) -> None:
     pytest.importorskip("peft", reason="peft is not installed; make test installs it")
-    process = subprocess.run(
-        [sys.executable, *launcher, "-m", "tests.stack.adapters", str(folder), part],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-4000:]
+    stack("adapters", folder, part, ranks=ranks)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What tests/stack/adapters.py wrote on two processes."""
     pytest.importorskip("deepspeed", reason="deepspeed is not installed; make test installs it")
     path: Path = tmp_path_factory.mktemp("engines")
-    run(path, "engines", "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    run(path, "engines", ranks=2)
     return path
 
 

@@ -2,16 +2,14 @@
 
 import gc
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from command import stack
 from composed import typed
-from conftest import REPO
 from planned_runs import AUTOCAST, BF16, FP32, PAPER, SIZES, SMALL, WORK, bytes_of, host_of, planned, saved_bytes
 from transformers import (
     AutoModelForCausalLM,
@@ -51,15 +49,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What tests/stack/memory.py counted on the first of two ranks."""
     pytest.importorskip("deepspeed", reason="deepspeed is not installed; make test installs it")
     folder = tmp_path_factory.mktemp("memory")
-    process = subprocess.run(
-        [*(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"), "-m", "tests.stack.memory", folder],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-4000:]
+    stack("memory", folder, ranks=2)
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 

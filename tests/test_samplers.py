@@ -1,14 +1,13 @@
 """The real vLLM on this machine's processor, beside transformers and the trainer."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from statistics import fmean, variance
 from typing import Any
 
 import pytest
-from conftest import REPO
+from command import stack
 
 from gatepo.errors import UserError
 from gatepo.rollout import vllm as vllm_module
@@ -21,15 +20,7 @@ def found(request, tmp_path_factory) -> dict[str, Any]:
     """What tests/stack/samplers.py saw."""
     pytest.importorskip("vllm", reason="vllm is not installed; make test installs it")
     folder: Path = tmp_path_factory.mktemp(request.param)
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.stack.samplers", str(folder), request.param],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-4000:]
+    stack("samplers", folder, request.param)
     seen: dict[str, Any] = json.loads((folder / f"{request.param}.json").read_text())
     assert seen["tied"] == (request.param == "tied")
     return seen
