@@ -24,13 +24,14 @@ PREFIXES = ("rewards/", "eur/iteration_")
 
 
 def pack(folder: Path, file: Path) -> int:
-    """Write the finished runs below ``folder`` into ``file``, the same bytes for the same runs; give their number."""
+    """Write the finished runs below ``folder`` into ``file``, without the path to it, and give their number."""
     runs = sorted(path.parent for path in folder.glob(f"*/*/{CONFIG}") if is_finished(path.parent))
     with tarfile.open(file, "w:xz", preset=9) as tar:
         _add(tar, START, (folder / START).read_bytes())
         for run in runs:
             for name in (CONFIG, RECORD, SUMMARY):
-                _add(tar, f"{run.relative_to(folder)}/{name}", (run / name).read_bytes())
+                content = (run / name).read_bytes().replace(str(folder).encode(), folder.name.encode())
+                _add(tar, f"{run.relative_to(folder)}/{name}", content)
             _add(tar, f"{run.relative_to(folder)}/{METRICS}", "".join(_kept(run / METRICS)).encode())
     return len(runs)
 
