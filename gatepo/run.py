@@ -359,9 +359,6 @@ def _export_adapter(config: TrainConfig, algorithm: Algorithm, card: str, path: 
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
     done = read_run(folder)
     warn(done.metrics)
-    from gatepo.report.figures import draw  # and with it matplotlib, slow to import
-
-    figures = draw([done], folder)
     summary = {
         "updates": len(done.metrics),
         "seconds": seconds,
@@ -370,6 +367,9 @@ def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]
         "eur": done.first_and_last(done.eur_key),
         "evaluation": evaluation,
     }
+    from gatepo.report.figures import draw  # and with it matplotlib, slow to import
+
+    figures = draw([replace(done, summary=summary)], folder)  # finished, by what is written below
     for name in (*ROWS, *(figure.name for figure in figures)):
         durable.flush(folder / name)
     durable.write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")

@@ -82,8 +82,10 @@ class World:
         Raises:
           Interrupted: one was.
         """
-        signals.ask(int(self.maximum(signals.asked())[0]))
-        signals.stop_if_asked()
+        number = int(self.maximum(signals.asked())[0])
+        if number:  # a signal that came since then waits for the next time
+            signals.ask(number)
+            signals.stop_if_asked()
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 from made_runs import COMMIT, make, make_all
 
+from gatepo import run
 from gatepo.errors import UserError
 from gatepo.report import captions, gates, paper, tables
+from gatepo.report.captions import runs_line
 from gatepo.report.groups import differing, grouped, shared
 from gatepo.report.page import figures
 from gatepo.report.panels import Figure, Material, ranges
-from gatepo.report.runs import find_runs, folders, read_run
+from gatepo.report.runs import Run, find_runs, folders, read_run
 from gatepo.report.style import DARK, LIGHT, mixed, styles
+from gatepo.run_folder import COMPLETIONS
 
 
 def test_seeds_are_one_setting_and_labels_say_only_what_differs(tmp_path: Path) -> None:
@@ -55,6 +58,17 @@ def test_a_gate_from_outside_is_named_and_not_imported(tmp_path: Path) -> None:
     assert "figure1_gates" not in names and "widths" not in names and "eur_tau" in names
 
 
+def test_a_run_that_ends_draws_itself_as_finished(tmp_path: Path, monkeypatch) -> None:
+    """Its summary is written after its figures."""
+    made = make(tmp_path / "0", until=11)
+    (made / COMPLETIONS).touch()
+    assert not read_run(made).finished
+    drawn: list[Run] = []
+    monkeypatch.setattr("gatepo.report.figures.draw", lambda runs, _: drawn.extend(runs) or [])
+    run._finish(made, 1.0, {"hard": {"before": 0.1, "after": 0.5}})
+    assert runs_line(Material(drawn), (0,)) == "1 run" and read_run(made).finished
+
+
 @pytest.fixture(scope="module")
 def all_runs(tmp_path_factory: pytest.TempPathFactory) -> Material:
     """Five gates at two temperatures with two seeds."""
@@ -89,7 +103,7 @@ def test_what_these_runs_cannot_show_is_said(tmp_path: Path) -> None:
 
 def test_every_figure_names_runs_seeds_settings_and_commit(all_runs: Material) -> None:
     groups = by_name(all_runs)["figure2_reward"].groups
-    assert captions.runs_line(all_runs, groups) == "4 runs"
+    assert runs_line(all_runs, groups) == "4 runs"
     assert captions.seeds_line(all_runs, groups) == "seeds 0-1"
     assert captions.settings_line(all_runs, groups).startswith("gate=erf, model=tiny, batch.prompts=8")
     assert captions.commits_line(all_runs, groups) == f"commit {COMMIT[:7]}"
@@ -110,7 +124,8 @@ def test_unfinished_runs_count_as_far_as_they_are(tmp_path: Path) -> None:
     make(tmp_path / "0", seed=0)
     make(tmp_path / "1", seed=1, until=11)
     material = Material(find_runs(tmp_path))
-    assert captions.runs_line(material, (0,)) == "2 runs, 1 of them unfinished"
+    assert runs_line(material, (0,)) == "2 runs, 1 of them unfinished"
+    assert runs_line(Material(material.runs[1:]), (0,)) == "1 run, unfinished"
     (row,) = tables.groups(material).rows
     assert row[:3] == ("erf, tau 10/12", "0-1", "1 of 2")
     assert tables.runs(material).rows[1][3] == "11 of 40, unfinished"

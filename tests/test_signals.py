@@ -18,6 +18,8 @@ from test_processes import SMALL, wait_for, workers
 from test_run import metrics, untimed
 
 from gatepo import checkpoint, signals
+from gatepo.errors import Interrupted
+from gatepo.world import World
 
 LONG = ("updates=400", *SMALL[1:])
 ENDLESS = "reward._target_=slow.score"  # a reward that is still at work when the test has ended
@@ -132,7 +134,7 @@ def test_wherever_it_stops_the_run_goes_on_to_the_bit(tmp_path: Path) -> None:
     done = gatepo("train", *small, f"hydra.run.dir={straight}")
     assert done.returncode == 0, done.stderr
     command, states = (*small, f"hydra.run.dir={run}"), []
-    for look in (20, 73, 20, 50, 180, 250):
+    for look in (20, 70, 15, 50, 180, 250):
         done = gatepo("train", *command, first=partial(signal_at, look))
         assert done.returncode == 143, done.stderr
         assert done.stderr.splitlines()[-1].startswith("gatepo: stopped by SIGTERM; go on with"), done.stderr
@@ -191,6 +193,21 @@ def test_two_ranks_stop_together_for_one_signal_and_go_on_to_the_bit(started, tm
         assert not list(run.glob("job*"))
         more = (f"resume={run}",)
     assert goes_on(run) == untimed(metrics(straight))
+
+
+def test_a_rank_does_not_stop_alone_for_a_signal_that_came_while_the_ranks_asked_each_other(monkeypatch) -> None:
+    """The others have its answer already, by which they go on into the next collective: it stops when next asked."""
+    monkeypatch.setattr(signals, "_own", signals._Process())
+
+    def maximum(world: World, *values: float) -> list[float]:
+        signals.ask(signal.SIGTERM)
+        return list(values)
+
+    monkeypatch.setattr(World, "maximum", maximum)
+    rank = World(rank=1, size=2)
+    rank.stop_if_asked()
+    with pytest.raises(Interrupted):
+        rank.stop_if_asked()
 
 
 def test_torchruns_ranks_stop_together(started, tmp_path: Path) -> None:

@@ -38,8 +38,9 @@ def runs_line(material: Material, groups: Sequence[int]) -> str:
     """Count the runs, and say how many of them go on."""
     places = material.places(groups)
     going = sum(not material.runs[place].finished for place in places)
-    words = f"{len(places)} run{'s' if len(places) > 1 else ''}"
-    return f"{words}, {going} of them unfinished" if going else words
+    if len(places) == 1:
+        return "1 run, unfinished" if going else "1 run"
+    return f"{len(places)} runs, {going} of them unfinished" if going else f"{len(places)} runs"
 
 
 def commits_line(material: Material, groups: Sequence[int]) -> str:
