@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from made_runs import COMMIT, make, make_all
 
 from gatepo import run
@@ -39,6 +40,18 @@ def test_tau_is_a_pair_and_no_part_of_a_gate_that_takes_none(tmp_path: Path) -> 
     assert gates.tau(runs[2]) is None and gates.tau(runs[0]) == 1.0
     assert gates.half_width(runs[1]) == pytest.approx(0.11774, abs=1e-5)  # sqrt(2 ln 2) / 10
     assert gates.half_width(runs[2]) == 0.2
+
+
+def test_a_fixed_pair_is_named_by_its_numbers_and_another_tau_by_its_name(tmp_path: Path) -> None:
+    make(tmp_path / "0", tau=(1.0, 1.05))
+    make(tmp_path / "1", tau=(10.0, 12.0))
+    for target in (0.8, 0.9):
+        path = make(tmp_path / str(target)) / "config.yaml"
+        tau = {"name": "target_eur", "pos": 10.0, "neg": 12.0, "target": target}
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"tau": tau}))
+    labels = {group.label for group in grouped(find_runs(tmp_path))}
+    held = "tau=target_eur, tau 10/12, tau.target="
+    assert labels == {"tau 1/1.05", "tau 10/12", f"{held}0.8", f"{held}0.9"}
 
 
 def test_another_setting_is_named_as_it_is_typed(tmp_path: Path) -> None:

@@ -6,14 +6,16 @@ docs/study.md. Nothing is run.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from archive import unpack
 
 from gatepo.presets import register
+from gatepo.report.runs import Run
 from gatepo.report.verdict import Verdict
 from gatepo.report.write import write
 from gatepo.study import cells, judge
@@ -27,17 +29,17 @@ FIGURES = ("outcomes", "figure2_reward", "figure3_reward", "figure4_entropy_eur"
 BEGIN, END = "<!-- verdicts -->\n", "<!-- end -->\n"
 
 
-def judged(folder: Path) -> tuple[list[Verdict], list[Path]]:
-    """Judge the claims by the runs in a folder; give the verdicts, and draw the report's figures beside the runs."""
+def judged(folder: Path) -> tuple[list[Verdict], list[Run]]:
+    """Judge the claims by the runs in a folder; give the verdicts and the runs."""
     register()
     known = read(CLAIMS)
     given = asked([f"dir={folder}"], known)
     planned = cells.plan(known.experiment, given.claims, given.seeds, (), folder)
     runs = cells.finished(planned)
     at_start = cells.registered(folder / START, dict(known.digests), ())
-    found = judge.verdicts(known, given.claims, runs, given.seeds, folder, cells.coordinates, at_start)
-    write(list(runs.values()), folder / "report", found)
-    return found, [folder / "report" / f"{name}.png" for name in FIGURES]
+    return judge.verdicts(known, given.claims, runs, given.seeds, folder, cells.coordinates, at_start), list(
+        runs.values()
+    )
 
 
 def whole_table(verdicts: Sequence[Verdict]) -> str:
@@ -77,16 +79,23 @@ def written(page: str, table: str) -> str:
     return head + BEGIN + table + END + rest.partition(END)[2]
 
 
+TABLES: dict[str, Callable[[Sequence[Verdict]], str]] = {
+    "docs/study.md": whole_table,
+    "experiments/README.md": short_table,
+    "README.md": short_table,
+}
+
+
 def main() -> None:
     """Entry point."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "study"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "study"
         unpack(RUNS, folder)
-        verdicts, figures = judged(folder)
-        for figure in figures:
-            (ROOT / "docs" / f"study-{figure.name}").write_bytes(figure.read_bytes())
-    tables = {"docs/study.md": whole_table, "experiments/README.md": short_table, "README.md": short_table}
-    for document, table in tables.items():
+        verdicts, runs = judged(folder)
+        write(runs, folder / "report", verdicts)
+        for name in FIGURES:
+            shutil.copy(folder / "report" / f"{name}.png", ROOT / "docs" / f"study-{name}.png")
+    for document, table in TABLES.items():
         path = ROOT / document
         path.write_text(written(path.read_text(encoding="utf-8"), table(verdicts)), encoding="utf-8")
     print("\n".join(map(judge.line, verdicts)))

@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from gatepo.report.captions import commits_line, runs_line, seeds_line, settings_line
 from gatepo.report.comparisons import everyone
@@ -29,7 +30,10 @@ MARK = {
 WIDTH, HEIGHT, ROW = 4.2, 3.0, 0.3  # inches: of a panel, and of a row that has a name
 LINE, LETTER = 0.17, 0.075  # inches: of a line of the legend or of the words, and of one letter
 PNG, SVG = ".png", ".svg"
-FONTS: dict[Any, Any] = {"font.size": 8, "axes.titlesize": 8.5, "svg.hashsalt": "gatepo", "svg.fonttype": "none"}
+LOOK: dict[Any, Any] = {  # one resolution, since what is placed at another does not fit
+    **{"font.size": 8, "axes.titlesize": 8.5, "figure.dpi": 150, "savefig.dpi": "figure"},
+    **{"svg.hashsalt": "gatepo", "svg.fonttype": "none"},
+}
 
 
 def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
@@ -43,14 +47,16 @@ def paint(figure: Figure, material: Material, folder: Path, kinds: Sequence[str]
     look = styles(material.groups, figure.groups)
     columns = min(figure.columns, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
-    width = max(WIDTH * columns, 1.6 * WIDTH)
+    entries = _entries(figure, material, look)
+    entry = LETTER * (8 + max((len(str(entry.get_label())) for entry in entries), default=1))
+    named = [material.groups[group].label for panel in figure.panels if panel.rows for group in panel.groups]
+    width = max(WIDTH * columns + LETTER * max(map(len, named), default=0), 1.6 * WIDTH, entry)
     high = max(HEIGHT, 0.9 + ROW * max(len(panel.groups) if panel.rows else 0 for panel in figure.panels))
-    words, entries = _words(figure, material, int(width / LETTER)), _entries(figure, material, look)
-    beside = max(1, int(width / (LETTER * (8 + max((len(str(entry.get_label())) for entry in entries), default=1)))))
+    words, beside = _words(figure, material, int(width / LETTER)), int(width / entry)
     below = LINE * (words.count("\n") + 1) + 0.1
-    foot, head = below + 1.15 * LINE * -(-len(entries) // beside) + 0.05, 2 * LINE
+    foot, head = below + LINE * -(-len(entries) // beside) + 0.15, 2 * LINE
     height = head + high * rows + foot
-    with plt.rc_context(FONTS):
+    with plt.rc_context(LOOK):
         drawn, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
         drawn.get_layout_engine().set(rect=(0, foot / height, 1, (height - head - foot) / height))  # type: ignore[call-arg, union-attr]
         for ax, panel in zip(axes.flat, figure.panels, strict=False):
@@ -66,7 +72,7 @@ def paint(figure: Figure, material: Material, folder: Path, kinds: Sequence[str]
         drawn.set_layout_engine("none")
         paths = [folder / f"{figure.name}{kind}" for kind in kinds]
         for path in paths:
-            drawn.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == SVG else None)
+            drawn.savefig(path, metadata={"Date": None} if path.suffix == SVG else None)
         plt.close(drawn)
     return paths
 
@@ -99,6 +105,9 @@ def _panel(ax: Axes, panel: Panel, material: Material, look: Mapping[int, Style]
     ax.spines[["top", "right"]].set_visible(False)
     if panel.log_x:
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
     for group in panel.groups if panel.curves else ():
         _curve(ax, material.curves.of_group(material.groups[group].runs, panel.curves or ""), look[group])
         places = material.groups[group].runs

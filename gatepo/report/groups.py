@@ -105,7 +105,7 @@ def _words(run: Run, settings: dict[str, Any], keys: Sequence[str]) -> tuple[str
             continue
         if key in ("gate.name", "gate._target_"):
             found.append(str(value))
-        elif key == "tau.neg" and "tau.pos" in keys:
+        elif "tau.pos" in keys and (key == "tau.neg" or (key == "tau.name" and _is_a_pair(settings))):
             continue
         elif key == "tau.pos":
             both = f"/{_text(settings['tau.neg'])}" if settings.get("tau.neg") is not None else ""
@@ -113,6 +113,11 @@ def _words(run: Run, settings: dict[str, Any], keys: Sequence[str]) -> tuple[str
         else:
             found.append(f"{key.removesuffix('.name')}={_text(value)}")
     return tuple(found) or (gates.name_of(run),)
+
+
+def _is_a_pair(settings: dict[str, Any]) -> bool:
+    """Say whether tau is two numbers and nothing else, which then name it."""
+    return {key for key in settings if key.startswith("tau.")} <= {"tau.name", "tau.pos", "tau.neg"}
 
 
 def _text(value: Any) -> str:
