@@ -126,9 +126,22 @@ def test_equal_is_what_is_within_the_margin_for_every_pair() -> None:
     same = judged("C9.eur", lambda c, s: {"eur": 0.9 + jitter(s, c)})
     assert same.word == "holds" and same.smallest == 0.02
     other = judged("C9.eur", lambda c, s: {"eur": (0.8 if c["gate"] == "erf" else 0.9) + jitter(s, c)})
-    assert other.word == "does not hold" and "erf" in other.statistic
+    assert other.word == "does not hold" and " of " in other.remark and "erf" in other.remark
     rough = judged("C9.eur", lambda c, s: {"eur": 0.9 + 8 * math.sin(3.0 * s + len(c["gate"])) * 0.01})
     assert rough.word == "cannot be told" and rough.seeds_needed is not None
+
+
+def test_of_equal_pairs_the_one_is_named_whose_interval_is_shown() -> None:
+    """It is the widest, by which it is decided, and not that whose means are furthest apart."""
+
+    def made(cell: dict[str, str], seed: int) -> dict[str, Any]:
+        return {"eur": {"erf": 0.903, "softsign": 0.9 + 0.01 * (-1) ** seed}.get(cell["gate"], 0.9)}
+
+    found = judged("C9.eur", made)
+    assert found.estimate == pytest.approx(0.003) and found.high is not None and found.high > 0.01
+    assert "of erf_matched_half_width-0.1 minus softsign_matched_half_width-0.1;" in found.remark
+    noisy = judged("C9.eur", lambda c, s: made(c, s) | ({"eur": 0.9005} if c["gate"] == "erf" else {}))
+    assert noisy.estimate == pytest.approx(0.0005) and "erf_matched_half_width-0.1 minus softsign" in noisy.remark
 
 
 def test_collapse_follows_the_curve_that_it_was_made_by() -> None:

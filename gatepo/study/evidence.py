@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 from typing import Any
@@ -197,23 +197,26 @@ def _oriented(claim: Claim, own: float, rival: float, ends: float) -> Censored:
 
 def _equivalence(claim: Claim, values: Mapping[Cell, Sequence[float]], seeds: tuple[int, ...], remark: str) -> Evidence:
     pairs = list(combinations(claim.among, 2))
-    differences = [list(np.subtract(values[one], values[other])) for one, other in pairs]
-    intervals = [student(each) for each in differences]
-    widest = max(range(len(pairs)), key=lambda pair: abs(fmean(differences[pair])))
+    differences = {
+        f"{slug(one)} minus {slug(other)}": list(np.subtract(values[one], values[other])) for one, other in pairs
+    }
+    intervals = {pair: student(each) for pair, each in differences.items()}
 
     def interval(alpha: float) -> Interval:
-        for found in (one(alpha / len(pairs)) for one in intervals):
-            if equivalence(found, claim.delta) is False:
-                return found
-        return max((one(2 * alpha) for one in intervals), key=lambda found: max(-found.low, found.high))
+        for pair, one in intervals.items():
+            if equivalence(one(alpha / len(pairs)), claim.delta) is False:
+                return replace(one(alpha / len(pairs)), of=pair)
+        every = (replace(one(2 * alpha), of=pair) for pair, one in intervals.items())
+        return max(every, key=lambda found: max(-found.low, found.high))
 
-    one, other = pairs[widest]
     return Evidence(
-        statistic=f"{claim.outcome}, two one-sided tests of every pair; furthest apart {slug(one)} minus {slug(other)}",
+        statistic=f"{claim.outcome}, two one-sided tests of every pair",
         seeds=seeds,
         interval=interval,
         decide=lambda found: equivalence(found, claim.delta),
-        needed=lambda alpha: _most(seeds_for_equivalence(each, claim.delta, 2 * alpha) for each in differences),
+        needed=lambda alpha: _most(
+            seeds_for_equivalence(each, claim.delta, 2 * alpha) for each in differences.values()
+        ),
         remark=remark,
     )
 

@@ -23,6 +23,7 @@ class Interval:
     estimate: float
     low: float
     high: float
+    of: str = ""  # what it is the interval of, where that depends on the level
 
 
 Intervals = Callable[[float], Interval]

@@ -65,7 +65,7 @@ def _verdict(
     interval = said.interval(alpha)
     word = {True: HOLDS, False: DOES_NOT_HOLD, None: UNDECIDED}[said.decide(interval)]
     missing = len(all_of.seeds) - len(said.seeds)
-    parts = [f"interval of {100 * (1 - alpha):.4g}%", said.remark]
+    parts = [f"interval of {100 * (1 - alpha):.4g}%", *([f"of {interval.of}"] if interval.of else []), said.remark]
     parts += [f"{len(said.seeds)} of {len(all_of.seeds)} registered seeds"] if missing else []
     return _of(
         claim,
