@@ -163,6 +163,8 @@ def _number_for_an_option(given: dict[str, str], kind: type) -> str:
     groups = [key_of(f) for f in fields(kind) if about(f).group]
     key = next((key for key in groups if key in given and not given[key].isidentifier()), groups[0])
     value = given.get(key, "")
-    needed = [f for option in options(key).values() for f in fields(option) if f.type == "float" and is_needed(f)]
-    meant = f"type {key}.{key_of(needed[0])}={value}, or a name" if needed and value != "null" else "type a name"
+    floats = ([f for f in fields(option) if f.type == "float" and is_needed(f)] for option in options(key).values())
+    first, *others = [f"{key}.{key_of(f)}" for f in next(filter(None, floats), [])] or [""]
+    beside = "".join(f" and {other}" for other in others)
+    meant = f"type {first}={value}{beside}, or a name" if first and value != "null" else "type a name"
     return f"{key} must be the name of an option, got {key}={value}; {meant} (--help lists them)"

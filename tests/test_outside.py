@@ -331,7 +331,7 @@ def test_a_config_may_name_a_class(importable: None) -> None:
             ["aggregation._target_=brought.Product", "gate=aspo"],
             "gate must have f(r) - f(1) + 1 > 0 with aggregation=brought.Product, got gate=aspo with ",
         ),
-        (["gate._target_=brought.Scalar"], "gate must give value and slope in the ratio's shape (1999,), got"),
+        (["gate._target_=brought.Scalar"], "gate must give value and slope in the ratio's shape (2000,), got"),
     ],
 )
 def test_what_is_no_option_is_refused_in_one_line(importable: None, words: list[str], message: str) -> None:

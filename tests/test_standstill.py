@@ -18,6 +18,10 @@ EQUAL, STILL, CUT = {"frac_reward_zero_std": 1.0}, {"grad_norm": 0.0}, {"complet
         ({}, []),
         (EQUAL | STILL, ["nothing is learned: the gradient was 0 in 10 of 10 updates, since the rewards within every"]),
         (STILL, ["nothing is learned: the gradient was 0 in 10 of 10 updates, since no token has both an advantage"]),
+        (
+            STILL | {"eur": 1.0},
+            ["nothing is learned: the gradient was 0 in 10 of 10 updates, though eur is 1; autograd"],
+        ),
         (EQUAL, ["the rewards within every group were equal in 10 of 10 updates: no group says which answer is"]),
         (CUT, ["every completion was cut in 10 of 10 updates; raise sampling.max_completion_length"]),
         (EQUAL | STILL | CUT, ["nothing is learned: the gradient was 0", "every completion was cut in 10 of 10"]),

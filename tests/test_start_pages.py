@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from command import REPO, gatepo
 from pages import START, commands, lines, page, settings, write_files
 
 from gatepo import tiny
+from gatepo.errors import UserError
 from gatepo.formulas.gate import FormulaGate
 from gatepo.formulas.properties import IN_TRAINING
 from gatepo.objective.gates.usable import require_derivative
 
 QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
 FASTER = ("updates=2", "batch.prompts=2", "batch.num_generations=2", "batch.micro=1", "evaluate.limit=2", "threads=1")
+LEARNING = ("updates=2", "batch.prompts=4", "batch.micro=8", "evaluate.limit=2", "threads=1")
 MODEL_COMMANDS = ("plan", "train", "train", "evaluate", "evaluate")
 SAID = re.compile(r"    \$ python -m gatepo\.train (.*)\n    (gatepo: .*)")
 
@@ -92,6 +95,45 @@ def test_a_formula_and_the_class_of_the_page_are_one_gate(tmp_path: Path, monkey
     assert own.half_width(10.0) == pytest.approx(formula.half_width(10.0))
     require_derivative(own, (1.0, 10.0))
     assert all(words in page("your-gate") for words in IN_TRAINING.values())
+
+
+class Kinked:
+    """What the page warns of: right everywhere but at r = 1, where autograd finds no slope in abs and sign."""
+
+    def value(self, ratio: torch.Tensor, tau: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+        return 1 + (ratio - 1).sign() * torch.atan(tau * (ratio - 1).abs()) / tau
+
+    def slope(self, ratio: torch.Tensor, tau: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+        return 1 / (1 + (tau * (ratio - 1)) ** 2)
+
+
+def test_a_class_without_a_slope_at_one_is_refused_since_it_would_learn_nothing() -> None:
+    with pytest.raises(UserError, match=r"got 1 and 0 at r = 1, tau = 10 from "):
+        require_derivative(Kinked(), (10.0,))  # type: ignore[arg-type]
+
+
+def test_the_class_of_the_page_learns_from_the_first_update(tmp_path: Path) -> None:
+    write_files("your-gate", tmp_path)
+    line = next(line for line in lines("your-gate") if "gate._target_" in line)
+    run(f"{line} hydra.run.dir=own", tmp_path, *LEARNING)
+    made = [json.loads(row) for row in (tmp_path / "own" / "metrics.jsonl").read_text().splitlines()]
+    assert len(made) == 2 and all(row["grad_norm"] > 0 for row in made)
+
+
+def test_ones_own_gate_stands_beside_another_in_the_pages_grid(tmp_path: Path) -> None:
+    text = page("your-gate")
+    (preset,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (grid,) = [line.strip() for line in text.splitlines() if "--config-dir mine" in line]
+    (tmp_path / "mine" / "gate").mkdir(parents=True)
+    (tmp_path / "mine" / "gate" / "wide.yaml").write_text(preset)
+    run(grid, tmp_path, *LEARNING)
+    configs = [
+        yaml.safe_load(path.read_text()) for path in sorted((tmp_path / "multirun" / "mine").glob("*/config.yaml"))
+    ]
+    assert [(config["gate"]["name"], config["seed"]) for config in configs] == [
+        *(("erf", 0), ("erf", 1)),
+        *(("custom", 0), ("custom", 1)),
+    ]
 
 
 def test_the_lines_of_the_page_on_gates_run_in_turn(tmp_path: Path) -> None:

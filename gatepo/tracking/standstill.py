@@ -9,12 +9,14 @@ from statistics import fmean
 log = logging.getLogger(__name__)
 FIRST_BATCHES = 3  # after so many rollout batches a run is looked at for the first time
 MOSTLY = 0.9  # of the updates, what is called a standstill below
+OPEN = 0.999  # an EUR, of a gate that lets all through
 EQUAL, STILL, CUT = "frac_reward_zero_std", "grad_norm", "completions/clipped_ratio"
 REWARDS_DIFFER = (
     "take problems that are neither always nor never solved, raise batch.num_generations, or look at the answers and "
     "their rewards in completions.jsonl"
 )
 GATE_IS_OPEN = "look at eur and clip_ratio/region_mean: a smaller tau or another gate lets more through"
+SLOPE_IS_ANOTHER = "autograd finds no slope in the gate's value where its slope says there is one: correct the value"
 LONGER = "raise sampling.max_completion_length, since an unfinished answer seldom earns a reward"
 
 
@@ -40,6 +42,8 @@ def standstill(rows: Sequence[Mapping[str, float]]) -> list[str]:
         reward = fmean(row.get("reward", 0.0) for row in rows)
         cause = f"{equal_words} (mean reward {reward:.4g})"
         lines.append(f"nothing is learned: the gradient was 0 in {_of(still)}, since {cause}; {REWARDS_DIFFER}")
+    elif _mostly(still) and _mostly([row.get("eur", 0.0) > OPEN for row in rows]):
+        lines.append(f"nothing is learned: the gradient was 0 in {_of(still)}, though eur is 1; {SLOPE_IS_ANOTHER}")
     elif _mostly(still):
         cause = "no token has both an advantage and a slope f' other than 0"
         lines.append(f"nothing is learned: the gradient was 0 in {_of(still)}, since {cause}; {GATE_IS_OPEN}")

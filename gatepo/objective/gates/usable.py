@@ -25,7 +25,7 @@ def require_usable(gate: Gate, taus: Sequence[float]) -> None:
 
 
 def require_derivative(gate: Gate, taus: Sequence[float]) -> None:
-    """Hold autograd of the value, which trains, to the slope, which is logged, at 1,999 ratios up to 20.
+    """Hold autograd of the value, which trains, to the slope, which is logged, at r = 1 and 1,999 ratios up to 20.
 
     Args:
       gate: one that nobody has tested.
@@ -66,7 +66,8 @@ def require_positive(gate: Gate, pos: float, neg: float, clamp: float, aggregati
 
 def _require_derivative(gate: Gate, tau: float, positive: bool) -> None:
     tau_1, sign = torch.tensor([tau], dtype=torch.float64), torch.tensor([positive])
-    ratio = (torch.arange(1, 2000, dtype=torch.float64) / 100.03).requires_grad_()  # off round numbers, where kinks are
+    off_kinks = torch.arange(1, 2000, dtype=torch.float64) / 100.03  # which are at round numbers
+    ratio = torch.cat([torch.ones(1, dtype=torch.float64), off_kinks]).requires_grad_()  # every run begins at 1
     value = gate.value(ratio, tau_1, sign)
     slope = gate.slope(ratio.detach(), tau_1, sign)
     if value.shape != ratio.shape or slope.shape != ratio.shape:
