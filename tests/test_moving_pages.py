@@ -40,7 +40,9 @@ def together(found: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", ["from-trl", "from-verl"])
-def test_every_setting_of_ours_composes(name: str) -> None:
+def test_every_setting_of_ours_composes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files(name, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     found = [words for words in ours(name) if not words.startswith(("vllm_mode=", "resume=", "hydra.run.dir="))]
     assert len(found) > 40
     for words in together(found):
