@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from command import REPO
 
 if TYPE_CHECKING:
+    import pytest
+
     from gatepo.schema import TrainConfig
 
 FILE = re.compile(r"`([\w.-]+\.\w+)`[^`\n]*:\n\n```\w+\n(.*?)```", re.DOTALL)
@@ -41,6 +44,13 @@ def write_files(name: str, folder: Path) -> list[str]:
     for file, text in found:
         (folder / file).write_text(text, encoding="utf-8")
     return [file for file, _ in found]
+
+
+def importable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process import the page's files in ``folder``, and no other page's of the same name before them."""
+    monkeypatch.syspath_prepend(folder)
+    for file in folder.glob("*.py"):
+        monkeypatch.delitem(sys.modules, file.stem, raising=False)
 
 
 def settings(words: str) -> TrainConfig:

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -338,6 +339,7 @@ def test_a_second_evaluation_in_a_folder_is_refused_while_there_is_a_first(tmp_p
     first = start("evaluate", tmp_path, *asked[1:])
     claimed = tmp_path / "here" / ".claim"
     assert wait_for(lambda: claimed.exists() and claimed.stat().st_size > 0, 120)
+    first.send_signal(signal.SIGSTOP)  # or it may end before the second looks
     second = gatepo("evaluate", *asked)
     first.kill()
     first.communicate()

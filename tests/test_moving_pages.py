@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command import gatepo
-from pages import commands, settings, table, theirs, value, write_files
+from pages import commands, importable, settings, table, theirs, value, write_files
 from test_own_pages import TINY
 
 CODE = re.compile(r"`([^`]+)`")
@@ -42,7 +42,7 @@ def together(found: list[str]) -> list[list[str]]:
 @pytest.mark.parametrize("name", ["from-trl", "from-verl"])
 def test_every_setting_of_ours_composes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_files(name, tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    importable(tmp_path, monkeypatch)
     found = [words for words in ours(name) if not words.startswith(("vllm_mode=", "resume=", "hydra.run.dir="))]
     assert len(found) > 40
     for words in together(found):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import REPO, gatepo
-from pages import commands, page, settings, write_files
+from pages import commands, importable, page, settings, write_files
 
 from gatepo.data.sources import Source
 from gatepo.errors import UserError
@@ -38,7 +38,7 @@ def test_every_line_of_the_page_on_data_reads_its_files(
 def test_every_line_of_the_page_on_rewards_scores(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert write_files("your-reward", tmp_path) == ["my_rewards.py", "train.jsonl"]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    importable(tmp_path, monkeypatch)
     chosen = settings(words)
     reward = as_option(chosen.reward).make()
     row = {"source": "s", "question": "?", "answer": "7", "token_ids": (1,), "columns": {"level": 1}}

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from command import REPO, gatepo
-from pages import START, commands, lines, page, settings, write_files
+from pages import START, commands, importable, lines, page, settings, write_files
 
 from gatepo import tiny
 from gatepo.errors import UserError
@@ -84,7 +84,7 @@ def test_another_model_gets_what_the_page_says(words: str) -> None:
 
 def test_a_formula_and_the_class_of_the_page_are_one_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert write_files("your-gate", tmp_path) == ["my_gates.py"]
-    monkeypatch.syspath_prepend(tmp_path)
+    importable(tmp_path, monkeypatch)
     from my_gates import Plateau
 
     text = shlex.split(commands("your-gate")[0])[1].removeprefix("gate.slope=")
@@ -150,7 +150,7 @@ def test_all_trainings_of_the_pages_on_gates_and_eur_compose(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_files("your-gate", tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    importable(tmp_path, monkeypatch)
     settings(words)
 
 
