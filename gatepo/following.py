@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from gatepo import run_folder
 from gatepo.config import plain
 from gatepo.presets import yaml_dir
 from gatepo.rules import remarks
 from gatepo.schema import TrainConfig
-from gatepo.tracking.about import keep, typed
+from gatepo.tracking.about import keep
 from gatepo.tracking.base import NoTracker
 from gatepo.tracking.trackers import Trackers
 
@@ -23,7 +24,8 @@ def begin(config: TrainConfig, folder: Path, first: bool) -> Trackers:
     if not first or isinstance(config.tracker, NoTracker):
         return Trackers([], folder, {})
     resolved = plain(config)
-    keep(folder, resolved, notes(config, typed(folder)))
+    words = run_folder.words(folder)
+    keep(folder, resolved, notes(config, words), words)
     return Trackers([config.tracker], folder, resolved)
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from gatepo import durable
+from gatepo import durable, run_folder
 from gatepo.errors import TrainingStopped, UserError
-from gatepo.launch.environment import COMMAND
+from gatepo.launch.environment import COMMAND, WORDS
 from gatepo.numbers import DIGEST
 from gatepo.run_folder import RECORD, starts
 from gatepo.schema import TrainConfig
@@ -61,6 +61,7 @@ def this_start(config: TrainConfig, world: World) -> dict[str, Any]:
     """Describe the start of this process; it has no end yet."""
     return {
         "command": os.environ.get(COMMAND) or shlex.join(sys.argv),
+        run_folder.WORDS: shlex.split(os.environ.get(WORDS, "")),
         "start": _now(),
         "end": None,
         "exit": None,

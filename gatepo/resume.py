@@ -16,7 +16,7 @@ from typing import Any
 
 from gatepo import config, manifest
 from gatepo.errors import UserError
-from gatepo.run_folder import BASIS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished
+from gatepo.run_folder import BASIS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished, is_whole
 from gatepo.schema import TrainConfig
 from gatepo.settings import about, key_of
 
@@ -170,6 +170,32 @@ def _require_lines(run: Path, then: Mapping[str, Mapping[str, Any]], update: int
 def goes_on(run: Path, settings: TrainConfig) -> bool:
     """Say whether a run goes on, rather than begins: it was asked to, and, with ``resume=auto``, it can."""
     return settings.resume is not None and (settings.resume != AUTO or bool(found(run)))
+
+
+def require_usable(run: Path, settings: TrainConfig) -> None:
+    """Refuse, before anything is written there, a folder with a run that these settings do not go on with.
+
+    Raises:
+      UserError: what is in the way.
+    """
+    began = (run / CONFIG).is_file()
+    on = goes_on(run, settings)
+    if on and is_done(run, settings):
+        raise UserError(
+            f"resume must be an interrupted run, got {run}, which is finished; choose another, or type more updates "
+            "beside it"
+        )
+    if on and not found(run):
+        raise UserError(
+            f"resume must be a run with a checkpoint, got {run}; set checkpoint.every when you start it again"
+        )
+    again = settings.resume == AUTO and began and not is_finished(run)
+    taken = [name for name in (METRICS, SUMMARY) if (run / name).exists()]
+    if taken and not on and not again:
+        raise UserError(f"hydra.run.dir={run} must be a folder without a run, got one with {taken[0]}; choose another")
+    if settings.resume == AUTO and began and (again or is_whole((run / CONFIG).read_text(encoding="utf-8"))):
+        then = config.load(run / CONFIG, trust=settings.trust, typed=settings)
+        require_same_settings(run, settings, as_written(then))
 
 
 def is_done(run: Path, settings: TrainConfig) -> bool:

@@ -18,7 +18,6 @@ import torch
 import yaml
 
 from gatepo import build, checkpoint, claim, durable, following, journal, model_card, record, resume
-from gatepo.config import load
 from gatepo.data.prompts import PromptStream, evaluation_prompts, fingerprints, prompt_template
 from gatepo.errors import Interrupted, UserError
 from gatepo.evaluate.loop import Evaluator
@@ -33,7 +32,7 @@ from gatepo.plan.shape import model_shape
 from gatepo.report.runs import read_run
 from gatepo.rewards.extra import as_option
 from gatepo.rules import remarks
-from gatepo.run_folder import ADAPTER, COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished, marked
+from gatepo.run_folder import ADAPTER, COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, is_finished, marked
 from gatepo.schema import TrainConfig
 from gatepo.settings import name_of
 from gatepo.signals import finishing
@@ -67,7 +66,7 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
     with ExitStack() as claims:
         goes_on = world.broadcast(resume.goes_on(folder, config))
         if world.first:
-            claims.enter_context(_claimed(folder, config, goes_on))
+            claims.enter_context(_claimed(folder, config))
             claims.enter_context(record.kept(folder, config, world))
             claims.enter_context(journal.kept(folder, record.starts(folder)[-1]))
             _remark(config, chosen, fits)
@@ -289,11 +288,11 @@ def _make_deterministic(config: TrainConfig) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path, config: TrainConfig, goes_on: bool) -> Iterator[None]:
+def _claimed(folder: Path, config: TrainConfig) -> Iterator[None]:
     """Hold the run's folder against other processes."""
     durable.make_folder(folder)
     with claim.held(folder, "hydra.run.dir" if config.resume in (None, resume.AUTO) else "resume"):
-        _require_usable(folder, config, goes_on)
+        resume.require_usable(folder, config)
         yield
 
 
@@ -303,30 +302,6 @@ def _write_config(folder: Path, config: TrainConfig) -> None:
     if is_finished(folder):
         (folder / SUMMARY).unlink()
         durable.flush(folder)
-
-
-def _require_usable(folder: Path, config: TrainConfig, goes_on: bool) -> None:
-    """Refuse a folder that holds a run already, or, to go on with, one that has finished or has no checkpoint."""
-    if goes_on:
-        if resume.is_done(folder, config):
-            raise UserError(
-                f"resume must be an interrupted run, got {folder}, which is finished; choose another, or type more "
-                "updates beside it"
-            )
-        if not found(folder):
-            raise UserError(
-                f"resume must be a run with a checkpoint, got {folder}; set checkpoint.every when you start it again"
-            )
-        return
-    if config.resume == resume.AUTO and (folder / CONFIG).is_file() and not is_finished(folder):
-        then = load(folder / CONFIG, trust=config.trust, typed=config)
-        resume.require_same_settings(folder, config, resume.as_written(then))
-        return
-    taken = [name for name in (METRICS, SUMMARY) if (folder / name).exists()]
-    if taken:
-        raise UserError(
-            f"hydra.run.dir={folder} must be a folder without a run, got one with {taken[0]}; choose another"
-        )
 
 
 def _export(algorithm: Algorithm, tokenizer: Any, card: str, path: Path, world: World, needed: int) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 from gatepo.errors import UserError
 from gatepo.targets import OWN
 
-RECORD = "run.json"  # gatepo/record.py writes it
+RECORD, WORDS = "run.json", "words"  # gatepo/record.py writes them
 CONFIG, SUMMARY, CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
 MODEL, ADAPTER = "model", "adapter"  # what was trained, whole, and the part that learned on its own
 BASIS = "basis.json"  # of a checkpoint: what it rests on (gatepo/resume.py)
 ROWS = METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
-_BEFORE_UPDATES = (".hydra", ".claim", "train.log", RECORD, "tracking.json", "wandb", CONFIG, *ROWS)
+_BEFORE_UPDATES = (".claim", "train.log", RECORD, "tracking.json", "wandb", CONFIG, *ROWS)
 """What a run has before its first update."""
 
 
@@ -83,3 +83,13 @@ def starts(folder: Path) -> list[dict[str, Any]]:
         case {"starts": list(starts)} if all(isinstance(start, dict) for start in starts):
             return starts
     raise UserError(f"{path} must be the starts of a run, got other or damaged content; move it away")
+
+
+def words(folder: Path) -> list[str]:
+    """Give the words of the command line with which a run began; none where nothing wrote them down.
+
+    Raises:
+      UserError: ``run.json`` is damaged.
+    """
+    begun = starts(folder)
+    return [str(word) for word in begun[0].get(WORDS, ())] if begun else []

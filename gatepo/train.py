@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 from gatepo import claim, cli, config, journal, resume, run_folder
 from gatepo.errors import UserError
 from gatepo.launch import multirun
-from gatepo.launch.environment import COMMAND, DIES_WITH_PARENT
+from gatepo.launch.environment import COMMAND, DIES_WITH_PARENT, WORDS
 from gatepo.launch.job import SettingsFile
 from gatepo.launch.settings import LAUNCHER, MultirunSettings
 from gatepo.preflight import require_reachable
@@ -78,6 +78,9 @@ def _task(composed: DictConfig) -> multirun.Job | None:
         settings = resume.with_changes(folder, settings, list(hydra.overrides.task))
     if finished:
         return multirun.Job(settings=settings, folder=folder, finished=True) if ours else None
+    os.environ[WORDS] = shlex.join(hydra.overrides.task)
+    if not cli.started_with_others():  # of which the first knows the folder
+        resume.require_usable(folder, settings)
     if settings.devices > 1 and not cli.started_with_others():
         _require_fit(settings)  # what cannot fit need not be on the hub
     require_installed(settings.tracker)

@@ -14,6 +14,8 @@ from typing import Any
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 
 class Processes(BasicLauncher):
@@ -22,14 +24,27 @@ class Processes(BasicLauncher):
     def __init__(self, jobs: int, objective: str | None) -> None:
         super().__init__()
         self._jobs, self._objective = jobs, objective
+        self._before: bytes | None = None  # what the folder's multirun.yaml was
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """See :class:`hydra.plugins.launcher.Launcher`; the sweeper writes multirun.yaml behind this."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        file = Path(config.hydra.sweep.dir, "multirun.yaml")
+        self._before = file.read_bytes() if file.is_file() else None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """See :class:`hydra.plugins.launcher.Launcher`. All jobs that failed carry the same error, which names them."""
+        """See :class:`hydra.plugins.launcher.Launcher`. All jobs that failed carry the same error, which names them.
+
+        The multirun.yaml of an earlier grid in the folder stays where this one is refused in any of its jobs.
+        """
         from gatepo.launch.multirun import run
 
         assert self.config is not None
         prepared = super().launch(job_overrides, initial_job_idx)
-        return run(prepared, initial_job_idx, Path(self.config.hydra.sweep.dir), self._jobs, self._objective)
+        folder = Path(self.config.hydra.sweep.dir)
+        if self._before is not None and any(isinstance(job._return_value, Exception) for job in prepared):
+            (folder / "multirun.yaml").write_bytes(self._before)
+        return run(prepared, initial_job_idx, folder, self._jobs, self._objective)
 
 
 class Cells(BasicSweeper):

@@ -194,6 +194,49 @@ def test_auto_goes_on_with_a_multirun(rows: Path, tmp_path: Path) -> None:
     assert f"{tmp_path / '0'} is finished" in done.stdout
 
 
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, but the lock, in which the last process that looked stands."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".claim")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("more", [["tau.pos=3"], ["tau.pos=3", "resume=auto"], ["devices=2", "batch.micro=8"]])
+def test_what_is_refused_writes_nothing_into_the_folder_of_a_finished_run(
+    finished: Path, rows: Path, more: list[str]
+) -> None:
+    before = tree(finished)
+    refused(*words(rows, f"hydra.run.dir={finished}", *more))
+    assert tree(finished) == before
+
+
+def test_auto_with_other_settings_writes_nothing_into_a_run_that_was_cut_off(cut_off: Path, rows: Path) -> None:
+    before = tree(cut_off)
+    line = refused(*words(rows, f"hydra.run.dir={cut_off}", "resume=auto", "tau.pos=3"))
+    assert "tau.pos must stay as it was" in line
+    assert tree(cut_off) == before
+
+
+@pytest.mark.parametrize(("more", "why"), [([], "without a run"), (["resume=auto", "tau.pos=3"], "tau.pos must stay")])
+def test_a_grid_that_is_refused_leaves_the_folder_of_another_as_it_was(
+    finished: Path, rows: Path, tmp_path: Path, more: list[str], why: str
+) -> None:
+    for job in range(2):
+        shutil.copytree(finished, tmp_path / str(job))
+    (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: [of another grid]}}\n")
+    (tmp_path / "0" / "job.log").write_text("what it said\n")
+    before = tree(tmp_path)
+    done = gatepo("train", "-m", *words(rows, "checkpoint.keep=3,4", f"hydra.sweep.dir={tmp_path}", *more))
+    assert done.returncode == 2
+    assert tree(tmp_path) == before
+    said = done.stderr.splitlines()
+    assert [line.partition(", ")[0] for line in said[:2]] == [
+        f"#{job} checkpoint.keep={job + 3} failed" for job in (0, 1)
+    ]
+    assert all(why in line for line in said[:2]), said
+    assert said[-1].startswith("gatepo: 2 of 2 jobs failed, 2 as said above: ")
+    assert "0 of 2 jobs have finished; compare what there is with: " in said[-1]  # the same words are refused again
+
+
 def test_auto_works_on_two_devices(rows: Path, tmp_path: Path) -> None:
     command = words(rows, "devices=2", "batch.micro=8", f"hydra.run.dir={tmp_path}", "resume=auto")
     done = gatepo("train", *command)

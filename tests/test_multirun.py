@@ -89,16 +89,19 @@ def test_two_at_once_give_what_each_gives_alone(alone: list[list[dict[str, float
 def test_jobs_that_fail_stop_no_other_and_are_named_at_the_end(tmp_path: Path) -> None:
     """Two before they are started, one in its own process; none is forked, as the environment is another one."""
     (tmp_path / "2").mkdir()
-    (tmp_path / "2" / "metrics.jsonl").touch()
+    (tmp_path / "2" / "run.json").touch()
     words = ("tau.pos=-1,10", "seed=0,1", "updates=2", *SMALL[1:], "jobs=2", f"hydra.sweep.dir={tmp_path}")
     done = gatepo("train", "-m", *words, "+hydra.job.env_set.MINE=1")
     assert done.returncode == 2
     assert [(tmp_path / f"{job}/summary.json").exists() for job in range(4)] == [False, False, False, True]
     said = done.stderr.splitlines()
     assert any(line.startswith("#1 tau.pos=-1 seed=1 failed, tau.pos must be") for line in said), said
-    assert any("failed, exit code 2: hydra.run.dir=" in line and "without a run" in line for line in said), said
+    assert any("failed, exit code 2: " in line and "run.json must be the starts of a run" in line for line in said), (
+        said
+    )
     named = ", ".join(str(tmp_path / str(job)) for job in range(3))
-    assert said[-1].startswith(f"gatepo: 3 of 4 jobs failed: {named}; each says why in job.log; 1 of 4 jobs have")
+    why = "2 as said above and 1 as its job.log says"
+    assert said[-1].startswith(f"gatepo: 3 of 4 jobs failed, {why}: {named}; 1 of 4 jobs have finished; go on with: ")
     assert said[-1].endswith(f"with: python -m gatepo.report {tmp_path}")
 
 
@@ -167,7 +170,7 @@ def test_a_sweeper_that_searches_is_given_the_number_that_was_named(tmp_path: Pa
     ):
         multirun.value_of(tmp_path, "evaluation.hard")
     jobs = [seen(0, FINISHED), seen(1, FINISHED)]
-    batch: Any = SimpleNamespace(seen=jobs, folder=tmp_path, how_to_go_on=lambda: "")
+    batch: Any = SimpleNamespace(seen=jobs, refused=set(), folder=tmp_path, how_to_go_on=lambda: "")
     for one in jobs:
         one.folder = tmp_path
     returns = [JobReturn(), JobReturn()]

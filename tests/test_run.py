@@ -199,7 +199,11 @@ def test_a_multirun_gives_each_job_a_process_and_one_failure_stops_no_other(tmp_
         *("evaluate.limit=1", f"hydra.sweep.dir={tmp_path}"),
     )
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith(f"gatepo: 2 of 4 jobs failed: {tmp_path / '0'}, ")
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith(f"gatepo: 2 of 4 jobs failed, 2 as said above: {tmp_path / '0'}, ")
+    )
     assert "#0 gate=erf tau.pos=-1 failed, tau.pos must be" in done.stderr
     finished = [(tmp_path / str(job) / "summary.json").exists() for job in range(4)]
     assert finished == [False, True, False, True]

@@ -189,11 +189,10 @@ def test_tables_come_now_and_then_and_a_run_that_is_cut_off_is_not_finished() ->
 def test_the_name_is_what_decides_what_is_learned(tmp_path: Path) -> None:
     config = {"gate": {"name": "erf"}, "model": {"path": "Qwen/Qwen2.5-7B"}, "data": {"sources": {"gsm8k": {}}}}
     job = tmp_path / "multirun" / "night" / "3"
-    (job / ".hydra").mkdir(parents=True)
+    job.mkdir(parents=True)
     words = ["+experiment=paper/erf", "seed=1", "tracker=wandb", "threads=1", "checkpoint.every=5", "+source@a=rows"]
-    (job / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
     (job.parent / "multirun.yaml").write_text("")
-    made = about.keep(job, config, "a remark")
+    made = about.keep(job, config, "a remark", words)
     assert (made.name, made.group, made.notes) == ("experiment=paper/erf seed=1", "multirun-night", "a remark")
     assert made.tags == ["paper/erf", "erf", "Qwen2.5-7B", "gsm8k"]
     assert about.keep(job, config, "other") == made  # when it goes on

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 DIES_WITH_PARENT = "GATEPO_DIES_WITH_PARENT"  # the process that a job of a multirun must not outlive
 COMMAND = "GATEPO_COMMAND"  # what the user typed, for the processes that are started from it
+WORDS = "GATEPO_WORDS"  # those of it that choose the settings of this job
 LAUNCHED = "GATEPO_LAUNCHED"  # the process that started this one as a rank, and which it must not outlive
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 

@@ -27,7 +27,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from gatepo import cli, resume, signals
 from gatepo.errors import UserError
-from gatepo.launch.environment import COMMAND
+from gatepo.launch.environment import COMMAND, WORDS
 from gatepo.launch.job import LOG, SettingsFile, Started, fork, start
 from gatepo.launch.settings import MultirunSettings
 from gatepo.launch.view import FAILED, FINISHED, RUNNING, STOPPED, Seen, View, progress, status, time_left
@@ -105,6 +105,7 @@ class _Batch:
     ) -> None:
         self.folder, self._at_once, self._again = folder, at_once, again
         self.seen: list[Seen] = []
+        self.refused: set[int] = set()  # the numbers of those that were never started
         self._waiting: deque[tuple[Seen, Job]] = deque()
         self._running: dict[int, tuple[Seen, Started, ExitStack]] = {}  # by slot
         self._view = View(sys.stderr)
@@ -127,6 +128,7 @@ class _Batch:
         seen = Seen(number=number, words=words, folder=_shown(folder), updates=updates, iterations=mu)
         self.seen.append(seen)
         if not isinstance(job, Job):
+            self.refused.add(number)
             self._fail(seen, str(cli.one_line(job)))
         elif job.finished:
             seen.state = FINISHED
@@ -202,26 +204,36 @@ class _Batch:
         made = sum(seen.update for seen in self.seen) - self._had
         self._view.show(status(self.seen, time_left(self.seen, made, time.monotonic() - self._begun)))
 
+    def done(self) -> str:
+        """Say how many jobs have finished."""
+        return f"{sum(seen.state == FINISHED for seen in self.seen)} of {len(self.seen)} jobs have finished"
+
     def how_to_go_on(self) -> str:
         """Say what is done, and which command does the rest."""
-        done = sum(seen.state == FINISHED for seen in self.seen)
         typed = shlex.split(os.environ[COMMAND])
         more = [word for word in self._again if not any(t.startswith(word.partition("=")[0] + "=") for t in typed)]
-        return f"{done} of {len(self.seen)} jobs have finished; go on with: {shlex.join([*typed, *more])}"
+        return f"{self.done()}; go on with: {shlex.join([*typed, *more])}"
 
 
 def _end(returns: Sequence[JobReturn], batch: _Batch, objective: str | None) -> None:
     failed = [seen for seen in batch.seen if seen.state == FAILED]
     report = f"python -m gatepo.report {batch.folder}"
-    error = UserError(
-        f"{len(failed)} of {len(returns)} jobs failed: {', '.join(str(seen.folder) for seen in failed)}; each says why "
-        f"in {LOG}; {batch.how_to_go_on()}; compare what there is with: {report}"
-    )
+    error = UserError(f"{_failure(failed, batch)}; compare what there is with: {report}") if failed else None
     for seen, found in zip(batch.seen, returns, strict=True):
         found.status = JobStatus.FAILED if seen.state == FAILED else JobStatus.COMPLETED
         found.return_value = error if seen.state == FAILED else value_of(seen.folder, objective)
     if not failed:
         print(f"{len(returns)} of {len(returns)} jobs have finished; compare them with: {report}", flush=True)
+
+
+def _failure(failed: Sequence[Seen], batch: _Batch) -> str:
+    """Say which jobs failed, and how to go on where one of them was run; what was refused is refused again."""
+    tried = len(failed) - len(batch.refused)
+    why = [f"{len(batch.refused)} as said above"] if batch.refused else []
+    why += [f"{tried} as its {LOG} says"] if tried else []
+    names = ", ".join(str(seen.folder) for seen in failed)
+    rest = batch.how_to_go_on() if tried else batch.done()
+    return f"{len(failed)} of {len(batch.seen)} jobs failed, {' and '.join(why)}: {names}; {rest}"
 
 
 def value_of(run: Path, objective: str | None) -> float | None:
@@ -282,7 +294,11 @@ def _may_be_forked(job: Job) -> bool:
     settings = job.settings
     alone = settings.devices == 1 and not _gpus()
     own = settings.rollout.EXITS_HARD or settings.engine.EXITS_HARD  # it keeps processes or pools of its own
-    return alone and not own and job.environment == dict(os.environ)
+    return alone and not own and _but_words(job.environment) == _but_words(os.environ)
+
+
+def _but_words(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name != WORDS}
 
 
 @cache

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from gatepo.durable import write_text
 from gatepo.errors import UserError
@@ -39,20 +37,21 @@ class About:
         return f"{self.name} {self.id}"
 
 
-def keep(folder: Path, config: Mapping[str, Any], notes: str) -> About:
+def keep(folder: Path, config: Mapping[str, Any], notes: str, words: Sequence[str] = ()) -> About:
     """Give what a run is called; that of one which goes on stays as it was.
 
     Args:
       folder: of the run.
       config: the resolved config as nested dicts.
       notes: lines about the settings.
+      words: of the command line, that choose them.
     Raises:
       UserError: ``tracking.json`` is damaged.
     """
     known = read(folder)
     if known is not None:
         return known
-    words, old = typed(folder), folder / _BEFORE
+    old = folder / _BEFORE
     made = About(
         id=old.read_text(encoding="utf-8").strip() if old.is_file() else secrets.token_hex(4),
         name=_name(words) or folder.name,
@@ -79,16 +78,6 @@ def read(folder: Path) -> About | None:
         raise UserError(f"{path} must be what a run is called, got other or damaged content; move it away") from error
 
 
-def typed(folder: Path) -> list[str]:
-    """Give the words of the command line that Hydra has kept for a run; none where it kept none."""
-    path = folder / ".hydra" / "overrides.yaml"
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
-    except (yaml.YAMLError, UnicodeDecodeError):
-        found = []
-    return [word for word in found if isinstance(word, str)] if isinstance(found, list) else []
-
-
 def group_of(folder: Path) -> str | None:
     """Name the multirun that a run is a job of, by the last two parts of its folder; None of a single run."""
     above = list(folder.resolve().parents)[:_ABOVE]
@@ -96,7 +85,7 @@ def group_of(folder: Path) -> str | None:
     return None if grid is None else "-".join(grid.parts[-2:]).lstrip("/-")
 
 
-def _name(words: list[str]) -> str:
+def _name(words: Sequence[str]) -> str:
     """Put the words together that decide what is learned.
 
     >>> _name(["gate=arctan", "tau.pos=10", "tracker=wandb", "+experiment=paper/erf", "resume=x"])
@@ -107,7 +96,7 @@ def _name(words: list[str]) -> str:
     return textwrap.shorten(" ".join(kept), LONGEST_NAME, placeholder=" ...")
 
 
-def _tags(words: list[str], config: Mapping[str, Any]) -> list[str]:
+def _tags(words: Sequence[str], config: Mapping[str, Any]) -> list[str]:
     presets = [word.partition("=")[2] for word in words if word.lstrip("+").partition("=")[0] in PRESETS]
     gate, model = config["gate"], str(config["model"]["path"]).rstrip("/").rpartition("/")[2]
     found = [*presets, str(gate.get("name") or gate.get("_target_")), model, *config["data"]["sources"]]
