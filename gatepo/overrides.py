@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gatepo import slips
 from gatepo.config import MIRRORED, register_outside, type_words
 from gatepo.data.words import spelled_out
 from gatepo.launch.settings import MultirunSettings
@@ -32,9 +33,11 @@ def prepared(words: Iterable[str]) -> list[str]:
     """Make the words ready for Hydra: formulas quoted, files of data as sources, classes from outside as options.
 
     Raises:
-      UserError: a class from outside cannot be imported, or files of data have no names of their own.
+      UserError: a class from outside cannot be imported, files of data have no names of their own, or a slip.
     """
-    chosen = trackers.spelled_out(spelled_out(list(words)), lambda path: register_outside("tracker", path, "tracker"))
+    words = list(words)
+    slips.check(words)
+    chosen = trackers.spelled_out(spelled_out(words), lambda path: register_outside("tracker", path, "tracker"))
     return [_nested(_outside(quoted(word))) for word in chosen]
 
 
@@ -78,6 +81,8 @@ def one_line(error: BaseException, kind: type | None, words: list[str]) -> str:
     """
     text = " ".join(str(error).split())
     given = dict(word.lstrip("+~").split("=", 1) for word in words if "=" in word)
+    if several := slips.ambiguous(text):
+        return several
     if kind is not None:
         if match := _UNKNOWN.search(text):
             return _unknown(match["key"] or match["name"], given, kind)
@@ -117,6 +122,8 @@ def keys(kind: type) -> dict[str, Any]:
 
 def _unknown(key: str, given: dict[str, str], kind: type) -> str:
     """Explain a key that is no setting of what was chosen."""
+    if known_elsewhere := slips.unknown(key, given.get(key, "")):
+        return known_elsewhere
     known = keys(kind) | {f.name: f for f in fields(MultirunSettings)}
     group, _, inner = key.partition(".")
     if options("/".join(key.split(".")[:2])):  # an option within another
@@ -154,7 +161,7 @@ def _no_option(group: str, name: str) -> str:
     known = sorted(names(group))
     near = get_close_matches(name, known, n=1, cutoff=0.7)
     group = group.replace("/", ".")
-    meant = f"did you mean {group}={near[0]}?" if near else "choose one of these"
+    meant = f"did you mean {group}={near[0]}?" if near else slips.option(group, name) or "choose one of these"
     return f"{group} must be one of {', '.join(known)}, got {group}={name}; {meant}"
 
 
@@ -167,4 +174,6 @@ def _number_for_an_option(given: dict[str, str], kind: type) -> str:
     first, *others = [f"{key}.{key_of(f)}" for f in next(filter(None, floats), [])] or [""]
     beside = "".join(f" and {other}" for other in others)
     meant = f"type {first}={value}{beside}, or a name" if first and value != "null" else "type a name"
+    if key in slips.NUMBERS and value != "null":
+        meant = f"type {slips.NUMBERS[key].format(value)}"
     return f"{key} must be the name of an option, got {key}={value}; {meant} (--help lists them)"

@@ -57,7 +57,7 @@ LAYERS = (
     ),
     ("loop",),
     ("of_model", "schema", "rules", "config", "presets", "build"),
-    ("lazy_torch", "overrides", "reference", "help", "cli"),
+    ("lazy_torch", "slips", "overrides", "reference", "help", "cli"),
     (
         *("preflight", "following", "record", "model_card", "run", "resume", "evaluate", "probe", "plan", "gates"),
         *("report", "dashboard", "verify"),
