@@ -92,7 +92,10 @@ def made_outside(group: str, path: str, values: Mapping[str, Any], key: str) -> 
     target = find(f"{key}._target_", path)
     known = settings_of(key, target)
     for name in [name for name in values if name not in known]:
-        raise UserError(f"{key}.{name} must be a setting of {path}, got {values[name]} for none; leave it out")
+        raise UserError(
+            f"{key}.{name} must be a setting of {path}, which stands for the whole {key} and has "
+            f"{', '.join(known) or 'none'}, got {values[name]}; leave it out"
+        )
     for name in [name for name, default in known.items() if default is REQUIRED and name not in values]:
         raise UserError(f"{key}.{name} must be given, got nothing; type {key}.{name}=VALUE")
     if dataclasses.is_dataclass(target):

@@ -62,6 +62,14 @@ def test_an_evaluation_says_when_it_begins_and_what_came_out(capsys: pytest.Capt
     assert "evaluation: 100%" in capsys.readouterr().err
 
 
+def test_a_run_without_a_test_set_says_so() -> None:
+    found: list[str] = []
+    progress = EvaluationProgress(found.append, bar=False)
+    progress.begin(0, 0)
+    progress.end({})
+    assert found == ["no evaluation: data.evaluation is empty"]
+
+
 def test_a_run_says_its_folder_first_and_train_log_has_all_of_it(tmp_path: Path) -> None:
     done = gatepo(
         "train", *SHORT, "batch.iterations=1", f"hydra.run.dir={tmp_path / 'run'}", "sampling.temperature=0.9"

@@ -321,6 +321,10 @@ def test_a_config_may_name_a_class(importable: None) -> None:
             ["gate._target_=brought.NoDataclass"],
             "gate._target_ must be a dataclass, whose fields are its settings",
         ),
+        (
+            ["reward._target_=brought.by_level", "+reward.extra.more._target_=brought.by_level"],
+            "reward.extra must be a setting of brought.by_level, which stands for the whole reward and has bonus, got",
+        ),
         (["tau._target_=brought.Falling"], "tau.first must be given, got nothing; type tau.first=VALUE"),
         (["engine._target_=brought.Level"], "engine._target_ must have make, read_weights, shares_weights, kept_bytes"),
         (

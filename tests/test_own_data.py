@@ -74,6 +74,7 @@ def test_a_wrong_field_is_named_with_those_that_the_file_has(folder: Path, kind:
         with pytest.raises(UserError) as caught:
             data.training_rows()
         assert f"must have the field '{wanted}', got problem, solution, level; type data.{wanted}=" in str(caught.value)
+        assert ("data.answer=null is for a reward that reads no answer" in str(caught.value)) == (wanted == "answer")
         assert f"mine.{kind}" in str(caught.value)
 
 

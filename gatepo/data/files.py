@@ -164,7 +164,9 @@ class TableRecords:
 
 
 def _unreadable(name: str, path: Path, error: OSError) -> UserError:
-    return UserError(f"data source {name}: cannot read {path} ({error.strerror}); give data.path=FILE.jsonl")
+    return UserError(
+        f"data source {name}: cannot read {path} ({error.strerror}); check its name, or give data.path=FILE.jsonl"
+    )
 
 
 def _decoded(where: str, file: Any, read: list[int]) -> Iterator[str]:

@@ -261,10 +261,11 @@ def _said(where: str, name: str, value: Any) -> str | None:
 
 
 def _without(setting_name: str, wanted: str, where: str, record: Any) -> UserError:
+    none = "; data.answer=null is for a reward that reads no answer" if setting_name == "answer" else ""
     known = ", ".join(record) if isinstance(record, Mapping) else type(record).__name__
     return UserError(
         f"{where}: must have the field {wanted!r}, got {known}; type data.{setting_name}=FIELD, or "
-        f"data.sources.NAME.{setting_name}=FIELD for one source"
+        f"data.sources.NAME.{setting_name}=FIELD for one source{none}"
     )
 
 

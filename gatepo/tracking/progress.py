@@ -94,7 +94,7 @@ class EvaluationProgress:
 
     def begin(self, problems: int, own: int) -> None:
         """Begin with so many problems, of which this rank has its ``own``."""
-        self._say(f"evaluation of {problems:,} problems")
+        self._say(f"evaluation of {problems:,} problems" if problems else "no evaluation: data.evaluation is empty")
         self._bar = _bar(own, "evaluation", "problem") if self._wanted else None
 
     def done(self, problems: int) -> None:
@@ -106,7 +106,8 @@ class EvaluationProgress:
         """Say what came out."""
         if self._bar is not None:
             self._bar.close()
-        self._say("accuracy " + ", ".join(f"{name} {100 * value:.1f}%" for name, value in accuracy.items()))
+        if accuracy:
+            self._say("accuracy " + ", ".join(f"{name} {100 * value:.1f}%" for name, value in accuracy.items()))
 
 
 def _bar(total: int, name: str, unit: str, done: int = 0) -> Any:
