@@ -24,6 +24,7 @@ QWEN25 = re.compile(r"Qwen/Qwen2\.5-\d+(\.\d+)?B(-Instruct)?")  # all in bfloat1
 # and the paper's Table 2. Between them, and beyond, a power of the size.
 KNOWN_RATES = ((0.9e6, 7e-4), (7.6e9, 1e-6))
 FAR = 10  # times above that rate
+_NO_SYSTEM = "the embedded model was made without a system prompt, and data.system gives it one; type data.system=null"
 
 
 def register() -> None:
@@ -58,9 +59,9 @@ def dtype_of(path: str) -> str:
 
 
 def remark(config: TrainConfig) -> str | None:
-    """Say with which settings another model than the embedded one is trained."""
+    """Say with which settings another model than the embedded one is trained, or what that one has never seen."""
     if is_embedded(config.model.path):
-        return None
+        return None if config.data.system is None else _NO_SYSTEM
     lengths = f"{config.sampling.max_prompt_length} + {config.sampling.max_completion_length} tokens"
     rate, adapter = getattr(config.optimizer, "lr", None), config.model.adapter
     beside = (

@@ -88,6 +88,16 @@ def test_what_a_run_made_of_the_embedded_model_is_trained_like_it(tmp_path: Path
     assert of_model.remark(typed(f"model.path={tmp_path / 'model'}")) is None
 
 
+def test_the_embedded_model_with_a_system_prompt_is_remarked_upon(tmp_path: Path) -> None:
+    """As with every data but its own, where the prompt asks for tags; and so is what was made of it."""
+    shutil.copytree(tiny.locate("tiny"), tmp_path / "model")
+    for model in ((), (f"model.path={tmp_path / 'model'}",)):
+        (line,) = remarks(typed("data.system=Solve.", *model))
+        assert "data.system=null" in line
+        assert remarks(typed("data=gsm8k", "data.system=null", *model)) == []
+    assert "data.system=null" in remarks(typed("data=gsm8k"))[0]
+
+
 def test_another_model_is_remarked_upon_with_what_was_chosen() -> None:
     assert remarks(typed()) == []
     (line,) = remarks(typed(SMALL_QWEN, "optimizer.lr=2e-6"))
