@@ -156,6 +156,33 @@ def test_all_figures_are_drawn_without_a_word_on_the_console_or_a_request(browse
     assert browser.run(empty) == 0
 
 
+WATCHED = """
+window.turns = [];
+new MutationObserver((records) => turns.push(records.length))
+  .observe(document, { subtree: true, attributes: true, attributeFilter: ["data-drawn"] });
+"""
+TURNS = """
+(async () => {
+  document.querySelector(".plot").scrollIntoView();
+  const near = () => gatepo.plots.filter((plot) => plot.near);
+  const drawn = ({ node }) => node.dataset.drawn;
+  while (near().length < 2 || !near().every(drawn)) await new Promise((done) => setTimeout(done, 50));
+  return turns;
+})()
+"""
+
+
+def test_plots_in_view_are_drawn_one_after_another_so_that_the_first_is_seen_early(page: Path) -> None:
+    if executable() is None:
+        pytest.skip("no Chromium or Chrome here (set GATEPO_BROWSER)")
+    with Browser() as fresh:
+        fresh.call("Page.addScriptToEvaluateOnNewDocument", source=WATCHED)
+        fresh.open(page)
+        turns = fresh.run(TURNS)
+        assert len(turns) > 1 and set(turns) == {1}
+        assert fresh.said == []
+
+
 def test_the_page_does_not_scroll_sideways_and_its_tables_do(browser: Browser) -> None:
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
     assert browser.run("[...document.querySelectorAll('table')].every(t => t.closest('.scroll'))")

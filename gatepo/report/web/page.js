@@ -121,14 +121,11 @@
   });
 
   // The library takes a second to start: it does so once the words can be read.
-  const ready = new Promise((done) => {
-    const start = () => {
-      const script = document.createElement("script");
-      script.textContent = document.getElementById("plotly").textContent;
-      document.head.append(script);
-      done();
-    };
-    document.hidden ? setTimeout(start) : requestAnimationFrame(() => setTimeout(start));
+  const painted = () => new Promise((done) => (document.hidden ? setTimeout(done) : requestAnimationFrame(() => setTimeout(done))));
+  const ready = painted().then(() => {
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
   });
 
   async function draw(plot) {
@@ -138,11 +135,17 @@
     plot.node.dataset.drawn = "1";
   }
 
+  // One after another, so that the first is seen before the last is drawn.
+  let line = ready;
+  function drawInTurn(plot) {
+    line = line.then(painted).then(() => plot.near && plot.stale && draw(plot)).catch(reportError);
+  }
+
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       const plot = plots.find(({ node }) => node === entry.target);
       plot.near = entry.isIntersecting;
-      if (plot.near && plot.stale) draw(plot);
+      if (plot.near && plot.stale) drawInTurn(plot);
     }
   }, { rootMargin: "400px 0px" });
 
