@@ -71,6 +71,16 @@ def test_a_gate_from_outside_is_named_and_not_imported(tmp_path: Path) -> None:
     assert "figure1_gates" not in names and "widths" not in names and "eur_tau" in names
 
 
+def test_a_gate_that_is_in_no_figure_of_gates_is_named_there(tmp_path: Path) -> None:
+    make(tmp_path / "0", gate="erf")
+    make(tmp_path / "1", gate="custom")
+    found = by_name(Material(find_runs(tmp_path)))
+    for name in ("figure1_gates", "widths"):
+        assert found[name].says.endswith("Not here: custom, since a report runs no formula and no code of a run.")
+    make(tmp_path / "two" / "2", gate="sigmoid")
+    assert "Not here" not in by_name(Material(find_runs(tmp_path / "two")))["figure1_gates"].says
+
+
 def test_a_run_that_ends_draws_itself_as_finished(tmp_path: Path, monkeypatch) -> None:
     """Its summary is written after its figures."""
     made = make(tmp_path / "0", until=11)
@@ -120,6 +130,13 @@ def test_every_figure_names_runs_seeds_settings_and_commit(all_runs: Material) -
     assert captions.seeds_line(all_runs, groups) == "seeds 0-1"
     assert captions.settings_line(all_runs, groups).startswith("gate=erf, model=tiny, batch.prompts=8")
     assert captions.commits_line(all_runs, groups) == f"commit {COMMIT[:7]}"
+
+
+def test_the_version_stands_where_no_commit_is_known(tmp_path: Path) -> None:
+    make(tmp_path / "0")
+    other = make(tmp_path / "1", seed=1)
+    (other / "run.json").write_text('{"starts": [{"code": {"commit": null, "version": "0.1.0"}}]}')
+    assert captions.commits_line(Material(find_runs(tmp_path)), (0,)) == f"commit {COMMIT[:7]}, gatepo 0.1.0"
 
 
 def test_collapse_is_the_last_fifth_below_the_first_batch(tmp_path: Path) -> None:

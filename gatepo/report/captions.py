@@ -44,8 +44,11 @@ def runs_line(material: Material, groups: Sequence[int]) -> str:
 
 
 def commits_line(material: Material, groups: Sequence[int]) -> str:
-    """Name the commits of the code; + stands for files that differed from it."""
-    return f"commit {', '.join(material.commits(groups))}"
+    """Name the commits of the code, or versions where these are all that is known; + stands for changed files."""
+    found = material.commits(groups)
+    commits = [name for name in found if " " not in name]
+    versions = [name for name in found if " " in name]
+    return ", ".join([*([f"commit {', '.join(commits)}"] if commits else []), *versions])
 
 
 def shown(value: Any) -> str:

@@ -180,7 +180,7 @@ def widths(material: Material) -> Figure | None:
         name="widths",
         title="Widths: equal tau is not equal width",
         says="The half-width is the distance above r = 1 at which the slope is 1/2 (where a clip ends). At equal "
-        "half-width gates differ in shape alone. Crosses have collapsed.",
+        "half-width gates differ in shape alone. Crosses have collapsed." + gates.left_out(material.runs),
         panels=[
             Panel(title="EUR, last iteration", x=x, y=MEAN_EUR, points=left, log_x=True),
             Panel(

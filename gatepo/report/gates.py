@@ -6,6 +6,7 @@ A run's folder is data: nothing that it names is imported.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from gatepo.objective import gates
 from gatepo.objective.gates import Gate
@@ -37,6 +38,12 @@ def gate_of(run: Run) -> Gate | None:
         return gates.get(**gate)
     except (TypeError, ValueError):
         return None
+
+
+def left_out(runs: Iterable[Run]) -> str:
+    """Say which gates are in no figure that needs the gate itself; nothing where all are."""
+    names = dict.fromkeys(name_of(run) for run in runs if gate_of(run) is None)
+    return f" Not here: {', '.join(names)}, since a report runs no formula and no code of a run." if names else ""
 
 
 def takes_tau(run: Run) -> bool:

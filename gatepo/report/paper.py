@@ -124,7 +124,8 @@ def figure_1(material: Material) -> Figure | None:
     return Figure(
         name="figure1_gates",
         title="Figure 1. The gates of these runs and their slopes",
-        says="Values f(r), all through (1, 1), and slopes f'(r), where A > 0, at tau = 1, 5, 10. Formulas, not runs.",
+        says="Values f(r), all through (1, 1), and slopes f'(r), where A > 0, at tau = 1, 5, 10. Formulas, not runs."
+        + gates.left_out(material.runs),
         panels=[*above, *below],
         groups=tuple(group for group, _ in known.values()),
         columns=len(TAUS),

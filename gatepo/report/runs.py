@@ -48,12 +48,12 @@ class Run:
 
     @property
     def commit(self) -> str:
-        """The code that the run was last started with, as short as git shows it; ``+`` where files differed from it."""
+        """The commit of the last start, as short as git shows it, else the version; ``+`` where files differed."""
         code = (self.starts[-1].get("code") if self.starts else None) or {}
         commit, version = code.get("commit"), code.get("version")
         if commit:
             return f"{str(commit)[:7]}{'+' if code.get('dirty') else ''}"
-        return f"version {version}" if version else "unknown"
+        return f"gatepo {version}" if version else "unknown"
 
     @property
     def eur_key(self) -> str:
