@@ -174,6 +174,20 @@ def test_a_run_of_the_page_on_eur_leaves_the_keys_that_the_page_reads(tmp_path: 
     assert all(f"`{part}`" in page("reading-eur") for part in ("rounding", "sampler", "staleness", "drift"))
 
 
+def test_the_study_of_tau_runs_goes_on_and_ends_in_the_figures_that_the_page_names(tmp_path: Path) -> None:
+    grid, report, study = lines("tau-on-a-laptop")
+    small = (*LEARNING, "evaluate.samples=1")
+    run(grid, tmp_path, *small)
+    assert run(grid, tmp_path, *small).count("is finished") == 8
+    configs = [yaml.safe_load(path.read_text()) for path in (tmp_path / "multirun" / "tau").glob("*/config.yaml")]
+    pairs = re.findall(r"\((\d+), ([\d.]+)\)", page("tau-on-a-laptop"))
+    assert {(float(pos), float(neg)) for pos, neg in pairs} == {(c["tau"]["pos"], c["tau"]["neg"]) for c in configs}
+    made = Path(run(report, tmp_path).splitlines()[-1]).parent
+    for name in re.findall(r"`(figure\d\w*|eur_tau|widths)`", page("tau-on-a-laptop")):
+        assert (tmp_path / made / f"{name}.png").is_file(), name
+    assert study.startswith(f"{START}study 'claims=[C1,C3]'")
+
+
 def is_run(line: str) -> bool:
     """Say whether the line leaves or reads a single run, of the embedded model as it is."""
     return "gate._target_" not in line and "-m " not in line.removeprefix("python -m ") and "report" not in line
@@ -201,7 +215,9 @@ def test_what_the_page_quotes_without_a_command_is_said_somewhere() -> None:
         assert words in code and words in page("faq")
 
 
-@pytest.mark.parametrize("name", ["your-model", "your-gate", "reading-eur", "faq", "from-trl", "from-verl", "cluster"])
+@pytest.mark.parametrize(
+    "name", ["your-model", "your-gate", "reading-eur", "tau-on-a-laptop", "faq", "from-trl", "from-verl", "cluster"]
+)
 def test_the_pages_lead_somewhere(name: str) -> None:
     links = re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", page(name))
     assert links
