@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from gatepo.rules import check as check_rules
 from gatepo.run_folder import is_whole
 from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
 from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of
-from gatepo.targets import OWN, find, made_outside, path_of, settings_of
+from gatepo.targets import code_in, find, made_outside, path_of, settings_of
 
 NAME, TARGET = "name", "_target_"  # keys that say which option of a group it is
 MIRRORED = "MIRRORED"  # the class of settings that a copy for Hydra was made of
@@ -98,8 +98,8 @@ def load(path: Path, *, trust: bool = False, typed: TrainConfig | None = None) -
             held = OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise UserError(f"{path} must be the YAML of a run's settings, got {str(error).splitlines()[0]}") from error
-    own = {value for _, value in _targets(plain(typed), "")} if typed else set()
-    named = [f"{key}={value}" for key, value in _targets(held, "") if value not in own]
+    own = {value for _, value in code_in(plain(typed))} if typed else set()
+    named = [f"{key}={value}" for key, value in code_in(held) if value not in own]
     if named and not trust:
         raise UserError(
             f"trust must be true where a run's config.yaml names code, got {path} with {', '.join(named)}, which "
@@ -110,18 +110,6 @@ def load(path: Path, *, trust: bool = False, typed: TrainConfig | None = None) -
         raise UserError(f"{path} must be whole, got a file that ends too early; copy it anew")
     check_rules(made)
     return made
-
-
-def _targets(values: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Give the code that a config names and no preset does, with its dotted keys."""
-    if isinstance(values, dict):
-        for name, value in values.items():
-            if name == TARGET and value is not None and value not in OWN:
-                yield f"{key}{name}", value
-            yield from _targets(value, f"{key}{name}.")
-    elif isinstance(values, list):
-        for value in values:
-            yield from _targets(value, key)
 
 
 def plain(config: Any) -> dict[str, Any]:

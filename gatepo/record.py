@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from gatepo import durable, run_folder
+from gatepo import durable, run_folder, targets
+from gatepo.config import plain
 from gatepo.errors import TrainingStopped, UserError
 from gatepo.launch.environment import COMMAND, WORDS
 from gatepo.numbers import DIGEST
@@ -69,6 +70,7 @@ def this_start(config: TrainConfig, world: World) -> dict[str, Any]:
         "devices": world.size,
         "threads": torch.get_num_threads(),
         "code": code(),
+        "outside": targets.digests(plain(config)),
         "versions": {"python": platform.python_version(), **_versions()},
         "hardware": _hardware(),
     }

@@ -28,14 +28,14 @@ from gatepo import cli, config, durable, record
 from gatepo.errors import UserError
 from gatepo.json_lines import rows
 from gatepo.launch.environment import COMMAND
-from gatepo.run_folder import RECORD
+from gatepo.run_folder import RECORD, WORDS
 from gatepo.schema import TrainConfig
 from gatepo.tracking.base import NoTracker
 from gatepo.train import train_in_processes
 
 TIMES = ("step_time", "time/")  # keys that begin so are seconds, or follow from seconds
 SHOWN = 3  # differing keys that are named
-NOT_A_CAUSE = ("start", "end", "exit", "command")
+NOT_A_CAUSE = ("start", "end", "exit", "command", WORDS)
 DIFFERENT = 1  # exit code
 
 

@@ -1,4 +1,4 @@
-"""What a run that goes on rests on: its settings, the rows that it reads, and the lines that it has written.
+"""What a run that goes on rests on: its settings, its rows, the code that it brings, and the lines that it has written.
 
 ``basis.json`` of every checkpoint holds them as they were. A run goes on where they are still the same, but for
 settings that declare ``may_change``; else it is refused, with what differs.
@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gatepo import config, manifest
+from gatepo import config, manifest, targets
 from gatepo.errors import UserError
 from gatepo.run_folder import BASIS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished, is_whole
 from gatepo.schema import TrainConfig
@@ -37,6 +37,7 @@ def basis(settings: TrainConfig, rows: Mapping[str, str], folder: Path) -> dict[
     return {
         "settings": as_written(settings),
         "rows": dict(rows),
+        "outside": targets.digests(config.plain(settings)),
         "lines": {name: _prefix(folder / name, None) for name in ROWS},
     }
 
@@ -122,6 +123,7 @@ def require_same(run: Path, settings: TrainConfig, newest: Path) -> None:
         log.warning("%s was written by an earlier version: that settings and rows are the same is not known", newest)
         return
     require_same_settings(run, settings, then["settings"])
+    _require_same_code(run, settings, then.get("outside", {}))
     if settings.updates != then["settings"]["updates"]:
         words = "updates is %d now: from update %d on every schedule is that of a run of so many"
         log.info(words, settings.updates, update + 1)
@@ -147,6 +149,17 @@ def require_same_rows(run: Path, rows: Mapping[str, str], newest: Path) -> None:
             raise UserError(
                 f"{name} must have the rows with which {run} was trained, got others: their fingerprint was {before} "
                 f"and is {rows.get(name, _NOTHING)}; bring them back, or start a new run"
+            )
+
+
+def _require_same_code(run: Path, settings: TrainConfig, then: Mapping[str, str | None]) -> None:
+    """Refuse to go on with a class or a function from outside whose file is another one by now."""
+    for path, now in targets.digests(config.plain(settings)).items():
+        before = then.get(path, now)  # an earlier version did not write it down
+        if before != now:
+            raise UserError(
+                f"{path} must stay as it was when {run} was trained, got a file with another SHA-256: it was {before} "
+                f"and is {now}; bring the file back, or start a new run"
             )
 
 

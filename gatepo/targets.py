@@ -7,10 +7,12 @@ settings too. What it must be able to do is stated by the protocol or base class
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gatepo.errors import UserError
@@ -37,6 +39,33 @@ STATED: dict[str, tuple[str, tuple[str, ...]]] = {
     "tracker": ("gatepo.tracking.base.TrackerOption", ("start",)),
 }
 """What an option of each group must have, and where that is stated."""
+
+
+def code_in(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Give the code that a config names and no preset does, with its dotted keys."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            if name == "_target_" and value is not None and value not in OWN:
+                yield f"{key}{name}", value
+            yield from code_in(value, f"{key}{name}.")
+    elif isinstance(values, list):
+        for value in values:
+            yield from code_in(value, key)
+
+
+def digests(values: Mapping[str, Any]) -> dict[str, str | None]:
+    """Give the SHA-256 of the file behind each class or function from outside, by its path; None where it has no file.
+
+    What it does is in no setting, and a run rests on it all the same.
+    """
+    found: dict[str, str | None] = {}
+    for key, path in code_in(dict(values)):
+        try:
+            file = inspect.getsourcefile(inspect.unwrap(find(key, path)))
+        except TypeError:  # a function that another has made
+            file = getattr(importlib.import_module(path.rpartition(".")[0]), "__file__", None)
+        found[path] = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
+    return found
 
 
 def find(key: str, path: str) -> Any:

@@ -1,5 +1,6 @@
 """Every group takes an option from outside the package, by its dotted path, with its settings beside it."""
 
+import hashlib
 import json
 import os
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command import gatepo
+from command import REPO, gatepo
 from composed import typed
 
 from gatepo import build, config, overrides
@@ -255,6 +256,34 @@ def test_an_option_from_outside_trains_with_its_settings(folder: Path, tmp_path:
     assert held["_target_"] == f"brought.{name}"
     typed_in = yaml.safe_load(setting.partition("=")[2])
     assert held[setting.partition("=")[0].rpartition(".")[2]] == typed_in
+
+
+def test_a_run_rests_on_the_code_that_it_brings(tmp_path: Path) -> None:
+    """Which no setting holds: with another body of the class a run does not go on, and a replay names it as a cause."""
+    module, run = tmp_path / "brought.py", tmp_path / "run"
+    module.write_text(MODULE)
+    path = {"cwd": tmp_path, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPO}"}
+    words = ("advantage._target_=brought.Signs", "advantage.size=1", "checkpoint.every=1", f"hydra.run.dir={run}")
+    assert gatepo("train", *SMALL, *words, **path).returncode == 0
+    digest = hashlib.sha256(MODULE.encode()).hexdigest()
+    (start,) = json.loads((run / "run.json").read_text())["starts"]
+    assert start["outside"] == {"brought.Signs": digest}
+
+    module.write_text(MODULE.replace("self.size * (reward_PG", "2 * self.size * (reward_PG"))
+    on = (f"resume={run}", "trust=true", "updates=3")
+    refused = gatepo("train", *on, **path)
+    assert refused.returncode == 2
+    said = refused.stderr.splitlines()[-1]
+    assert said.startswith("gatepo: brought.Signs must stay as it was when run was trained, got a file with")
+    assert digest in said
+    again = gatepo("replay", str(run), f"out={tmp_path / 'again'}", "trust=true", **path)
+    assert again.returncode == 1, again.stderr
+    assert f"outside.brought.Signs {digest} -> " in again.stdout
+
+    module.write_text(MODULE)
+    went_on = gatepo("train", *on, **path)
+    assert went_on.returncode == 0, went_on.stderr
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 def test_a_reward_in_the_place_of_ours_reads_the_rows_further_columns(folder: Path, tmp_path: Path) -> None:
