@@ -78,9 +78,8 @@ def check(words: Sequence[str]) -> None:
         if word.startswith("-"):
             bare = word.lstrip("-") if equals else f"{word.lstrip('-')}={_value(behind)}"
             raise UserError(f"a setting must stand without dashes, got {word}; type {bare}")
-        if before.endswith(",") or word.endswith(","):
-            joined = f"{before}{word}" if before.endswith(",") else f"{word}{behind}"
-            raise UserError(f"values must have no space between them, got {word}; type {joined}")
+        if word.endswith(",") and _value(behind) == behind:
+            raise UserError(f"values must have no space between them, got {word}; type {word}{behind}")
         if not equals:
             raise UserError(f"a setting must be KEY=VALUE, got {word}; type {word}={_value(behind)}")
         group = key.lstrip("+").replace(".", "/")

@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,17 @@ def digests(values: Mapping[str, Any]) -> dict[str, str | None]:
 
     What it does is in no setting, and a run rests on it all the same.
     """
-    found: dict[str, str | None] = {}
-    for key, path in code_in(dict(values)):
-        try:
-            file = inspect.getsourcefile(inspect.unwrap(find(key, path)))
-        except TypeError:  # a function that another has made
-            file = getattr(importlib.import_module(path.rpartition(".")[0]), "__file__", None)
-        found[path] = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
-    return found
+    return {path: _digest(path) for _, path in code_in(dict(values))}
+
+
+@cache
+def _digest(path: str) -> str | None:
+    """Read the file once, when a run begins: who edits it while the run trains does not change what trains."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(find("_target_", path)))
+    except TypeError:  # a function that another has made
+        file = getattr(importlib.import_module(path.rpartition(".")[0]), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
 
 
 def find(key: str, path: str) -> Any:

@@ -11,7 +11,7 @@ import yaml
 from command import REPO, gatepo
 from composed import typed
 
-from gatepo import build, config, overrides
+from gatepo import build, config, overrides, targets
 from gatepo.errors import UserError
 from gatepo.objective import gates
 from gatepo.objective.tau import PAPERS
@@ -284,6 +284,20 @@ def test_a_run_rests_on_the_code_that_it_brings(tmp_path: Path) -> None:
     went_on = gatepo("train", *on, **path)
     assert went_on.returncode == 0, went_on.stderr
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_what_a_run_has_imported_counts_and_not_what_its_file_has_become(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint is written long after the class was imported, and its file may be edited in between."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "edited", raising=False)
+    file, held = tmp_path / "edited.py", {"gate": {"_target_": "edited.Mine"}}
+    file.write_text("class Mine:\n    pass\n")
+    begun = targets.digests(held)
+    assert begun == {"edited.Mine": hashlib.sha256(file.read_bytes()).hexdigest()}
+    file.write_text("class Mine:\n    other = True\n")
+    assert targets.digests(held) == begun
 
 
 def test_a_reward_in_the_place_of_ours_reads_the_rows_further_columns(folder: Path, tmp_path: Path) -> None:

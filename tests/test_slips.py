@@ -40,6 +40,8 @@ def test_a_slip_is_said_with_what_to_type(words: str, said: str) -> None:
         "--cfg job --package hydra gate=erf",
         "-cd folder --config-name=other --info all gate=erf --help",
         "'gate.slope=1 - tanh(r)'",
+        "'data.system=Think, then answer,' gate=erf",
+        "'data.system=Think, then answer,'",
     ],
 )
 def test_what_hydra_understands_passes(words: str) -> None:
