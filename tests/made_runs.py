@@ -41,6 +41,8 @@ def make(
         "tau": {"name": "constant", "pos": tau[0], "neg": tau[1]},
         "optimizer": {"name": "adamw", "lr": 7e-4},
         "model": {"path": "tiny"},
+        "data": {"path": None, "sources": {"words": {}, "expressions": {}}},
+        "reward": {"name": "answer_and_format"},
         "batch": {"prompts": 8, "num_generations": 8, "iterations": iterations},
         "checkpoint": {"every": seed},
     }

@@ -1,5 +1,6 @@
 """Which runs are one setting, what a setting is called, and what of it is counted."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from gatepo.report.captions import runs_line
 from gatepo.report.groups import differing, grouped, shared
 from gatepo.report.page import figures
 from gatepo.report.panels import Figure, Material, ranges
-from gatepo.report.runs import Run, find_runs, folders, read_run
+from gatepo.report.runs import Run, find_runs, folders, read_run, without_copies
 from gatepo.report.style import DARK, LIGHT, mixed, styles
 from gatepo.run_folder import COMPLETIONS
 
@@ -128,7 +129,8 @@ def test_every_figure_names_runs_seeds_settings_and_commit(all_runs: Material) -
     groups = by_name(all_runs)["figure2_reward"].groups
     assert runs_line(all_runs, groups) == "4 runs"
     assert captions.seeds_line(all_runs, groups) == "seeds 0-1"
-    assert captions.settings_line(all_runs, groups).startswith("gate=erf, model=tiny, batch.prompts=8")
+    words = "gate=erf, model=tiny, data=expressions+words, reward=answer_and_format, batch.prompts=8"
+    assert captions.settings_line(all_runs, groups).startswith(words)
     assert captions.commits_line(all_runs, groups) == f"commit {COMMIT[:7]}"
 
 
@@ -201,3 +203,47 @@ def test_more_than_eight_settings_have_a_colour_for_each_gate(all_runs: Material
 def test_whole_numbers_are_written_in_ranges() -> None:
     assert ranges([7, 1, 3, 2]) == "1-3, 7"
     assert ranges([]) == ""
+
+
+def test_one_class_with_two_bodies_is_two_settings(tmp_path: Path) -> None:
+    """Its file's SHA-256 is in run.json; by its name alone runs of another body would be counted as more seeds."""
+    for name, digest in (("0", "a" * 64), ("1", "a" * 64), ("2", "b" * 64)):
+        folder = make(tmp_path / name, gate___target_="my_gates.Wide", seed=int(name))
+        (folder / "run.json").write_text(json.dumps({"starts": [{"outside": {"my_gates.Wide": digest}}]}))
+    found = grouped(find_runs(tmp_path))
+    assert [(group.label, group.runs) for group in found] == [
+        ("code of my_gates.Wide=aaaaaaa", (0, 1)),
+        ("code of my_gates.Wide=bbbbbbb", (2,)),
+    ]
+
+
+def test_a_run_in_two_folders_counts_once(tmp_path: Path) -> None:
+    """The one that went further counts; a run of other settings that began in the same second is no copy."""
+    made = {"short": (3, 0), "long": (4, 0), "other": (4, 1)}
+    for name, (updates, seed) in made.items():
+        folder = make(tmp_path / name, seed=seed)
+        lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (folder / "metrics.jsonl").write_text("".join(lines[:updates]))
+        (folder / "run.json").write_text(json.dumps({"starts": [{"start": "now", "end": name}]}))
+    runs, lines = without_copies(find_runs(tmp_path))
+    assert sorted(run.folder.name for run in runs) == ["long", "other"]
+    assert lines == [f"{tmp_path / 'short'} holds the same run as {tmp_path / 'long'}, and is left out"]
+
+
+@pytest.mark.parametrize(("prompts", "updates", "fell"), [(4, 20, True), (3, 20, False), (4, 9, False)])
+def test_few_answers_are_no_collapse(tmp_path: Path, prompts: int, updates: int, fell: bool) -> None:
+    folder = make(tmp_path / "run", batch__prompts=prompts, batch__num_generations=8, batch__iterations=2)
+    rows = [{"update": u, "reward": 1.0, "rewards/answer/mean": 0.5 - u / 100} for u in range(1, updates + 1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_run(folder).collapsed is fell
+
+
+def test_the_words_below_a_figure_name_data_reward_and_its_marks(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make(tmp_path / str(seed), gate="clip", seed=seed)
+    material = Material(find_runs(tmp_path))
+    shown = {figure.name: figure for figure in figures(material)}
+    words = captions.settings_line(material, (0,))
+    assert "data=expressions+words" in words and "reward=answer_and_format" in words and "tau" not in words
+    assert captions.marks_line(material, shown["reward"]) == "line: mean over seeds, band: lowest to highest seed"
+    assert captions.marks_line(material, shown["widths"]) == "small marks: runs, large: their mean"

@@ -12,6 +12,7 @@ if __name__ == "__main__":
     listen()  # before what takes seconds to import
 
 import argparse
+import sys
 from pathlib import Path
 
 from gatepo.cli import errors_as_one_line
@@ -34,9 +35,11 @@ def main() -> None:
     with errors_as_one_line():
         from gatepo.report import tables  # and with them numpy
         from gatepo.report.panels import Material
-        from gatepo.report.runs import find_runs
+        from gatepo.report.runs import find_runs, without_copies
 
-        runs = find_runs(*options.folders, keep=KEPT)
+        runs, copies = without_copies(find_runs(*options.folders, keep=KEPT))
+        for line in copies:
+            print(line, file=sys.stderr)
         if not runs:
             raise UserError(
                 f"{', '.join(map(str, options.folders))} holds no run: no metrics.jsonl in or below it; "

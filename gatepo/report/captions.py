@@ -1,29 +1,57 @@
-"""From which runs a figure comes: runs, seeds, settings, commit."""
+"""From which runs a figure comes: runs, seeds, settings, commit; and what its marks stand for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
-from gatepo.report.groups import flatten
-from gatepo.report.panels import Material, ranges
+from gatepo.report import gates
+from gatepo.report.panels import Figure, Material, ranges
+from gatepo.report.runs import Run
 
 KEYS = (
-    *("gate.name", "tau.pos", "tau.neg", "model.path", "batch.prompts", "batch.num_generations", "batch.iterations"),
-    *("optimizer.lr", "updates"),
+    *("gate.name", "tau.pos", "tau.neg", "model.path", "data", "reward.name", "reward._target_", "batch.prompts"),
+    *("batch.num_generations", "batch.iterations", "optimizer.lr", "updates"),
 )  # the settings that say most of a run; all others are listed at the end of the page
 
 
 def settings_line(material: Material, groups: Sequence[int]) -> str:
     """Name the chief settings that the runs of some groups have alike."""
-    first, *others = [flatten(run.config) for group in groups for run in material.group_runs(group)]
+    runs = [run for group in groups for run in material.group_runs(group)]
+    first, *others = [run.settings | _data(run) for run in runs]
     keys = dict.fromkeys([*KEYS, *material.varied])
     alike = {key: first[key] for key in keys if key in first and all(o.get(key) == first[key] for o in others)}
-    if "tau.pos" not in alike or "tau.neg" not in alike:
+    if "tau.pos" not in alike or "tau.neg" not in alike or not any(gates.takes_tau(run) for run in runs):
         alike = {key: value for key, value in alike.items() if not key.startswith("tau.")}
     return ", ".join(
-        f"{key.removesuffix('.name').removesuffix('.path')}={shown(value)}" for key, value in alike.items()
+        f"{key.removesuffix('.name').removesuffix('._target_').removesuffix('.path')}={shown(value)}"
+        for key, value in alike.items()
     )
+
+
+def _data(run: Run) -> dict[str, str]:
+    """Name the sources of a run's data, and their file where all have one."""
+    match run.config.get("data"):
+        case {"sources": dict(sources), **others}:
+            file = others.get("path")
+            return {"data": "+".join(map(str, sources)) + (f" ({PurePath(str(file)).name})" if file else "")}
+    return {}
+
+
+def marks_line(material: Material, figure: Figure) -> str:
+    """Say what bold and pale lines, bands, crosses and the size of marks stand for, as far as a figure has them."""
+    panels, several = figure.panels, any(len(material.groups[group].runs) > 1 for group in figure.groups)
+    points = [point for panel in panels for point in panel.points]
+    found = []
+    if any(panel.curves for panel in panels):
+        alone = "line: running mean, pale: every update" if len(material.runs) == 1 else "line: running mean"
+        found.append("line: mean over seeds, band: lowest to highest seed" if several else alone)
+    if any(point.run is None for point in points):
+        found.append("small marks: runs, large: their mean")
+    if any(point.cross for point in points):
+        found.append("cross: answers fell below the first batch's")
+    return ", ".join(found)
 
 
 def seeds_line(material: Material, groups: Sequence[int]) -> str:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gatepo.report.captions import commits_line, runs_line, seeds_line, settings_line
+from gatepo.report.captions import commits_line, marks_line, runs_line, seeds_line, settings_line
 from gatepo.report.comparisons import everyone
 from gatepo.report.curves import Curve
 from gatepo.report.panels import Figure, Material, Panel, Point
@@ -80,8 +80,9 @@ def paint(figure: Figure, material: Material, folder: Path, kinds: Sequence[str]
 def _words(figure: Figure, material: Material, letters: int) -> str:
     if figure.labels:
         return plain(figure.says)
-    parts = (settings_line, seeds_line, runs_line, commits_line)
-    return plain(fill("; ".join(filter(None, (part(material, figure.groups) for part in parts))), letters))
+    parts = [part(material, figure.groups) for part in (settings_line, seeds_line, runs_line, commits_line)]
+    lines = [marks_line(material, figure), "; ".join(filter(None, parts))]
+    return plain("\n".join(fill(line, letters) for line in lines if line))
 
 
 def _entries(figure: Figure, material: Material, look: Mapping[int, Style]) -> list[Line2D]:

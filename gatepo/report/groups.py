@@ -34,7 +34,7 @@ class Group:
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
     """Put runs that are the same but for the seed together: by gate, then by the other settings that differ."""
-    flat = [flatten(run.config) for run in runs]
+    flat = [run.settings for run in runs]
     keys = differing(runs)
     members: dict[tuple[str, ...], list[int]] = {}
     for place, run in enumerate(runs):
@@ -53,7 +53,7 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 
 def differing(runs: Sequence[Run]) -> list[str]:
     """List the keys of settings that are not the same in all runs, but for those that follow from an option's name."""
-    flat = [flatten(run.config) for run in runs]
+    flat = [run.settings for run in runs]
     keys = [key for key in dict.fromkeys(key for settings in flat for key in settings) if not _is_silent(key)]
     varied = [key for key in keys if len({_text(settings.get(key, _ABSENT)) for settings in flat}) > 1]
     return [key for key in varied if not _follows(key, varied, flat)]
@@ -61,24 +61,16 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 def shared(runs: Sequence[Run]) -> dict[str, Any]:
     """Give the settings that all runs have alike."""
-    first, *others = [flatten(run.config) for run in runs]
+    first, *others = [run.settings for run in runs]
     same = {key: value for key, value in first.items() if all(other.get(key, _ABSENT) == value for other in others)}
     return {key: value for key, value in same.items() if not _is_silent(key)}
 
 
 def label(run: Run, runs: Sequence[Run]) -> str:
     """Name a run by its settings that are not the same in all runs, and by its seed where those differ."""
-    words = ", ".join(_words(run, flatten(run.config), differing(runs)))
+    words = ", ".join(_words(run, run.settings, differing(runs)))
     several = len({repr(other.seed) for other in runs}) > 1
     return f"{words}, seed {run.seed}" if several else words
-
-
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give all settings by their dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _is_silent(key: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,6 +17,7 @@ from gatepo.json_lines import rows
 from gatepo.run_folder import starts
 
 LAST = 5  # a run's "last" figures are means over the last 1/LAST of its updates, whatever mu is
+FEW = 32  # answers of a rollout batch, below which their share is mostly chance
 LAST_EUR = "eur/last"  # EUR of a run's last iteration, whichever that is
 ANSWER = "rewards/answer/mean"
 
@@ -30,6 +32,13 @@ class Run:
     summary: dict[str, Any]
     starts: list[dict[str, Any]] = field(default_factory=list)  # of run.json, oldest first
     _series: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings by their dotted keys; behind them the code from outside, by the first digits of its SHA-256."""
+        outside = (self.starts[-1].get("outside") if self.starts else None) or {}
+        code = {f"code of {path}": str(digest)[:7] for path, digest in outside.items() if digest}
+        return flatten(self.config) | code
 
     @property
     def iterations(self) -> int:
@@ -95,7 +104,14 @@ class Run:
 
     @property
     def collapsed(self) -> bool:
-        """Whether it ends below where it began: the last fifth of its answers below the first batch's."""
+        """Whether it ends below where it began: the last fifth of its answers below the first batch's.
+
+        Nothing is said of a run of fewer than 5 rollout batches, or of fewer than 32 answers in one.
+        """
+        batch = self.config["batch"]
+        answers = prod(batch[key] for key in ("prompts", "num_generations") if isinstance(batch.get(key), int))
+        if 1 < answers < FEW or int(self.metrics[-1]["update"]) < LAST * self.iterations:
+            return False
         found = self.first_and_last(self.answer_key)
         return found["last"] < found["first"]
 
@@ -168,6 +184,39 @@ def find_runs(*roots: Path, keep: Collection[str] | None = None) -> list[Run]:
     """Read every run in or below the folders, each once; those that have not finished an update are left out."""
     files = {file.resolve(): file for root in roots for file in sorted(root.rglob("metrics.jsonl"))}
     return [read_run(file.parent, keep) for file in files.values() if _has_a_line(file)]
+
+
+def without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Keep one of the folders that hold the same run, the one that went furthest; say of each other whose copy it is.
+
+    Runs are the same if they have the same settings and the same first start, to the second and the command.
+    """
+    kept: dict[str, Run] = {}
+    copies: list[tuple[Run, str]] = []
+    for place, run in enumerate(runs):
+        key = _identity(run) or str(place)
+        if key in kept:
+            fewer, kept[key] = sorted((run, kept[key]), key=lambda one: len(one.metrics))
+            copies.append((fewer, key))
+        else:
+            kept[key] = run
+    lines = [f"{run.folder} holds the same run as {kept[key].folder}, and is left out" for run, key in copies]
+    return list(kept.values()), lines
+
+
+def _identity(run: Run) -> str | None:
+    if not run.starts:
+        return None
+    first = {key: value for key, value in run.starts[0].items() if key not in ("end", "exit")}
+    return json.dumps([first, run.config], sort_keys=True, default=str)
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Give all settings by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _has_a_line(file: Path) -> bool:
