@@ -6,6 +6,8 @@ import errno
 import functools
 import logging
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -38,12 +40,12 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
         register()
         asked = [word.removeprefix(KEY) for word in sys.argv[1:] if word.startswith(KEY)]
         if asked:
-            print("\n\n".join(page(name, word) for word in asked))
+            print("\n\n".join(page(name, word) for word in asked), flush=True)
             return
         sys.argv[1:] = overrides.prepared(sys.argv[1:])
     if any(word in ("--help", "-h") for word in sys.argv[1:]):
         with errors_as_one_line(kind=COMMANDS.get(name, TrainConfig)):
-            print(help_page(name, [word for word in sys.argv[1:] if not word.startswith("-")]))
+            print(help_page(name, [word for word in sys.argv[1:] if not word.startswith("-")]), flush=True)
         return
     # Hydra would print its errors over several lines, and end with advice that helps nobody here.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -92,10 +94,20 @@ class errors_as_one_line:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
+            sys.exit(signals.exit_code(signal.SIGPIPE))
         line = None if error is None else one_line(error, self._kind)
         if line is not None:
             self._say(line)
             sys.exit(USER_ERROR)
+
+
+def _nobody_reads() -> bool:
+    """Say whether the output goes into a pipe that was closed, as by ``| head``."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(state & select.POLLERR for _, state in poll.poll(0))
 
 
 def one_line(error: BaseException, kind: type | None = None) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from gatepo import run_folder
 from gatepo.config import plain
 from gatepo.presets import yaml_dir
-from gatepo.rules import remarks
+from gatepo.remarks import remarks
 from gatepo.schema import TrainConfig
 from gatepo.tracking.about import keep
 from gatepo.tracking.base import NoTracker
@@ -29,7 +29,7 @@ def begin(config: TrainConfig, folder: Path, first: bool) -> Trackers:
     return Trackers([config.tracker], folder, resolved)
 
 
-def notes(config: TrainConfig, words: Iterable[str]) -> str:
+def notes(config: TrainConfig, words: Sequence[str]) -> str:
     """Give what is known of the settings: what their experiment's file says of itself, and remarks.
 
     Args:
@@ -38,7 +38,7 @@ def notes(config: TrainConfig, words: Iterable[str]) -> str:
     """
     bare = [word.lstrip("+") for word in words]
     chosen = [word.removeprefix("experiment=") for word in bare if word.startswith("experiment=")]
-    return "\n".join([*(line for name in chosen for line in _head(name)), *remarks(config)])
+    return "\n".join([*(line for name in chosen for line in _head(name)), *remarks(config, words)])
 
 
 def _head(experiment: str) -> list[str]:

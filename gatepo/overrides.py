@@ -17,6 +17,7 @@ from gatepo.config import MIRRORED, register_outside, type_words
 from gatepo.data.words import spelled_out
 from gatepo.launch.settings import MultirunSettings
 from gatepo.presets import names
+from gatepo.schema import TrainConfig
 from gatepo.settings import about, is_named, is_needed, key_of, options, remedy_of
 from gatepo.tracking import words as trackers
 
@@ -120,10 +121,28 @@ def keys(kind: type) -> dict[str, Any]:
     return found
 
 
+def may_change(kind: type, prefix: str = "") -> list[str]:
+    """List the keys with which a run may go on whatever they were."""
+    named: list[str] = []
+    for f in fields(kind):
+        key = f"{prefix}{key_of(f)}"
+        if about(f).may_change:
+            named.append(key)
+        elif is_dataclass(f.default_factory) and isinstance(f.default_factory, type):
+            named += may_change(f.default_factory, f"{key}.")
+    return named
+
+
 def _unknown(key: str, given: dict[str, str], kind: type) -> str:
     """Explain a key that is no setting of what was chosen."""
     if known_elsewhere := slips.unknown(key, given.get(key, "")):
         return known_elsewhere
+    goes_on = given.get("resume", "null")
+    if goes_on not in ("null", "auto") and kind is TrainConfig:
+        return (
+            f"{key} must stay as it was when {goes_on} was trained, got {key}={given.get(key, '')}; a run goes on with "
+            f"other {', '.join(may_change(kind))} alone"
+        )
     known = keys(kind) | {f.name: f for f in fields(MultirunSettings)}
     group, _, inner = key.partition(".")
     if options("/".join(key.split(".")[:2])):  # an option within another

@@ -10,15 +10,15 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gatepo import config, manifest, targets
 from gatepo.errors import UserError
+from gatepo.overrides import may_change
 from gatepo.run_folder import BASIS, CONFIG, METRICS, ROWS, SUMMARY, found, is_finished, is_whole
 from gatepo.schema import TrainConfig
-from gatepo.settings import about, key_of
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
@@ -47,18 +47,6 @@ def as_written(settings: TrainConfig) -> dict[str, Any]:
     return config.plain(replace(settings, resume=None))
 
 
-def may_change(kind: type = TrainConfig, prefix: str = "") -> list[str]:
-    """List the keys with which a run may go on whatever they were."""
-    named: list[str] = []
-    for f in fields(kind):
-        key = f"{prefix}{key_of(f)}"
-        if about(f).may_change:
-            named.append(key)
-        elif is_dataclass(f.default_factory) and isinstance(f.default_factory, type):
-            named += may_change(f.default_factory, f"{key}.")
-    return named
-
-
 def with_changes(run: Path, asked: TrainConfig, words: list[str]) -> TrainConfig:
     """Read the settings of an interrupted run, with what was typed beside ``resume=RUN`` in their place.
 
@@ -75,7 +63,7 @@ def with_changes(run: Path, asked: TrainConfig, words: list[str]) -> TrainConfig
         key = word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
         if key == "resume":
             continue
-        path = next((name for name in may_change() if f"{key}.".startswith(f"{name}.")), key)
+        path = next((name for name in may_change(TrainConfig) if f"{key}.".startswith(f"{name}.")), key)
         before, after = _at(now, path), _at(typed, path)
         if after == _NOTHING:  # a preset on several axes
             raise _refused(run, key, before, word.partition("=")[2])
@@ -103,7 +91,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tup
     """Give the keys on which a run rests and whose values differ, with both values."""
     before, after = (dict(_flat(json.loads(json.dumps(values)), "")) for values in (then, now))
     for key in {**before, **after}:
-        if key == "resume" or any(f"{key}.".startswith(f"{name}.") for name in may_change()):
+        if key == "resume" or any(f"{key}.".startswith(f"{name}.") for name in may_change(TrainConfig)):
             continue
         values = before.get(key, _NOTHING), after.get(key, _NOTHING)
         if values[0] != values[1]:
@@ -228,7 +216,7 @@ def is_done(run: Path, settings: TrainConfig) -> bool:
 def _refused(run: Path, key: str, then: Any, now: Any) -> UserError:
     return UserError(
         f"{key} must stay as it was when {run} was trained, {then}, got {now}; a run goes on with other "
-        f"{', '.join(may_change())} alone"
+        f"{', '.join(may_change(TrainConfig))} alone"
     )
 
 

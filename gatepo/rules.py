@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatepo import of_model
-from gatepo.objective.kl import INITIAL
 from gatepo.schema import EvaluationConfig, ProbeConfig, TrainConfig
 from gatepo.settings import Rule, name_of, require
 
@@ -30,22 +28,6 @@ def check(config: Any) -> None:
         _require_option("tau", still, config.tau, "type tau=paper")
     if isinstance(config, EvaluationConfig):
         _require_evaluation(config)
-
-
-def remarks(config: TrainConfig) -> list[str]:
-    """Say what is allowed, and seldom meant."""
-    found = list(filter(None, [of_model.remark(config)]))
-    if config.batch.iterations == 1:
-        found.append(
-            "batch.iterations=1 with one update per rollout batch: every ratio is 1, so all gates and temperatures "
-            "give the same training; the paper uses batch.iterations=2"
-        )
-    if config.kl.reference == INITIAL and getattr(config.kl, "estimator", None) == "k1":
-        found.append(
-            "kl.estimator=k1 with kl.reference=initial: its gradient is that of log pi alone, whose mean is 0, so that "
-            "the penalty holds nothing back; kl.estimator=k2 has the gradient of KL"
-        )
-    return found
 
 
 def _require_gold_answers(config: TrainConfig | EvaluationConfig) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,22 +17,23 @@ from typing import Any, cast
 import torch
 import yaml
 
-from gatepo import build, checkpoint, claim, durable, following, journal, model_card, record, resume
+from gatepo import build, checkpoint, claim, durable, following, journal, model_card, record, resume, run_folder
 from gatepo.data.prompts import PromptStream, evaluation_prompts, fingerprints, prompt_template
 from gatepo.errors import Interrupted, UserError
 from gatepo.evaluate.loop import Evaluator
-from gatepo.formulas.properties import broken_properties
+from gatepo.formulas.properties import broken_numbers, broken_properties
 from gatepo.loop import Algorithm, Hook, train
 from gatepo.memory import keep_freed_memory
 from gatepo.model import load_tokenizer
+from gatepo.objective import gates
 from gatepo.objective.surrogate import Objective
 from gatepo.plan import fit, resolve
 from gatepo.plan.measured import LeastTime, this_hardware
 from gatepo.plan.shape import model_shape
+from gatepo.remarks import remarks
 from gatepo.report.runs import read_run
 from gatepo.rewards.extra import as_option
-from gatepo.rules import remarks
-from gatepo.run_folder import ADAPTER, COMPLETIONS, CONFIG, METRICS, ROWS, SUMMARY, is_finished, marked
+from gatepo.run_folder import ADAPTER, COMPLETIONS, CONFIG, METRICS, REMARKS, ROWS, SUMMARY, is_finished, marked
 from gatepo.schema import TrainConfig
 from gatepo.settings import name_of
 from gatepo.signals import finishing
@@ -69,7 +70,7 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
             claims.enter_context(_claimed(folder, config))
             claims.enter_context(record.kept(folder, config, world))
             claims.enter_context(journal.kept(folder, record.starts(folder)[-1]))
-            _remark(config, chosen, fits)
+            _remark(config, chosen, fits, run_folder.words(folder))
         world.barrier()
         newest = checkpoint.newest_whole(folder, world) if goes_on else None
         if newest is not None:
@@ -82,17 +83,23 @@ def run(config: TrainConfig, folder: Path, world: World) -> dict[str, Any]:
         return _run(config, chosen, folder, world, newest, trackers)
 
 
-def _remark(config: TrainConfig, chosen: Objective, fits: list[str]) -> None:
+def _remark(config: TrainConfig, chosen: Objective, fits: list[str], words: Sequence[str]) -> None:
     """Say what is known of the settings before anything is loaded."""
-    for line in (*remarks(config), *fits):
+    for line in (*remarks(config, words), *fits):
         log.warning(line)
     if config.model.adapter.label is not None:
         words = "model.adapter: %s; on a CPU transformers' own layers learn, since the leaner ones know no adapters"
         log.info(words, config.model.adapter.label)
     for note in getattr(chosen.gate, "notes", ()):  # what was derived for a formula, and what is done numerically
         log.info("gate=%s: %s", name_of(chosen.gate), note)
-    for line in broken_properties(chosen.gate, chosen.tau.pos, chosen.tau.neg):
-        log.warning("gate=%s: %s", name_of(config.gate), line)
+    name, temperatures = name_of(config.gate), (chosen.tau.pos, chosen.tau.neg)
+    if name in gates.names():
+        numbers = ", ".join(f"({number})" for number in broken_numbers(chosen.gate, *temperatures))
+        if numbers:
+            log.info("gate=%s is without the paper's properties %s; python -m gatepo.gates says more", name, numbers)
+    else:
+        for line in broken_properties(chosen.gate, *temperatures):
+            log.warning("gate=%s: %s", name, line)
 
 
 def _run(
@@ -333,7 +340,7 @@ def _export_adapter(config: TrainConfig, algorithm: Algorithm, card: str, path: 
 
 def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
     done = read_run(folder)
-    warn(done.metrics)
+    lines = warn(done.metrics)
     summary = {
         "updates": len(done.metrics),
         "seconds": seconds,
@@ -341,6 +348,7 @@ def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]
         "entropy": done.first_and_last("entropy"),
         "eur": done.first_and_last(done.eur_key),
         "evaluation": evaluation,
+        **({REMARKS: lines} if lines else {}),
     }
     from gatepo.report.figures import draw  # and with it matplotlib, slow to import
 

@@ -12,6 +12,7 @@ from gatepo.errors import UserError
 from gatepo.targets import OWN
 
 RECORD, WORDS = "run.json", "words"  # gatepo/record.py writes them
+REMARKS = "remarks"  # of a summary: that the run learned nothing, or ran away
 CONFIG, SUMMARY, CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
 MODEL, ADAPTER = "model", "adapter"  # what was trained, whole, and the part that learned on its own
 BASIS = "basis.json"  # of a checkpoint: what it rests on (gatepo/resume.py)

@@ -56,7 +56,7 @@ LAYERS = (
         *("state", "checkpoint", "metrics", "controllers", "integrations"),
     ),
     ("loop",),
-    ("of_model", "schema", "rules", "config", "presets", "build"),
+    ("of_model", "schema", "rules", "remarks", "config", "presets", "build"),
     ("lazy_torch", "slips", "overrides", "reference", "help", "cli"),
     (
         *("preflight", "following", "record", "model_card", "run", "resume", "evaluate", "probe", "plan", "gates"),

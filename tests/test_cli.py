@@ -304,3 +304,15 @@ def test_torch_comes_when_it_is_used(use: str) -> None:
         "lazy_torch.import_on_use(); assert sys.modules['torch'] is torch\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=REPO, check=True)
+
+
+@pytest.mark.parametrize("words", ["gatepo.train --help", "gatepo.gates", "gatepo.train help=gate"])
+def test_a_reader_that_left_is_no_error(words: str) -> None:
+    """As behind ``| head``: the shell's own code for it, and no traceback."""
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m {words} | true; exit ${{PIPESTATUS[0]}}"],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (141, "")

@@ -17,7 +17,7 @@ from gatepo.objective.advantage import GroupZScore
 from gatepo.objective.aggregation import SequenceMean
 from gatepo.objective.ratio import TokenRatio
 from gatepo.objective.tau import PAPERS
-from gatepo.rules import remarks
+from gatepo.remarks import remarks
 from gatepo.settings import about, groups, name_of, options
 
 OPTIONS = [(group, name) for group in groups() for name in dict.fromkeys(presets.names(group)) if group != "source"]
@@ -419,3 +419,23 @@ def test_where_data_is_read_from(tmp_path: Path) -> None:
     own = replace(one, path="elsewhere", sources={"gsm8k": replace(one.sources["gsm8k"], path="mine.jsonl")})
     assert own.paths("sources", "gsm8k") is None
     assert own.sources["gsm8k"].place(None) == "mine.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("words", "kept", "wanted"),
+    [
+        (["tau.pos=5"], "tau.neg stays 12", "6"),
+        (["tau.neg=6"], "tau.pos stays 10", "5"),
+        (["gate=erf", "tau.pos=1"], "tau.neg stays 12", "1.2"),
+    ],
+)
+def test_one_temperature_alone_says_what_the_other_is(words: list[str], kept: str, wanted: str) -> None:
+    (line,) = remarks(typed(*words), words)
+    assert f"alone: {kept}; in the ratio of the paper's best pair it would be {wanted}, and tau=t1" in line
+
+
+@pytest.mark.parametrize(
+    "words", [["tau.pos=10"], ["tau.pos=5", "tau.neg=6"], ["tau=t5", "tau.pos=4"], ["tau=matched"], []]
+)
+def test_a_pair_that_is_meant_is_no_remark(words: list[str]) -> None:
+    assert remarks(typed(*words), words) == []

@@ -9,7 +9,7 @@ import pytest
 from composed import evaluation_settings, typed
 
 from gatepo import of_model, tiny
-from gatepo.rules import remarks
+from gatepo.remarks import remarks
 from gatepo.schema import TrainConfig
 
 SMALL_QWEN = "model.path=Qwen/Qwen2.5-0.5B-Instruct"

@@ -314,7 +314,7 @@ def test_a_reward_in_the_place_of_ours_reads_the_rows_further_columns(folder: Pa
     said = set((tmp_path / "said.txt").read_text().splitlines())
     assert said <= {"reward 0 2", "reward 1 2", "reward 2 2"} and len(said) > 1
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
-    assert row["rewards/score/mean"] == pytest.approx(row["reward"])
+    assert row["rewards/by_level/mean"] == pytest.approx(row["reward"])
     assert "rewards/answer/mean" not in row
 
 

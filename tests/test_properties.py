@@ -16,7 +16,7 @@ from gatepo.formulas.expression import parse
 from gatepo.formulas.gate import FormulaGate
 from gatepo.formulas.lower import lower
 from gatepo.formulas.proofs import properties
-from gatepo.formulas.properties import broken_properties, examine
+from gatepo.formulas.properties import broken_numbers, broken_properties, examine
 from gatepo.gates.report import report
 from gatepo.gates.rows import chosen, of_figure, rows
 from gatepo.objective import gates
@@ -103,6 +103,7 @@ def test_the_clip_is_no_gate_in_the_papers_sense() -> None:
         **{"iii": "checked, not strict", "iv": "checked"},
     }
     assert verdicts(clip, positive=False)["iv"] == "checked: broken"
+    assert broken_numbers(clip, 10.0, 12.0) == ["i", "iv"]
     lines = broken_properties(clip, 10.0, 12.0)
     assert len(lines) == 3
     assert lines[0].startswith(

@@ -24,6 +24,11 @@ EQUAL, STILL, CUT = {"frac_reward_zero_std": 1.0}, {"grad_norm": 0.0}, {"complet
         ),
         (EQUAL, ["the rewards within every group were equal in 10 of 10 updates: no group says which answer is"]),
         (CUT, ["every completion was cut in 10 of 10 updates; raise sampling.max_completion_length"]),
+        (
+            {"kl/sampling": 1.5},
+            ["kl/sampling was above 1 nat a token in 10 of 10 updates, 1.5 at most: the policy"],
+        ),
+        ({"kl": 2e6}, ["kl was above 1 nat a token in 10 of 10 updates, 2e+06 at most: the policy runs away from the"]),
         (EQUAL | STILL | CUT, ["nothing is learned: the gradient was 0", "every completion was cut in 10 of 10"]),
     ],
 )
@@ -34,6 +39,12 @@ def test_each_sign_names_its_cause_and_a_remedy(signs: dict[str, float], wanted:
         assert line.startswith(start)
         assert "; " in line
         assert "\n" not in line
+
+
+def test_a_policy_that_ran_away_in_one_update_of_ten_is_no_sign() -> None:
+    far = LEARNS | {"kl/sampling": 5.0}
+    assert standstill([far] + [LEARNS] * 9) == []
+    assert len(standstill([far, far] + [LEARNS] * 8)) == 1
 
 
 def test_one_update_of_ten_may_differ() -> None:

@@ -20,7 +20,7 @@ A slope depends on the sign of A in gates like the clip, so each sign is examine
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,11 +101,22 @@ def examine(gate: Gate, tau: float, positive: bool, proof: Mapping[str, Any] | N
 def broken_properties(gate: Gate, pos: float, neg: float) -> list[str]:
     """Give one line for each property that ``gate`` breaks at these temperatures: what is seen, and what it means."""
     lines: dict[str, list[str]] = {}
+    for sign, finding in _broken(gate, pos, neg):
+        words = f"property ({finding.number}) of the paper: {finding.witness}; {IN_TRAINING[finding.number]}"
+        lines.setdefault(words, []).append(sign)
+    return [f"where {' and '.join(signs)} the gate breaks {words}" for words, signs in lines.items()]
+
+
+def broken_numbers(gate: Gate, pos: float, neg: float) -> list[str]:
+    """Give the numbers of the properties that ``gate`` breaks at these temperatures: of i, ii, iii and iv."""
+    found = {finding.number for _, finding in _broken(gate, pos, neg)}
+    return [number for number in IN_TRAINING if number in found]
+
+
+def _broken(gate: Gate, pos: float, neg: float) -> Iterator[tuple[str, Finding]]:
     for sign, tau, positive in (("A > 0", pos, True), ("A <= 0", neg, False)):
         for finding in examine(gate, tau, positive).broken:
-            words = f"property ({finding.number}) of the paper: {finding.witness}; {IN_TRAINING[finding.number]}"
-            lines.setdefault(words, []).append(sign)
-    return [f"where {' and '.join(signs)} the gate breaks {words}" for words, signs in lines.items()]
+            yield sign, finding
 
 
 def _with_proof(finding: Finding, proof: Mapping[str, Any]) -> Finding:

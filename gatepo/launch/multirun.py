@@ -31,10 +31,12 @@ from gatepo.launch.environment import COMMAND, WORDS
 from gatepo.launch.job import LOG, SettingsFile, Started, fork, start
 from gatepo.launch.settings import MultirunSettings
 from gatepo.launch.view import FAILED, FINISHED, RUNNING, STOPPED, Seen, View, progress, status, time_left
-from gatepo.run_folder import SUMMARY
+from gatepo.remarks import remarks
+from gatepo.run_folder import REMARKS, SUMMARY, is_finished
 from gatepo.run_folder import found as checkpoints
 from gatepo.schema import TrainConfig
 
+MOST_REMARKS = 3
 PAUSE, GLANCE = 0.1, 1.0  # seconds between two looks at the processes; at what they have written
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -114,6 +116,7 @@ class _Batch:
         for number, found in enumerate(returns, first):
             words = " ".join(word for word in found.overrides or () if word not in common)
             self._add(number, words, found)
+        self._say_remarks(returns)
         self._most = max(job.settings.devices for _, job in self._waiting) if self._waiting else 1
         _require_room(at_once, self._most)
         self._had = sum(seen.update for seen in self.seen)
@@ -137,6 +140,15 @@ class _Batch:
             if job.settings.resume is not None and checkpoints(job.folder):
                 seen.look()
             self._waiting.append((seen, job))
+
+    def _say_remarks(self, returns: Sequence[JobReturn]) -> None:
+        """Say what is seldom meant before the first job begins; each of them says its own in its folder."""
+        jobs = [(found._return_value, found.overrides or ()) for found in returns]
+        lines = [line for job, words in jobs if isinstance(job, Job) for line in remarks(job.settings, list(words))]
+        for line in list(dict.fromkeys(lines))[:MOST_REMARKS]:
+            self._view.say(line)
+        if len(set(lines)) > MOST_REMARKS:
+            self._view.say(f"{len(set(lines)) - MOST_REMARKS} more such remarks are in the jobs' train.log")
 
     def run(self) -> None:
         """Run all, or leave with the signal that asked for it when those that run have stopped."""
@@ -188,7 +200,7 @@ class _Batch:
                 signals.ask(stopped)
             elif code == 0:
                 seen.state = FINISHED
-                self._view.say(f"{progress(seen)}, finished; {seen.folder}")
+                self._view.say("; ".join([f"{progress(seen)}, finished", *remarks_of(seen.folder), str(seen.folder)]))
             elif signals.asked():
                 seen.state = STOPPED
             else:
@@ -234,6 +246,14 @@ def _failure(failed: Sequence[Seen], batch: _Batch) -> str:
     names = ", ".join(str(seen.folder) for seen in failed)
     rest = batch.how_to_go_on() if tried else batch.done()
     return f"{len(failed)} of {len(batch.seen)} jobs failed, {' and '.join(why)}: {names}; {rest}"
+
+
+def remarks_of(run: Path) -> list[str]:
+    """Give what a finished run says of itself at its end: that it learned nothing, or ran away."""
+    if not is_finished(run):
+        return []
+    found: list[str] = json.loads((run / SUMMARY).read_text(encoding="utf-8")).get(REMARKS, [])
+    return found
 
 
 def value_of(run: Path, objective: str | None) -> float | None:

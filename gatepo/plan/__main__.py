@@ -10,7 +10,7 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from gatepo import cli, config
-from gatepo.rules import remarks
+from gatepo.remarks import remarks
 from gatepo.schema import TrainConfig
 
 

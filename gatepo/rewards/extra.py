@@ -100,7 +100,8 @@ class ScoreOfEach:
 
     def make(self) -> RewardFunction:
         """See :class:`~gatepo.rewards.base.RewardOption`."""
-        return EachCompletion(own_function("reward", self.score, path_of(self.score)))
+        path = path_of(self.score)
+        return EachCompletion(own_function("reward", self.score, path), path.rpartition(".")[2])
 
     def identity(self) -> dict[str, str]:
         """See :class:`~gatepo.rewards.base.RewardOption`."""
@@ -111,10 +112,15 @@ class ScoreOfEach:
 
 
 class EachCompletion:
-    """A reward function of a user's own in the place of ours."""
+    """A reward function of a user's own in the place of ours.
 
-    def __init__(self, score: OwnFunction) -> None:
-        self._score = score
+    Args:
+      score: asks it.
+      name: of its part of the reward in the metrics.
+    """
+
+    def __init__(self, score: OwnFunction, name: str) -> None:
+        self._score, self._name = score, name
 
     def __call__(self, groups: list[Group]) -> list[list[Reward]]:
         """See :class:`RewardFunction`."""
@@ -132,7 +138,7 @@ class EachCompletion:
                 f"reward must give a number where it stands alone, got None for a row of {group.prompt.source}: "
                 f"question {group.prompt.question[:SHOWN]!r}; put it beside ours, as reward.extra.NAME, or give 0"
             )
-        return Reward(total=score, parts={"score": score})
+        return Reward(total=score, parts={self._name: score})
 
 
 @dataclass(frozen=True, slots=True)

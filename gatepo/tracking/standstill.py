@@ -1,4 +1,4 @@
-"""A run in which nothing is learned says so, with the cause and the remedy, by figures that it logs anyway."""
+"""A run that learns nothing, or runs away, says so, with cause and remedy, by figures that it logs anyway."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ REWARDS_DIFFER = (
 )
 GATE_IS_OPEN = "look at eur and clip_ratio/region_mean: a smaller tau or another gate lets more through"
 SLOPE_IS_ANOTHER = "autograd finds no slope in the gate's value where its slope says there is one: correct the value"
+FAR = 1.0  # nats a token between two policies, where an update of use leaves hundredths
+OFTEN = 0.1  # of the updates
+NEARER = "lower optimizer.lr, or raise tau or narrow the gate"
 LONGER = "raise sampling.max_completion_length, since an unfinished answer seldom earns a reward"
 
 
 def standstill(rows: Sequence[Mapping[str, float]]) -> list[str]:
-    """Give a line for each sign that nothing is learned in nine of ten updates or more; none where there is no sign.
+    """Give a line for each sign that nothing is learned in nine of ten updates, or that in one of ten it runs away.
 
     Args:
       rows: the metrics of some updates.
@@ -51,6 +54,19 @@ def standstill(rows: Sequence[Mapping[str, float]]) -> list[str]:
         lines.append(f"{equal_words} in {_of(equal)}: no group says which answer is better; {REWARDS_DIFFER}")
     if _mostly(cut):
         lines.append(f"every completion was cut in {_of(cut)}; {LONGER}")
+    return [*lines, *_too_far(rows)]
+
+
+def _too_far(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    lines = []
+    for key, other in (("kl/sampling", "the policy that sampled the batch"), ("kl", "the reference")):
+        far = [abs(row.get(key, 0.0)) > FAR for row in rows]
+        if sum(far) > OFTEN * len(far):
+            most = max(abs(row.get(key, 0.0)) for row in rows)
+            lines.append(
+                f"{key} was above {FAR:g} nat a token in {_of(far)}, {most:.3g} at most: the policy runs away from "
+                f"{other}; {NEARER}"
+            )
     return lines
 
 
@@ -74,10 +90,12 @@ class FirstBatches:
         """See :class:`~gatepo.tracking.base.Tracker`; the end of a run looks at all of its updates."""
 
 
-def warn(rows: Sequence[Mapping[str, float]]) -> None:
-    """Log what :func:`standstill` finds."""
-    for line in standstill(rows):
+def warn(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Log what :func:`standstill` finds, and give it."""
+    lines = standstill(rows)
+    for line in lines:
         log.warning(line)
+    return lines
 
 
 def _mostly(held: Sequence[bool]) -> bool:
