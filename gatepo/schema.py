@@ -207,7 +207,7 @@ class ProbeConfig:
     run: str = setting("The folder of a run with checkpoints.")
     trust: bool = _trust()
     gates: list[str] = setting(
-        "Gates to compare, with their options' defaults, by name or as a formula of the slope.",
+        "Gates to compare, with their options' defaults, by name, as module.Class, or as a formula of the slope.",
         default_factory=lambda: ["clip", "sigmoid", "erf", "arctan", "softsign"],
         rule=Rule("must name two different gates or more", lambda value: len(set(value)) == len(value) >= 2),
         remedy="type e.g. 'gates=[clip,erf]'",

@@ -84,3 +84,15 @@ def test_a_run_whose_completions_are_all_cut_says_so_and_one_that_learns_says_no
         assert log.count("every completion was cut in") == said
         assert log.count("raise sampling.max_completion_length") == said
         assert ("nothing is learned" in log) <= (limit == 2)
+
+
+def test_a_multirun_says_it_of_its_jobs_and_remarks_before_them(tmp_path: Path) -> None:
+    (tmp_path / "level.py").write_text("def level(prompt, completion):\n    return 1.3\n")
+    words = (*TINY, "tau.pos=5,10", "reward._target_=level.level", f"hydra.sweep.dir={tmp_path / 'runs'}")
+    done = gatepo("train", "-m", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    remark, *_ = said = [line for line in done.stderr.splitlines() if " alone: " in line or line.startswith("#")]
+    assert remark.startswith("tau.pos=5 alone: tau.neg stays 12; in the ratio of the paper's best pair it would be 6,")
+    for line, job in zip(said[1:], (0, 1), strict=True):
+        assert "8/8" in line and ", finished; nothing is learned: the gradient was 0 in 8 of 8 updates" in line
+        assert line.endswith(str(tmp_path / "runs" / str(job))) or line.endswith(f"runs/{job}")

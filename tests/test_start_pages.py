@@ -138,11 +138,12 @@ def test_ones_own_gate_stands_beside_another_in_the_pages_grid(tmp_path: Path) -
 
 def test_the_lines_of_the_page_on_gates_run_in_turn(tmp_path: Path) -> None:
     write_files("your-gate", tmp_path)
-    look, *_, base, probe = [line for line in lines("your-gate") if is_run(line)]
+    look, *_, base, probe, of_class = [line for line in lines("your-gate") if is_run(line)]
     assert "custom" in run(look, tmp_path)
     assert (tmp_path / "gates.png").exists()
     run(base, tmp_path, *FASTER, "checkpoint.every=1")
     assert "cosine of gradients" in run(probe, tmp_path)
+    assert "my_gates.Plateau" in run(of_class, tmp_path)
 
 
 @pytest.mark.parametrize("words", [*commands("your-gate"), *commands("reading-eur")])

@@ -23,6 +23,7 @@ from gatepo.probe.measure import Reading, measure
 from gatepo.probe.report import as_json, report
 from gatepo.probe.snapshots import Snapshot, snapshots
 from gatepo.schema import ProbeConfig, TrainConfig
+from gatepo.targets import made_outside
 
 
 def probe(settings: ProbeConfig) -> None:
@@ -61,15 +62,19 @@ def gate_objectives(settings: ProbeConfig, trained: TrainConfig) -> dict[str, Ob
 
 
 def gate_of(text: str) -> Gate:
-    """Make a gate from its name, with its own defaults, or, where that is no single word, from a formula of a slope.
+    """Make a gate from its name or as module.Class, with its own defaults, or else from a formula of a slope.
 
     Raises:
-      UserError: no gate has this name, or the text is no formula.
+      UserError: no gate has this name, no such class can be imported, or the text is no formula.
     """
+    if "." in text and all(part.isidentifier() for part in text.split(".")):
+        outside: Gate = made_outside("gate", text, {}, "gates")
+        return outside
     if not text.isidentifier():
         return FormulaGate(slope_text=text)
     if text not in gates.names():
-        raise UserError(f"gate must be one of {', '.join(gates.names())}, got {text}; or write a formula of its slope")
+        names = ", ".join(gates.names())
+        raise UserError(f"gate must be one of {names}, got {text}; or write a formula of its slope, or module.Class")
     return gates.get(text)
 
 
