@@ -106,7 +106,10 @@ class errors_as_one_line:
 def _nobody_reads() -> bool:
     """Say whether the output goes into a pipe that was closed, as by ``| head``."""
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except OSError:  # it is no file at all
+        return False
     return any(state & select.POLLERR for _, state in poll.poll(0))
 
 

@@ -17,7 +17,8 @@ REWARDS_DIFFER = (
 )
 GATE_IS_OPEN = "look at eur and clip_ratio/region_mean: a smaller tau or another gate lets more through"
 SLOPE_IS_ANOTHER = "autograd finds no slope in the gate's value where its slope says there is one: correct the value"
-FAR = 1.0  # nats a token between two policies, where an update of use leaves hundredths
+FAR = {"kl/sampling": (1.0, "the policy that sampled the batch"), "kl": (10.0, "the reference")}
+"""Nats a token: an update of use leaves hundredths between two policies, and a run of use few from its reference."""
 OFTEN = 0.1  # of the updates
 NEARER = "lower optimizer.lr, or raise tau or narrow the gate"
 LONGER = "raise sampling.max_completion_length, since an unfinished answer seldom earns a reward"
@@ -59,12 +60,12 @@ def standstill(rows: Sequence[Mapping[str, float]]) -> list[str]:
 
 def _too_far(rows: Sequence[Mapping[str, float]]) -> list[str]:
     lines = []
-    for key, other in (("kl/sampling", "the policy that sampled the batch"), ("kl", "the reference")):
-        far = [abs(row.get(key, 0.0)) > FAR for row in rows]
+    for key, (limit, other) in FAR.items():
+        far = [abs(row.get(key, 0.0)) > limit for row in rows]
         if sum(far) > OFTEN * len(far):
             most = max(abs(row.get(key, 0.0)) for row in rows)
             lines.append(
-                f"{key} was above {FAR:g} nat a token in {_of(far)}, {most:.3g} at most: the policy runs away from "
+                f"{key} was above {limit:g} nats a token in {_of(far)}, {most:.3g} at most: the policy runs away from "
                 f"{other}; {NEARER}"
             )
     return lines
