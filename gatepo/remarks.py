@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from gatepo import of_model
 from gatepo.objective.kl import INITIAL
-from gatepo.objective.tau import PAPERS, ConstantTau
 from gatepo.schema import TrainConfig
 
 
@@ -28,6 +27,8 @@ def remarks(config: TrainConfig, words: Sequence[str] = ()) -> list[str]:
 
 def _half_a_pair(config: TrainConfig, words: Sequence[str]) -> str | None:
     """Say what the other temperature is where one alone was typed, and another one than the default."""
+    from gatepo.objective.tau import PAPERS, ConstantTau  # torch, which --help and bad input need not wait for
+
     typed = [word.partition("=")[0] for word in words]
     alone = [key for key in ("tau.pos", "tau.neg") if key in typed]
     if len(alone) != 1 or "tau" in typed or not isinstance(config.tau, ConstantTau):

@@ -31,6 +31,7 @@ from gatepo.launch.environment import COMMAND, WORDS
 from gatepo.launch.job import LOG, SettingsFile, Started, fork, start
 from gatepo.launch.settings import MultirunSettings
 from gatepo.launch.view import FAILED, FINISHED, RUNNING, STOPPED, Seen, View, progress, status, time_left
+from gatepo.remarks import remarks
 from gatepo.run_folder import REMARKS, SUMMARY, is_finished
 from gatepo.run_folder import found as checkpoints
 from gatepo.schema import TrainConfig
@@ -142,8 +143,6 @@ class _Batch:
 
     def _say_remarks(self, returns: Sequence[JobReturn]) -> None:
         """Say what is seldom meant before the first job begins; each of them says its own in its folder."""
-        from gatepo.remarks import remarks  # torch, which --help and bad input need not wait for
-
         jobs = [(found._return_value, found.overrides or ()) for found in returns]
         lines = [line for job, words in jobs if isinstance(job, Job) for line in remarks(job.settings, list(words))]
         for line in list(dict.fromkeys(lines))[:MOST_REMARKS]:
