@@ -61,6 +61,13 @@ ELSEWHERE = {  # TRL's names as docs/from-trl.md has them, and what one might ca
     "gate.tau": "tau.pos=5 tau.neg=5",
     "temperature": "sampling.temperature=1.0, or tau.pos=5 tau.neg=5 for the gate's",
 }
+LOSSES = {
+    **{"grpo": "aggregation=sequence_mean", "dr_grpo": "aggregation=constant", "luspo": "aggregation=sequence_sum"},
+    **{"dapo": "aggregation=token_mean", "sapo": "gate=sigmoid tau.pos=1 tau.neg=1.05", "vespo": "+method=vespo"},
+    "cispo": "gate=cispo aggregation=token_mean gate.eps_high=4",
+}  # by TRL's loss_type
+CARRIED = {"beta", "learning_rate", "num_iterations", "warmup_steps", "max_steps", "save_steps"}
+"""TRL's names whose number goes into our last word as it is."""
 NUMBERS = {"kl": "kl=fixed kl.coefficient={}"}  # a number for an option that none of its settings needs
 
 
@@ -97,8 +104,20 @@ def unknown(key: str, value: str) -> str | None:
     if key in ADDED:
         return f"{key} must be added with a plus, got {key}={value}; type +{key}={value}"
     if key in ELSEWHERE:
-        return f"{key} must be a setting of what is chosen, got {key}={value}; type {ELSEWHERE[key]} (docs/from-trl.md)"
+        return (
+            f"{key} must be a setting of what is chosen, got {key}={value}; type {_ours(key, value)} (docs/from-trl.md)"
+        )
     return None
+
+
+def _ours(key: str, value: str) -> str:
+    """Give our words for one of TRL's, with the value that was typed where it means the same here."""
+    words = ELSEWHERE[key]
+    if key == "loss_type":
+        return LOSSES.get(value, words)
+    number = key in CARRIED and re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", value)
+    path = key == "reward_funcs" and re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value)
+    return f"{words.rpartition('=')[0]}={value}" if number or path else words
 
 
 def option(group: str, name: str) -> str | None:
@@ -118,4 +137,4 @@ def ambiguous(text: str) -> str | None:
     if match is None:
         return None
     key, _, values = match["word"].partition("=")
-    return f"{key} must have one value, got {values}; add -m for a run with each, or type '{key}=[{values}]' for a list"
+    return f"{key} must have one value, got {values}; add -m for a run with each (a list stands in brackets)"

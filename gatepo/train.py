@@ -23,8 +23,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from gatepo import claim, cli, config, journal, resume, run_folder
+from gatepo import claim, cli, config, journal, resume, run_folder, slips
 from gatepo.errors import UserError
 from gatepo.launch import multirun
 from gatepo.launch.environment import COMMAND, DIES_WITH_PARENT, WORDS
@@ -43,8 +44,8 @@ def task(composed: DictConfig) -> multirun.Job | None:
     """
     try:
         return _task(composed)
-    except UserError as error:
-        if "\n" not in str(error):  # with a traceback, it is no settings that were refused
+    except (UserError, OmegaConfBaseException) as error:
+        if not isinstance(error, UserError) or "\n" not in str(error):  # else a traceback, and no refused settings
             _leave_nothing(Path(HydraConfig.get().runtime.output_dir).resolve())
         raise
 
@@ -168,7 +169,7 @@ def _run_in_process_of_its_own(settings: TrainConfig, folder: Path) -> None:
 
 def _require_a_folder(words: list[str]) -> None:
     """Require that ``resume=auto`` can find again what the same command left; a search might find another's run."""
-    key = "hydra.sweep.dir" if {"-m", "--multirun"} & set(words) else "hydra.run.dir"
+    key = "hydra.sweep.dir" if set(slips.MULTIRUN) & set(words) else "hydra.run.dir"
     if not any(word.startswith(f"{key}=") for word in words):
         raise UserError(
             f"resume=auto must stand beside {key}=FOLDER, by which the run is found again, got none; type it"
@@ -183,7 +184,7 @@ def _launched(words: list[str]) -> list[str]:
     """
     own = [word for word in words if word.partition("=")[0] in LAUNCH]
     chosen = [word for word in words if word.startswith("hydra/launcher=")] or ["hydra/launcher=processes"]
-    if not {"-m", "--multirun"} & set(words):
+    if not set(slips.MULTIRUN) & set(words):
         if own:
             raise UserError(f"{_key(own[-1])} must stand beside -m, got {own[-1]} for a single run; add -m")
         return words
@@ -226,6 +227,7 @@ def main() -> None:
                     f"resume must be the folder of a run, got {value}, which has no config.yaml; choose another"
                 )
         sys.argv[1:] = _launched(sys.argv[1:])
+        sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in slips.MULTIRUN)  # which Hydra wants first
     cli.run("train", task)
 
 

@@ -9,7 +9,9 @@ from pages import settings, theirs
 
 from gatepo import slips
 from gatepo.errors import UserError
+from gatepo.schema import load_options
 
+load_options()  # as every command does before it looks at its words
 NOT_COMPOSED = {"resume_from_checkpoint", "reward_funcs", "train_dataset"}  # these name a file or a function
 
 
@@ -61,6 +63,25 @@ def test_every_name_of_trls_on_the_page_with_something_of_ours_is_answered() -> 
 def test_what_is_said_to_type_composes(name: str) -> None:
     for words in slips.ELSEWHERE[name].split(", or "):
         settings(words.removesuffix(" for the gate's").replace("ORG/NAME", "Qwen/Qwen2.5-0.5B"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "ours"),
+    [
+        ("learning_rate", "5e-5", "optimizer.lr=5e-5"),
+        ("num_iterations", "1", "batch.iterations=1"),
+        ("beta", "0.01", "kl=fixed kl.coefficient=0.01"),
+        ("reward_funcs", "mine.by_length", "reward._target_=mine.by_length"),
+        ("reward_funcs", "by_length", "reward._target_=my_rewards.score"),
+        ("loss_type", "bnpo", "aggregation=token_mean"),
+        *(("loss_type", name, words) for name, words in slips.LOSSES.items()),
+    ],
+)
+def test_the_value_that_was_typed_is_kept(key: str, value: str, ours: str) -> None:
+    said = slips.unknown(key, value)
+    assert said is not None and said.endswith(f"; type {ours} (docs/from-trl.md)")
+    if "mine." not in ours and "my_rewards" not in ours:
+        settings(ours)
 
 
 def test_a_key_of_no_program_is_left_to_others() -> None:
