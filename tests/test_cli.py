@@ -316,3 +316,15 @@ def test_a_reader_that_left_is_no_error(words: str) -> None:
         text=True,
     )
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_model_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    """Its settings are asked while OmegaConf resolves them, whose error stands around ours."""
+    done = gatepo("train", "model.path=nobody/has-this", cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_settings_may_stand_before_the_word_that_makes_a_grid(tmp_path: Path) -> None:
+    done = gatepo("train", "tau.pos=-1", "-m", "gate=erf,clip", "jobs=2", f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 2 and "2 of 2 jobs failed, 2 as said above" in done.stderr, done.stderr
