@@ -12,6 +12,8 @@ from test_run import SMALL, metrics, untimed
 
 from gatepo import checkpoint, resume
 from gatepo.errors import UserError
+from gatepo.overrides import may_change
+from gatepo.schema import TrainConfig
 
 ROWS = [{"question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(1, 30)]
 
@@ -79,7 +81,7 @@ def test_an_edited_config_is_refused_with_what_differs(cut_off: Path) -> None:
 
 
 def test_what_the_run_does_not_rest_on_may_be_typed_beside_and_stays(cut_off: Path, finished: Path) -> None:
-    assert resume.may_change() == [
+    assert may_change(TrainConfig) == [
         "trust",
         "force",
         "updates",
