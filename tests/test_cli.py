@@ -53,7 +53,7 @@ def test_help_lists_groups_and_their_options() -> None:
         ),
         (["gate=erf,clip"], ["gate must have one value, got erf,clip; add -m for a run with each"]),
         (["experiment=smoke"], ["experiment must be added with a plus, got experiment=smoke; type +experiment=smoke"]),
-        (["beta=0.1"], ["got beta=0.1; type kl=fixed kl.coefficient=0.04 (docs/from-trl.md)"]),
+        (["beta=0.1"], ["got beta=0.1; type kl=fixed kl.coefficient=0.1 (docs/from-trl.md)"]),
         (["kl=0.1"], ["got kl=0.1; type kl=fixed kl.coefficient=0.1"]),
         (["model=Qwen/Qwen2.5-0.5B"], ["type model.path=Qwen/Qwen2.5-0.5B"]),
         (["reward=mine.score"], ["type reward._target_=mine.score"]),
