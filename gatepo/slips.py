@@ -114,7 +114,7 @@ def _ours(key: str, value: str) -> str:
     """Give our words for one of TRL's, with the value that was typed where it means the same here."""
     words = ELSEWHERE[key]
     if key == "loss_type":
-        return LOSSES.get(value, words)
+        return LOSSES.get(value, f"{words}, the nearest of what is here")
     number = key in CARRIED and re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", value)
     path = key == "reward_funcs" and re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value)
     return f"{words.rpartition('=')[0]}={value}" if number or path else words
