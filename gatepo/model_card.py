@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import yaml
 
 from gatepo import config
+from gatepo.measures import ACCURACY, shown
 from gatepo.run_folder import ADAPTER, MODEL
 from gatepo.schema import TrainConfig
 
@@ -17,13 +18,16 @@ METHOD = ("gate", "tau", "ratio", "aggregation", "advantage", "anchor", "correct
 SHOWN = (*METHOD, "optimizer", "batch", "sampling", "updates", "seed")
 
 
-def text(settings: TrainConfig, command: str, evaluation: Mapping[str, Mapping[str, float]]) -> str:
+def text(
+    settings: TrainConfig, command: str, evaluation: Mapping[str, Mapping[str, float]], measures: str = ACCURACY
+) -> str:
     """Write the card, with the head that the hub reads.
 
     Args:
       settings: of the run.
       command: what was typed.
-      evaluation: accuracies by set, ``before`` and ``after``.
+      evaluation: what was measured by set, ``before`` and ``after``.
+      measures: what that is (:mod:`gatepo.measures`).
     """
     embedded = settings.model.path == "tiny"
     base = "gatepo's embedded model" if embedded else settings.model.path
@@ -40,7 +44,7 @@ def text(settings: TrainConfig, command: str, evaluation: Mapping[str, Mapping[s
         f"## How it was prompted\n\nBy its own chat template, with {_system(settings.data.system)}It was sampled at "
         f"temperature {sampling.temperature:g}, prompts of up to {sampling.max_prompt_length} tokens and completions "
         f"of up to {sampling.max_completion_length}. With another prompt it may do something else.",
-        f"## What it can do\n\n{_accuracies(evaluation, settings.evaluate.temperature)}",
+        f"## What it can do\n\n{_scores(evaluation, measures, settings)}",
         f"## Licence\n\n{'Apache-2.0.' if embedded else f'That of {base}.'}",
         f"## Again\n\n{_block(command, 'sh')}",
     ]
@@ -66,7 +70,12 @@ def _system(prompt: str | None) -> str:
     return "no system prompt. " if prompt is None else f"this system prompt:\n\n{_block(prompt, 'text')}\n\n"
 
 
-def _accuracies(evaluation: Mapping[str, Mapping[str, float]], temperature: float) -> str:
-    rows = [f"| {name} | {a['before']:.1%} | {a['after']:.1%} |" for name, a in evaluation.items()]
-    table = "\n".join(["| set | before | after |", "| --- | ---: | ---: |", *rows])
-    return f"{table}\n\nOne sample of each problem, at temperature {temperature:g}."
+def _scores(evaluation: Mapping[str, Mapping[str, float]], measures: str, settings: TrainConfig) -> str:
+    rows = [
+        f"| {name} | {shown(score['before'], measures)} | {shown(score['after'], measures)} |"
+        for name, score in evaluation.items()
+    ]
+    table = "\n".join([f"| {measures} on | before | after |", "| --- | ---: | ---: |", *rows])
+    samples, temperature = settings.evaluate.samples, settings.evaluate.temperature
+    sampled = "One sample" if samples == 1 else f"Mean over {samples} samples"
+    return f"{table}\n\n{sampled} of each problem, at temperature {temperature:g}."

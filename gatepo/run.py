@@ -23,6 +23,7 @@ from gatepo.errors import Interrupted, UserError
 from gatepo.evaluate.loop import Evaluator
 from gatepo.formulas.properties import broken_numbers, broken_properties
 from gatepo.loop import Algorithm, Hook, train
+from gatepo.measures import shown
 from gatepo.memory import keep_freed_memory
 from gatepo.model import load_tokenizer
 from gatepo.objective import gates
@@ -110,6 +111,7 @@ def _run(
     parameters = sum(parameter.numel() for parameter in model.parameters())  # here they are whole on every engine
     algorithm = build.algorithm(config, chosen, model, tokenizer, world)
     template = prompt_template(config.data, config.sampling.max_prompt_length, tokenizer)
+    grading = as_option(config.reward)
     samples, temperature = config.evaluate.samples, config.evaluate.temperature
     sampling = replace(algorithm.sampling, num_generations=samples, temperature=temperature)
     evaluate = Evaluator(
@@ -120,10 +122,10 @@ def _run(
         seed=config.seed,
         world=world,
         at_once=max(1, config.rollout.BATCHES_AT_ONCE * config.rollout.max_sequences // samples),
-        progress=EvaluationProgress(_say(), on_terminal()) if world.first else None,
+        progress=EvaluationProgress(_say(), on_terminal(), grading.measures) if world.first else None,
     )
-    columns = as_option(config.reward).reads_columns
-    rows = fingerprints(cast(PromptStream, algorithm.take_prompts), evaluate.sets, columns=columns)
+    stream = cast(PromptStream, algorithm.take_prompts)
+    rows = fingerprints(stream, evaluate.sets, columns=grading.reads_columns)
     if newest is None:
         state = RunState(seed=config.seed, before=evaluate())
         trackers.accuracy(0, state.before)
@@ -142,10 +144,11 @@ def _run(
             raise
         trackers.accuracy(state.update, after)
         evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
-        card = model_card.text(config, record.starts(folder)[0]["command"], evaluation) if world.first else ""
+        typed = record.starts(folder)[0]["command"] if world.first else ""
+        card = model_card.text(config, typed, evaluation, grading.measures) if world.first else ""
         _export(algorithm, tokenizer, card, folder / "model", world, 4 * parameters)
         _export_adapter(config, algorithm, card, folder / ADAPTER, world)
-        summary = _finish(folder, state.seconds, evaluation) if world.first else {}
+        summary = _finish(folder, state.seconds, grading.measures, evaluation) if world.first else {}
         if world.first:
             journal.note(describe(summary, folder))
             trackers.finish(summary, sorted(folder.glob("*.png")))
@@ -161,10 +164,10 @@ def describe(summary: dict[str, Any], folder: Path) -> str:
     lines = [f"{summary['updates']} updates in {summary['seconds']:.0f} s"]
     for name in ("reward", "entropy", "eur"):
         lines.append(f"{name:<8} {summary[name]['first']:.3f} at the start, {summary[name]['last']:.3f} at the end")
-    for name, accuracy in summary["evaluation"].items():
-        lines.append(
-            f"accuracy on {name:<12} {100 * accuracy['before']:5.1f}% before, {100 * accuracy['after']:5.1f}% after"
-        )
+    measures = summary["measures"]
+    for name, score in summary["evaluation"].items():
+        before, after = (shown(score[when], measures) for when in ("before", "after"))
+        lines.append(f"{measures} on {name:<12} {before:>6} before, {after:>6} after")
     lines.append(f"figures  {folder / 'reward.png'}, {folder / 'entropy_eur.png'}")
     lines.append(f"model    {folder / 'model'}")
     return "\n".join(lines)
@@ -242,7 +245,7 @@ def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
             started = perf_counter()
             algorithm.rollout.wake()
             algorithm.sync(state.update)
-            metrics |= {f"evaluation/{name}": accuracy for name, accuracy in evaluate().items()}
+            metrics |= {f"evaluation/{name}": score for name, score in evaluate().items()}
             algorithm.rollout.sleep()  # as after every rollout batch
             metrics["time/evaluation"] = perf_counter() - started
             state.unwritten = None
@@ -338,7 +341,7 @@ def _export_adapter(config: TrainConfig, algorithm: Algorithm, card: str, path: 
         durable.publish(begun, path)
 
 
-def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _finish(folder: Path, seconds: float, measures: str, evaluation: dict[str, dict[str, float]]) -> dict[str, Any]:
     done = read_run(folder)
     lines = warn(done.metrics)
     summary = {
@@ -347,6 +350,7 @@ def _finish(folder: Path, seconds: float, evaluation: dict[str, dict[str, float]
         "reward": done.first_and_last("reward"),
         "entropy": done.first_and_last("entropy"),
         "eur": done.first_and_last(done.eur_key),
+        "measures": measures,
         "evaluation": evaluation,
         **({REMARKS: lines} if lines else {}),
     }

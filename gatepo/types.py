@@ -71,6 +71,11 @@ class Reward:
     killed: bool = False  # its answer cost a worker process: out of time, memory or CPU
 
     @property
+    def graded(self) -> bool:
+        """Whether a part of it is an answer."""
+        return "answer" in self.parts
+
+    @property
     def score(self) -> float:
         """What an evaluation counts: whether the answer is right (eq. 11), or all of it where no part is an answer."""
         return self.parts.get("answer", self.total)

@@ -43,6 +43,7 @@ LAYERS = (
             "manifest",
             "claim",
             "text_table",
+            "measures",
         ),
         *("signals", "run_folder", "numbers"),
         *("launch.environment", "launch.settings", "launch.slurm", "journal"),

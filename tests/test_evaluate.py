@@ -101,7 +101,7 @@ def test_what_a_short_evaluation_seldom_has_is_counted_too() -> None:
         )
     )
     got = result([Problem(set="s", index=0, question="", gold="1", samples=samples)])
-    assert (got.accuracy.value, got.pass_at, got.majority) == (0.25, {1: 0.25, 2: 0.5, 4: 1.0}, 0.0)
+    assert (got.score.value, got.pass_at, got.majority) == (0.25, {1: 0.25, 2: 0.5, 4: 1.0}, 0.0)
     assert (got.format.value, got.finished, got.timed_out) == (0.5, 0.75, 1)
     assert (got.mean_length, got.median_length) == (4, 2.5)
 

@@ -13,20 +13,32 @@ from gatepo import signals
 if __name__ == "__main__":
     signals.listen()  # before what takes seconds to import
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gatepo import cli, config
+from gatepo.evaluate.of_run import OWN, with_its_own
 from gatepo.preflight import require_reachable
 from gatepo.schema import EvaluationConfig
 
 
 def task(composed: DictConfig) -> None:
     """Validate, and evaluate."""
-    asked = config.from_composed(EvaluationConfig, composed)
+    asked = with_its_own(config.from_composed(EvaluationConfig, composed), _chosen())
     require_reachable("tiny" if asked.run else asked.model.path, asked.data)
     from gatepo.evaluate.command import evaluate  # torch, which --help and bad input need not wait for
 
     evaluate(asked)
+
+
+def _chosen() -> list[str]:
+    """List the groups of which the command line says something, itself or by an experiment."""
+    hydra = HydraConfig.get()
+    typed = {word.lstrip("+~").partition("=")[0].partition(".")[0] for word in hydra.overrides.task}
+    return [name for name in OWN if name in typed or hydra.runtime.choices[name] != DEFAULTS[name]]
+
+
+DEFAULTS = {"data": "tiny", "reward": "paper"}  # of conf/evaluate.yaml
 
 
 def main() -> None:

@@ -25,11 +25,17 @@ class Sample:
 
     text: str
     answer: str | None  # as it was read in the text
-    right: bool  # eq. 11
+    right: bool  # eq. 11; false where no part of the reward is an answer
     format: float  # eq. 10
     tokens: int
     finished: bool  # ended by itself, not by the length limit
     timed_out: bool  # its answer took too long to check, and is wrong
+    score: float | None = None  # the reward, where no part of it is an answer
+
+    @property
+    def value(self) -> float:
+        """What is counted: 1 for a right answer, or the score."""
+        return float(self.right) if self.score is None else self.score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +60,12 @@ def problem_of(group: Group, rewards: Sequence[Reward], extract: Callable[[str],
         Sample(
             text=completion.text,
             answer=extract(completion.text),
-            right=bool(reward.score),
+            right=reward.graded and reward.score == 1,
             format=reward.parts.get("format", 0.0),
             tokens=len(completion.token_ids),
             finished=completion.finished,
             timed_out=reward.timed_out,
+            score=None if reward.graded else reward.score,
         )
         for completion, reward in zip(group.completions, rewards, strict=True)
     )

@@ -36,8 +36,8 @@ class Progress(Protocol):
         """Count so many more."""
         ...
 
-    def end(self, accuracy: dict[str, float]) -> None:
-        """Take what came out."""
+    def end(self, score: dict[str, float]) -> None:
+        """Take what came out: the accuracy of each set, or the mean of a reward without an answer."""
         ...
 
 
@@ -55,26 +55,29 @@ class Evaluator:
     progress: Progress | None = None
 
     def __call__(self) -> dict[str, float]:
-        """Measure the fraction of right answers (eq. 11) of each set under the sampler's current weights."""
-        accuracy = {}
+        """Measure each set under the sampler's current weights.
+
+        Returns: the fraction of right answers (eq. 11), or the mean of a reward that grades none.
+        """
+        score = {}
         if self.progress is not None:
             own = sum(len(self.world.share(prompts)) for prompts in self.sets.values())
             self.progress.begin(sum(map(len, self.sets.values())), own)
         for name, prompts in self.sets.items():
-            right = 0.0
+            total = 0.0
             with self.world.together():
-                right = self._right(self.world.share(prompts))
-            accuracy[name] = self.world.sum(right)[0] / (len(prompts) * self.sampling.num_generations)
+                total = self._total(self.world.share(prompts))
+            score[name] = self.world.sum(total)[0] / (len(prompts) * self.sampling.num_generations)
         if self.progress is not None:
-            self.progress.end(accuracy)
-        return accuracy
+            self.progress.end(score)
+        return score
 
-    def _right(self, prompts: list[Prompt]) -> float:
-        right = 0.0
+    def _total(self, prompts: list[Prompt]) -> float:
+        total = 0.0
         for first in range(0, len(prompts), self.at_once):
             share = prompts[first : first + self.at_once]
             own = sample_and_grade(self.rollout, self.reward, share, self.sampling, self.seed)
-            right += sum(reward.score for _, rewards in own for reward in rewards)
+            total += sum(reward.score for _, rewards in own for reward in rewards)
             if self.progress is not None:
                 self.progress.done(len(share))
-        return right
+        return total

@@ -10,14 +10,17 @@ from gatepo.errors import UserError
 from gatepo.evaluate import table
 from gatepo.evaluate.folder import Evaluation
 from gatepo.evaluate.generations import Problem
-from gatepo.evaluate.results import Comparison, Result, compare, result
+from gatepo.evaluate.results import Comparison, Result, compare, is_graded, result
 from gatepo.evaluate.statistics import Estimate
+from gatepo.measures import ACCURACY
+from gatepo.rewards.extra import as_option
 from gatepo.schema import EvaluationConfig
 
 
 def page(asked: EvaluationConfig, ours: Evaluation, others: Mapping[str, Evaluation]) -> str:
     """Write the tables: each set, the benchmarks beside other models if there are some, the comparison if asked."""
-    parts = [f"{ours.name}, temperature {asked.sampling.temperature:g}", table.sets(results(asked, ours))]
+    measures = _measures(asked, ours)
+    parts = [f"{ours.name}, temperature {asked.sampling.temperature:g}", table.sets(results(asked, ours), measures)]
     if asked.published or asked.beside:
         columns = list(asked.columns) or list(asked.data.evaluation)
         rows: dict[str, Mapping[str, Estimate | float]] = {
@@ -25,7 +28,7 @@ def page(asked: EvaluationConfig, ours: Evaluation, others: Mapping[str, Evaluat
         }
         rows |= {path: accuracies(asked, others[path]) for path in asked.beside}
         rows[ours.name] = accuracies(asked, ours)
-        parts.append(table.benchmarks(columns, rows))
+        parts.append(table.benchmarks(columns, rows, measures))
     if asked.against is not None:
         found = comparisons(asked, ours, others[asked.against])
         parts.append(table.comparisons(others[asked.against].name, found))
@@ -38,23 +41,28 @@ def results(asked: EvaluationConfig, evaluation: Evaluation) -> dict[str, Result
 
 
 def accuracies(asked: EvaluationConfig, evaluation: Evaluation) -> dict[str, Estimate]:
-    """Compute the accuracy by benchmark, of those whose sets it holds in full."""
+    """Compute the accuracy, or the mean score, by benchmark, of those whose sets it holds in full."""
     sets = asked.columns or {name: [name] for name in asked.data.evaluation}
     held = {column: names for column, names in sets.items() if all(name in evaluation.sets for name in names)}
-    return {column: result(_pooled(evaluation, names)).accuracy for column, names in held.items()}
+    return {column: result(_pooled(evaluation, names)).score for column, names in held.items()}
 
 
 def comparisons(asked: EvaluationConfig, ours: Evaluation, theirs: Evaluation) -> dict[str, Comparison]:
     """Compare by set and by benchmark, on the problems that both hold.
 
     Raises:
-      UserError: they share none.
+      UserError: they share none, or one holds accuracies and the other scores.
     """
     found = {}
     matching = {problem.key: problem for problems in theirs.sets.values() for problem in problems}
     for name, problems in _groups(asked, ours).items():
         pairs = [(p, matching[p.key]) for p in problems if p.key in matching]
         pairs = [(one, other) for one, other in pairs if (one.question, one.gold) == (other.question, other.gold)]
+        if pairs and is_graded([pairs[0][0]]) != is_graded([pairs[0][1]]):
+            raise UserError(
+                "against must hold what is compared, got the mean of a reward on one side and accuracy on the other; "
+                "evaluate both with the same reward"
+            )
         if pairs:
             found[name] = compare(*zip(*pairs, strict=True))
     if not found:
@@ -67,7 +75,8 @@ def comparisons(asked: EvaluationConfig, ours: Evaluation, theirs: Evaluation) -
 
 def as_json(asked: EvaluationConfig, ours: Evaluation, others: Mapping[str, Evaluation]) -> dict[str, Any]:
     """Give everything that was printed."""
-    document: dict[str, Any] = {"sets": {name: one.as_json() for name, one in results(asked, ours).items()}}
+    document: dict[str, Any] = {"measures": _measures(asked, ours)}
+    document |= {"sets": {name: one.as_json() for name, one in results(asked, ours).items()}}
     if asked.against is not None:
         found = comparisons(asked, ours, others[asked.against])
         document["against"] = {"folder": asked.against, "sets": {name: one.as_json() for name, one in found.items()}}
@@ -79,6 +88,14 @@ def as_json(asked: EvaluationConfig, ours: Evaluation, others: Mapping[str, Eval
     if asked.published:
         document["published"] = asked.published
     return document
+
+
+def _measures(asked: EvaluationConfig, evaluation: Evaluation) -> str:
+    """Name what was measured: accuracy where answers were graded, whatever the reward says of itself."""
+    if all(is_graded(problems) for problems in evaluation.sets.values()):
+        return ACCURACY
+    said = as_option(asked.reward).measures
+    return "mean score" if said == ACCURACY else said
 
 
 def _groups(asked: EvaluationConfig, evaluation: Evaluation) -> dict[str, list[Problem]]:

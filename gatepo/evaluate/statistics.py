@@ -17,7 +17,7 @@ Z = NormalDist().inv_cdf(0.975)  # of a 95% interval, 1.960
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A fraction with its 95% interval."""
+    """A fraction or a mean with its 95% interval."""
 
     value: float
     low: float
@@ -76,6 +76,21 @@ def pass_at(k: int, right: int, samples: int) -> float:
     return 1 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
+def mean_score(value_P: Sequence[float]) -> Estimate:
+    """Give mean of any numbers with its normal 95% interval, mean -+ z SD / sqrt(P), SD with P - 1.
+
+    Args:
+      value_P: by problem, the mean over its completions, which makes the problem the cluster (Miller 2024, section
+        2.2). Of a single one nothing is known but itself: the interval is all numbers.
+    """
+    mean = fmean(value_P)
+    if len(value_P) == 1:
+        return Estimate(value=mean, low=-math.inf, high=math.inf)
+    variance = math.fsum((value - mean) ** 2 for value in value_P) / (len(value_P) - 1)
+    half = Z * math.sqrt(variance / len(value_P))
+    return Estimate(value=mean, low=mean - half, high=mean + half)
+
+
 def mean_difference(difference_P: Sequence[float]) -> Estimate:
     """Give mean of paired differences of fractions with its normal 95% interval, mean -+ z SD / sqrt(P), SD with P - 1.
 
@@ -83,12 +98,8 @@ def mean_difference(difference_P: Sequence[float]) -> Estimate:
       difference_P: by problem, in [-1, 1]; so is the interval, and it is all of that for a single problem.
     Source: the paired standard error of Miller 2024 (arXiv:2411.00640, section 4).
     """
-    mean = fmean(difference_P)
-    if len(difference_P) == 1:
-        return Estimate(value=mean, low=-1.0, high=1.0)
-    variance = math.fsum((d - mean) ** 2 for d in difference_P) / (len(difference_P) - 1)
-    half = Z * math.sqrt(variance / len(difference_P))
-    return Estimate(value=mean, low=max(-1.0, mean - half), high=min(1.0, mean + half))
+    found = mean_score(difference_P)
+    return Estimate(value=found.value, low=max(-1.0, found.low), high=min(1.0, found.high))
 
 
 def paired_p_value(difference_P: Sequence[int]) -> float:
@@ -111,3 +122,23 @@ def paired_p_value(difference_P: Sequence[int]) -> float:
         chance_S = (np.roll(chance_S, step) + np.roll(chance_S, -step)) / 2  # never reaches the ends: nothing wraps
     sums = np.arange(-reach, reach + 1)
     return float(min(1.0, chance_S[np.abs(sums) >= abs(sum(difference_P))].sum()))
+
+
+def sign_flip(difference_P: Sequence[float], draws: int = 100_000) -> float:
+    """Give what :func:`paired_p_value` does for differences of any size, whose sums are too many to list.
+
+    Args:
+      difference_P: by problem, the mean score of one model minus that of the other.
+      draws: of signs, from a fixed seed. p is (1 + those as far from 0) / (1 + draws), which is valid for any number.
+    Source: Phipson and Smyth 2010 (Stat. Appl. Genet. Mol. Biol. 9), eq. 2, for the ones.
+    """
+    value_P = np.asarray(difference_P, dtype=float)
+    least = abs(value_P.sum()) * (1 - 1e-12)  # equal sums that rounding has set apart
+    generator, far = np.random.default_rng(0), 0
+    for first in range(0, draws, BLOCK):
+        sign_DP = generator.integers(0, 2, (min(BLOCK, draws - first), len(value_P)), dtype=np.int8) * 2 - 1
+        far += int((np.abs(sign_DP @ value_P) >= least).sum())
+    return (1 + far) / (1 + draws)
+
+
+BLOCK = 1000  # draws that are held at once

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gatepo import checkpoint, config
+from gatepo import checkpoint
 from gatepo.data.settings import Data
 from gatepo.engine.adapter import NoAdapter
 from gatepo.engine.base import EngineOption
 from gatepo.errors import UserError
+from gatepo.evaluate.of_run import folder_of, settings_of
 from gatepo.manifest import FILE, digest
 from gatepo.model import content
 from gatepo.rewards.base import RewardOption
@@ -91,17 +92,14 @@ def subject(asked: EvaluationConfig) -> Subject:
 
 def _of_run(asked: EvaluationConfig, folder: Path) -> Subject:
     """Take a finished run's model, or a checkpoint's, with the prompt, the lengths and the precision of its run."""
-    of_checkpoint = folder.parent.name == CHECKPOINTS
-    run = folder.parent.parent if of_checkpoint else folder
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"run must be the folder of a run, got {run}, which has no config.yaml; give outputs/...")
+    run, of_checkpoint = folder_of(folder), folder.parent.name == CHECKPOINTS
+    trained = settings_of(folder, asked.trust)
     if of_checkpoint and not folder.is_dir():
         raise UserError(f"run must be a whole checkpoint, got {folder}; look into {folder.parent}")
     if of_checkpoint:
         checkpoint.check(folder)
     if not of_checkpoint and not (run / "model" / "config.json").is_file():
         raise UserError(f"run must be a finished run, got {run}; give one of {run / CHECKPOINTS}/update-...")
-    trained = config.load(run / "config.yaml", trust=asked.trust)
     sampling = replace(
         asked.sampling,
         max_prompt_length=asked.sampling.max_prompt_length or trained.sampling.max_prompt_length,

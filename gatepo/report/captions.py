@@ -50,7 +50,7 @@ def marks_line(material: Material, figure: Figure) -> str:
     if any(point.run is None for point in points):
         found.append("small marks: runs, large: their mean")
     if any(point.cross for point in points):
-        found.append("cross: answers fell below the first batch's")
+        found.append(f"cross: {material.counted} fell below the first batch's")
     return ", ".join(found)
 
 

@@ -88,12 +88,13 @@ def outcomes(material: Material) -> Figure | None:
     return Figure(
         name="outcomes",
         title="Where each run ends",
-        says="One mark for each run: its answers in the last fifth of training. A cross has collapsed: it ends below "
-        "the untrained model's first batch. Runs end in two ways, so look at the marks before you look at a mean.",
+        says=f"One mark for each run: its {material.counted} in the last fifth of training. A cross has "
+        "collapsed: it ends below the untrained model's first batch. Runs end in two ways, so look at the marks before "
+        "you look at a mean.",
         panels=[
             Panel(
-                title="Answers, last fifth",
-                x="mean answer reward, last fifth of the updates",
+                title=f"{material.counted.capitalize()}, last fifth",
+                x=f"mean of {material.counted}, last fifth of the updates",
                 y="",
                 points=points,
                 groups=material.everyone,
@@ -184,9 +185,9 @@ def widths(material: Material) -> Figure | None:
         panels=[
             Panel(title="EUR, last iteration", x=x, y=MEAN_EUR, points=left, log_x=True),
             Panel(
-                title="Answers, last fifth",
+                title=f"{material.counted.capitalize()}, last fifth",
                 x=f"{x} x learning rate" if by_rate else x,
-                y="mean answer reward, last fifth",
+                y=f"mean of {material.counted}, last fifth",
                 points=_points(material, scaled, answers),
                 log_x=True,
             ),

@@ -190,7 +190,8 @@ def _collapse(material: Material) -> str:
     head = "".join(f"<th scope='col'>{word}</th>" for word in ("setting", "collapsed", "a dot for each run", ""))
     return (
         f"<p class='says'>A run has collapsed where the last {_fifth()} of its updates has fewer right answers than "
-        "the untrained model's first batch. An unfinished run counts as it stands.</p>"
+        "the untrained model's first batch, or less reward where no part of that is an answer. "
+        "An unfinished run counts as it stands.</p>"
         "<div class='scroll tall narrow' tabindex='0' role='region' aria-label='Collapse'><table><thead><tr>"
         f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )

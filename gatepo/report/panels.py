@@ -8,7 +8,7 @@ from statistics import fmean
 
 from gatepo.report.curves import Curves
 from gatepo.report.groups import Group, differing, grouped
-from gatepo.report.runs import Run, folders
+from gatepo.report.runs import ANSWER, Run, folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,12 @@ class Material:
     def has(self, key: str) -> bool:
         """Say whether any run has logged a metric."""
         return any(run.series(key)[0] for run in self.runs)
+
+    @property
+    def counted(self) -> str:
+        """Name what a run's end is judged by: its answers, or its reward where no part of that is an answer."""
+        graded = {run.answer_key == ANSWER for run in self.runs}
+        return "answers or reward" if len(graded) > 1 else "answers" if graded.pop() else "reward"
 
     def iterations(self) -> int:
         """Give the largest mu."""

@@ -14,6 +14,7 @@ import yaml
 
 from gatepo.errors import UserError
 from gatepo.json_lines import rows
+from gatepo.measures import ACCURACY
 from gatepo.run_folder import starts
 
 LAST = 5  # a run's "last" figures are means over the last 1/LAST of its updates, whatever mu is
@@ -69,6 +70,12 @@ class Run:
         """EUR of the last iteration that there was; that of the first is 1 and says nothing."""
         keys = [f"eur/iteration_{k}" for k in range(self.iterations, 0, -1)]
         return next((key for key in keys if any(key in row for row in self.metrics)), "eur")
+
+    @property
+    def measures(self) -> str:
+        """What its evaluation measured (:mod:`gatepo.measures`); a version that did not say so is asked by its rows."""
+        said = self.summary.get("measures")
+        return str(said) if said else ACCURACY if self.answer_key == ANSWER else "mean reward"
 
     @property
     def answer_key(self) -> str:
@@ -172,8 +179,8 @@ def _summary(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        for accuracy in found.get("evaluation", {}).values():
-            float(accuracy["before"]), float(accuracy["after"])
+        for score in found.get("evaluation", {}).values():
+            float(score["before"]), float(score["after"])
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} must be the summary of a finished run, got a damaged one; copy it anew") from error
     summary: dict[str, Any] = found

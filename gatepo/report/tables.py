@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from html import escape
 from statistics import fmean
 
+from gatepo.measures import ACCURACY, shown
 from gatepo.report.panels import Material, ranges
-from gatepo.report.runs import LAST_EUR, Run
+from gatepo.report.runs import ANSWER, LAST_EUR, Run
 from gatepo.report.verdict import Verdict
 from gatepo.text_table import of_texts
 
@@ -98,8 +99,8 @@ def groups(material: Material) -> Table:
                 _seeds(runs),
                 f"{sum(run.finished for run in runs)} of {len(runs)}",
                 f"{sum(run.collapsed for run in runs)} of {len(runs)}",
-                *(_first_and_last(runs, key) for key in (None, "reward", "entropy", "eur", LAST_EUR)),
-                *(_accuracy(runs, name) for name in sets),
+                *(_first_and_last(runs, key) for key in (ANSWER, "reward", "entropy", "eur", LAST_EUR)),
+                *(_score(runs, name) for name in sets),
             )
         )
     return Table(name="groups", title="Settings, mean over seeds", head=(*head, *sets), rows=rows, words=1)
@@ -120,8 +121,8 @@ def runs(material: Material) -> Table:
                 "" if run.seed is None else str(run.seed),
                 f"{done}" if run.finished or planned is None else f"{done} of {planned}, unfinished",
                 "yes" if run.collapsed else "no",
-                *(_first_and_last([run], key) for key in (None, "reward", "entropy", "eur", LAST_EUR)),
-                *(_accuracy([run], name) for name in sets),
+                *(_first_and_last([run], key) for key in (ANSWER, "reward", "entropy", "eur", LAST_EUR)),
+                *(_score([run], name) for name in sets),
                 run.commit,
                 material.names[place],
             )
@@ -167,9 +168,9 @@ def _seeds(runs: Sequence[Run]) -> str:
     )
 
 
-def _first_and_last(runs: Sequence[Run], key: str | None) -> str:
-    """Write "first -> last (lowest to highest)"; ``key`` None is what says how many answers are right."""
-    found = [run.first_and_last(key or run.answer_key) for run in runs if key is None or run.series(key)[0]]
+def _first_and_last(runs: Sequence[Run], key: str) -> str:
+    """Write "first -> last (lowest to highest)"; nothing where no run has it."""
+    found = [run.first_and_last(key) for run in runs if run.series(key)[0]]
     if not found:
         return ""
     last = [one["last"] for one in found]
@@ -181,8 +182,15 @@ def _sets(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.summary.get("evaluation", {})))
 
 
-def _accuracy(runs: Sequence[Run], name: str) -> str:
-    found = [run.summary["evaluation"][name] for run in runs if name in run.summary.get("evaluation", {})]
+def _score(runs: Sequence[Run], name: str) -> str:
+    """Write "before -> after" of a set, and what it is where it is no accuracy."""
+    found = [run for run in runs if name in run.summary.get("evaluation", {})]
     if not found:
         return ""
-    return f"{100 * fmean(a['before'] for a in found):.1f} -> {100 * fmean(a['after'] for a in found):.1f}%"
+    measures = found[0].measures
+    before, after = (
+        shown(fmean(run.summary["evaluation"][name][when] for run in found), measures) for when in ("before", "after")
+    )
+    if measures == ACCURACY:
+        return f"{before.removesuffix('%')} -> {after}"
+    return f"{before} -> {after}, {measures}"

@@ -13,7 +13,7 @@ from gatepo.report import tables
 from gatepo.report.figures import paint
 from gatepo.report.page import PAGE, figures, html
 from gatepo.report.panels import Figure, Material
-from gatepo.report.runs import LAST_EUR, Run
+from gatepo.report.runs import ANSWER, LAST_EUR, Run
 from gatepo.report.verdict import Verdict
 
 JSON = "report.json"
@@ -65,7 +65,7 @@ def numbers(material: Material, shown: Sequence[Figure], verdicts: Sequence[Verd
 
 def _run(run: Run, name: str) -> dict[str, Any]:
     keys = {
-        "answers": run.answer_key,
+        "answers": ANSWER,
         "reward": "reward",
         "entropy": "entropy",
         "eur": "eur",
@@ -80,5 +80,6 @@ def _run(run: Run, name: str) -> dict[str, Any]:
         "collapsed": run.collapsed,
         "commit": run.commit,
         **{word: run.first_and_last(key) | {"mean": run.mean(key)} for word, key in logged.items()},
+        "measures": run.measures,
         "evaluation": run.summary.get("evaluation", {}),
     }

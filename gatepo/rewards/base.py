@@ -27,6 +27,11 @@ class RewardOption(Protocol):
         """Say whether it reads more of a row than question and answer, so that a run rests on all of it."""
         ...
 
+    @property
+    def measures(self) -> str:
+        """Say what the mean of ``Reward.score`` is: accuracy (:mod:`gatepo.measures`), or the mean of which reward."""
+        ...
+
     def make(self) -> RewardFunction:
         """Make the reward function, with the processes that it needs."""
         ...

@@ -98,10 +98,18 @@ class ScoreOfEach:
     score: Callable[..., Any]
     reads_columns = True
 
+    @property
+    def measures(self) -> str:
+        """See :class:`~gatepo.rewards.base.RewardOption`."""
+        return f"mean {self._name}"
+
+    @property
+    def _name(self) -> str:
+        return path_of(self.score).rpartition(".")[2]
+
     def make(self) -> RewardFunction:
         """See :class:`~gatepo.rewards.base.RewardOption`."""
-        path = path_of(self.score)
-        return EachCompletion(own_function("reward", self.score, path), path.rpartition(".")[2])
+        return EachCompletion(own_function("reward", self.score, path_of(self.score)), self._name)
 
     def identity(self) -> dict[str, str]:
         """See :class:`~gatepo.rewards.base.RewardOption`."""
@@ -147,6 +155,12 @@ class OptionFromOutside:
 
     chosen: Any
     reads_columns = True
+
+    @property
+    def measures(self) -> str:
+        """See :class:`~gatepo.rewards.base.RewardOption`; a mean score where it says nothing."""
+        own: str = getattr(self.chosen, "measures", "mean score")
+        return own
 
     def make(self) -> RewardFunction:
         """See :class:`~gatepo.rewards.base.RewardOption`."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from gatepo.measures import ACCURACY
 from gatepo.rewards.extra import ExtraReward
 from gatepo.rewards.extraction import EXTRACTIONS
 from gatepo.rewards.tags import answer_text, format_reward, strict_format_reward
@@ -29,6 +30,7 @@ class AnswerAndFormat:
     """The answer is right, and the format kept (eq. 9 to 11)."""
 
     COMPARES_ANSWERS: ClassVar[bool] = True  # so that each row must have one
+    measures: ClassVar[str] = ACCURACY
     weights: RewardWeights = setting("The two parts count so much.", default_factory=RewardWeights)
     format: str = setting(
         "r_format gives partial marks (paper, eq. 10), or is all or nothing (strict).",

@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from gatepo.measures import ACCURACY, shown
+
 SELDOM, OFTEN = 10.0, 300.0  # seconds that lie between two lines at the least, and at the most
 PARTS = 20  # lines of a run
 
@@ -86,10 +88,11 @@ class EvaluationProgress:
     Args:
       say: takes a line at each beginning.
       bar: whether there is a bar beside it.
+      measures: what comes out (:mod:`gatepo.measures`).
     """
 
-    def __init__(self, say: Callable[[str], None], bar: bool) -> None:
-        self._say, self._wanted = say, bar
+    def __init__(self, say: Callable[[str], None], bar: bool, measures: str = ACCURACY) -> None:
+        self._say, self._wanted, self._measures = say, bar, measures
         self._bar: Any = None
 
     def begin(self, problems: int, own: int) -> None:
@@ -102,12 +105,13 @@ class EvaluationProgress:
         if self._bar is not None:
             self._bar.update(problems)
 
-    def end(self, accuracy: dict[str, float]) -> None:
+    def end(self, score: dict[str, float]) -> None:
         """Say what came out."""
         if self._bar is not None:
             self._bar.close()
-        if accuracy:
-            self._say("accuracy " + ", ".join(f"{name} {100 * value:.1f}%" for name, value in accuracy.items()))
+        if score:
+            figures = ", ".join(f"{name} {shown(value, self._measures)}" for name, value in score.items())
+            self._say(f"{self._measures} {figures}")
 
 
 def _bar(total: int, name: str, unit: str, done: int = 0) -> Any:
