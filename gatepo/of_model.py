@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,22 @@ FAR = 10  # times above that rate
 _NO_SYSTEM = "the embedded model was made without a system prompt, and data.system gives it one; type data.system=null"
 
 
-def register() -> None:
-    """Offer ``${tiny_else:A,B}``, A with the embedded model and B with another, and ``${own_dtype:}``."""
+def register(prompt: Callable[[str], str]) -> None:
+    """Offer ``${tiny_else:A,B}``, A with the embedded model and B with another, and what follows from the model itself.
+
+    ``${own_dtype:}`` is its precision, and ``${own_system:NAME}`` the system prompt that its data bring: that of the
+    name, or none for the embedded model, which was made without one.
+
+    Args:
+      prompt: gives the system prompt of a name.
+    """
     OmegaConf.register_new_resolver("tiny_else", _tiny_else, replace=True)
     OmegaConf.register_new_resolver("own_dtype", _own_dtype, replace=True)
+
+    def own_system(name: str, *, _root_: Any) -> str | None:
+        return None if is_embedded(_path(_root_)) else prompt(name)
+
+    OmegaConf.register_new_resolver("own_system", own_system, replace=True)
 
 
 def is_embedded(path: str) -> bool:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatepo import slips
 from gatepo.config import MIRRORED, register_outside, type_words
-from gatepo.data.words import spelled_out
+from gatepo.data.words import EVALUATION, SOURCES, spelled_out
 from gatepo.launch.settings import MultirunSettings
 from gatepo.presets import names
 from gatepo.schema import TrainConfig
@@ -30,15 +30,19 @@ _TYPE = re.compile(r"Error merging override \+*(?P<key>[\w.]+)=(?P<value>.*)")
 _OPTION = re.compile(r"Could not find '(?P<group>[^']+)/(?P<name>[^/']+)'")
 
 
-def prepared(words: Iterable[str]) -> list[str]:
+def prepared(words: Iterable[str], command: str = "train") -> list[str]:
     """Make the words ready for Hydra: formulas quoted, files of data as sources, classes from outside as options.
 
+    Args:
+      words: of the command line.
+      command: the name of its configuration; ``evaluate`` takes files of data as evaluation sets.
     Raises:
       UserError: a class from outside cannot be imported, files of data have no names of their own, or a slip.
     """
     words = list(words)
-    slips.check(words)
-    chosen = trackers.spelled_out(spelled_out(words), lambda path: register_outside("tracker", path, "tracker"))
+    slips.check(words, command)
+    part = EVALUATION if command == "evaluate" else SOURCES
+    chosen = trackers.spelled_out(spelled_out(words, part), lambda path: register_outside("tracker", path, "tracker"))
     return [_nested(_outside(quoted(word))) for word in chosen]
 
 
@@ -143,6 +147,8 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
             f"{key} must stay as it was when {goes_on} was trained, got {key}={given.get(key, '')}; a run goes on with "
             f"other {', '.join(may_change(kind))} alone"
         )
+    if added := _added(key, given.get(key, ""), kind):
+        return added
     known = keys(kind) | {f.name: f for f in fields(MultirunSettings)}
     group, _, inner = key.partition(".")
     if options("/".join(key.split(".")[:2])):  # an option within another
@@ -154,11 +160,22 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
     of_group = {name.removeprefix(f"{group}."): name for name in known if name.startswith(f"{group}.")}
     within = [of_group[name] for name in get_close_matches(inner, of_group, n=1, cutoff=0.5)]
     elsewhere = [] if of_group else get_close_matches(key, known, n=1)
-    near = [name for name in known if name.endswith(f".{key}")] or within or elsewhere
+    longer = [name for name in known if name.endswith(f".{key}")]
+    shorter = [] if of_group else [name for name in known if key.endswith(f".{name}")]
+    near = longer or shorter or within or elsewhere
     known_here = [*of_group.values()] or [name for name in known if "." not in name]
     if not near:
         return f"{got}; it has {', '.join(known_here)}; --help lists all"
     return f"{got}; did you mean {near[0]}? help={near[0]} shows it, --help lists all"
+
+
+def _added(key: str, value: str, kind: type) -> str | None:
+    """Explain an entry of a setting that holds entries by name, which Hydra wants with a plus; None of another key."""
+    free = [name for name, field in keys(kind).items() if str(field.type).startswith("dict[") and not about(field).each]
+    named = [name for name in free if key.startswith(f"{name}.")]
+    if not named:
+        return None
+    return f"{key} must be added with a plus, got {key}={value}; type +{key}={value}"
 
 
 def _wrong_type(key: str, value: str, cause: BaseException | None) -> str:
@@ -180,7 +197,8 @@ def _no_option(group: str, name: str) -> str:
     known = sorted(names(group))
     near = get_close_matches(name, known, n=1, cutoff=0.7)
     group = group.replace("/", ".")
-    meant = f"did you mean {group}={near[0]}?" if near else slips.option(group, name) or "choose one of these"
+    plus = "+" if group in slips.ADDED else ""
+    meant = f"did you mean {plus}{group}={near[0]}?" if near else slips.option(group, name) or "choose one of these"
     return f"{group} must be one of {', '.join(known)}, got {group}={name}; {meant}"
 
 

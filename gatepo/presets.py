@@ -27,7 +27,7 @@ def yaml_dir(name: str) -> Path:
 def register() -> None:
     """Offer the schemas, and each file of ``experiments/`` and ``sweeps/`` as ``+experiment=`` and ``+sweep=``."""
     config.register()
-    of_model.register()
+    of_model.register(prompt_text)
     cells = {"_target_": "hydra_plugins.gatepo.Cells", "file": "???"}
     ConfigStore.instance().store(group="hydra/sweeper", name="cells", node=cells)
     OmegaConf.register_new_resolver("first_of", lambda *values: next(v for v in values if v is not None), replace=True)

@@ -163,7 +163,8 @@ def describe(summary: dict[str, Any], folder: Path) -> str:
     """Give the end of a run, for a person."""
     lines = [f"{summary['updates']} updates in {summary['seconds']:.0f} s"]
     for name in ("reward", "entropy", "eur"):
-        lines.append(f"{name:<8} {summary[name]['first']:.3f} at the start, {summary[name]['last']:.3f} at the end")
+        first, last = summary[name]["first"], summary[name]["last"]
+        lines.append(f"{name:<8} {first:.3f} at first, {last:.3f} in the last fifth")
     measures = summary["measures"]
     for name, score in summary["evaluation"].items():
         before, after = (shown(score[when], measures) for when in ("before", "after"))

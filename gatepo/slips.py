@@ -41,6 +41,9 @@ ELSEWHERE = {  # TRL's names as docs/from-trl.md has them, and what one might ca
     "num_iterations": "batch.iterations=2",
     "per_device_train_batch_size": "batch.prompts=16 batch.micro=8",
     "gradient_accumulation_steps": "batch.micro=8",
+    "num_generations": "batch.num_generations=8",
+    "max_prompt_length": "sampling.max_prompt_length=512",
+    "max_completion_length": "sampling.max_completion_length=256",
     "max_steps": "updates=500",
     "num_train_epochs": "updates=500",
     "bf16": "model.dtype=bfloat16",
@@ -66,17 +69,35 @@ LOSSES = {
     **{"dapo": "aggregation=token_mean", "sapo": "gate=sigmoid tau.pos=1 tau.neg=1.05", "vespo": "+method=vespo"},
     "cispo": "gate=cispo aggregation=token_mean gate.eps_high=4",
 }  # by TRL's loss_type
-CARRIED = {"beta", "learning_rate", "num_iterations", "warmup_steps", "max_steps", "save_steps"}
+CARRIED = {
+    *("beta", "learning_rate", "num_iterations", "warmup_steps", "max_steps", "save_steps"),
+    *("num_generations", "max_prompt_length", "max_completion_length"),
+}
 """TRL's names whose number goes into our last word as it is."""
+OWN_GATE = "gate=custom gate.slope='1/(1+(tau*(x-1))**2)', or gate._target_=my_module.MyGate (docs/your-gate.md)"
 NUMBERS = {"kl": "kl=fixed kl.coefficient={}"}  # a number for an option that none of its settings needs
 
 
-def check(words: Sequence[str]) -> None:
+def check(words: Sequence[str], command: str = "train") -> None:
     """Refuse what Hydra would refuse in words that help nobody.
 
+    Args:
+      words: of the command line.
+      command: the name of its configuration.
     Raises:
-      UserError: a setting has dashes, no "=", a space behind a comma, or brackets around the options of a grid.
+      UserError: a setting has dashes, no "=", a space behind a comma or "=", a name of TRL's, or brackets around the
+        options of a grid.
     """
+    keys = [word.lstrip("-").partition("=")[0] for word in words]
+    theirs = [
+        word for word, key in zip(words, keys, strict=True) if "=" in word and key in ELSEWHERE and "." not in key
+    ]
+    if theirs:
+        ours = sorted((_ours(*word.lstrip("-").split("=", 1)) for word in theirs), key=lambda said: "," in said)
+        said = " ".join(dict.fromkeys(" ".join(ours).split()))  # each word once
+        raise UserError(
+            f"settings must have the names of gatepo, got {' '.join(theirs)}; type {said} (docs/from-trl.md)"
+        )
     grid = bool(set(MULTIRUN) & set(words))
     for before, word, behind in zip(["", *words], words, [*words[1:], ""], strict=False):
         key, equals, value = word.partition("=")
@@ -87,8 +108,12 @@ def check(words: Sequence[str]) -> None:
             raise UserError(f"a setting must stand without dashes, got {word}; type {bare}")
         if word.endswith(",") and _value(behind) == behind:
             raise UserError(f"values must have no space between them, got {word}; type {word}{behind}")
+        if not equals and before.endswith("="):
+            raise UserError(f"a value must stand right behind the =, got {before} {word}; type {before}{word}")
         if not equals:
-            raise UserError(f"a setting must be KEY=VALUE, got {word}; type {word}={_value(behind)}")
+            takes_run = command in ("evaluate", "probe") and "/" in word
+            meant = f"run={word}" if takes_run else f"{word}={_value(behind)}"
+            raise UserError(f"a setting must be KEY=VALUE, got {word}; type {meant}")
         group = key.lstrip("+").replace(".", "/")
         if grid and value.startswith("[") and key != "tracker" and options(group) and is_named(group):
             without = value.strip("[]").replace(" ", "")
@@ -104,9 +129,7 @@ def unknown(key: str, value: str) -> str | None:
     if key in ADDED:
         return f"{key} must be added with a plus, got {key}={value}; type +{key}={value}"
     if key in ELSEWHERE:
-        return (
-            f"{key} must be a setting of what is chosen, got {key}={value}; type {_ours(key, value)} (docs/from-trl.md)"
-        )
+        return f"{key} must be a setting of what is chosen, got {key}={value}; type {ELSEWHERE[key]}"
     return None
 
 
@@ -128,6 +151,10 @@ def option(group: str, name: str) -> str | None:
         return f"type model.path={name}"
     if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name) and is_named(group):
         return f"type {group}._target_={name}"
+    if group == "gate":
+        return f"choose one of these, or write your own: {OWN_GATE}"
+    if options(group) and is_named(group):
+        return f"choose one of these, or name a class of yours: {group}._target_=my_module.MyClass"
     return None
 
 

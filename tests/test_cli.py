@@ -68,7 +68,7 @@ def test_help_lists_groups_and_their_options() -> None:
         (["+lr=1"], ["lr must be a setting, got 1 for one that does not exist here"]),
         (["+tau.target=0.9"], ["tau.target must be a setting, got 0.9"]),
         (["updates=many"], ["updates must be a whole number, got many; 200 is the default"]),
-        (["+experiment=paper/tanh"], ["got experiment=paper/tanh; did you mean experiment=paper/arctan?"]),
+        (["+experiment=paper/tanh"], ["got experiment=paper/tanh; did you mean +experiment=paper/arctan?"]),
         (["tau.pos=-1"], ["tau.pos must be in [1e-6, 1e6], what fp32 can hold the slope at, got -1.0; type tau=paper"]),
         (
             ["data.path=gone"],
@@ -169,7 +169,17 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
             "rewards/verifier.py",
             {"gatepo.rewards.equality", "gatepo.rewards.tokens", "gatepo.rewards.pool", "gatepo.rewards.sandbox"},
         ),
-        ("tracking", {"gatepo.tracking", "gatepo.settings", "gatepo.json_lines", "gatepo.durable", "gatepo.errors"}),
+        (
+            "tracking",
+            {
+                "gatepo.tracking",
+                "gatepo.measures",
+                "gatepo.settings",
+                "gatepo.json_lines",
+                "gatepo.durable",
+                "gatepo.errors",
+            },
+        ),
         (
             "report",
             {
@@ -180,6 +190,7 @@ def test_importing_gatepo_loads_neither_vllm_nor_deepspeed_nor_the_slow_rest() -
                     "gatepo.cli",
                     "gatepo.json_lines",
                     "gatepo.text_table",
+                    "gatepo.measures",
                     "gatepo.signals",
                     "gatepo.durable",
                     "gatepo.lazy_torch",

@@ -220,7 +220,7 @@ def test_the_training_mix_is_cleared_of_what_is_evaluated(tmp_path: Path, caplog
     rows = Data(sources=sets[0], evaluation=sets[1]).training_rows()["train"]
     assert [row.question for row in rows] == ["Another.", "A third.", "A fourth."]
     assert "data source train: 3 of 4 rows, 1 (25.00%) left out because an evaluation set holds them" in caplog.text
-    assert "decontamination: against test" in caplog.text
+    assert "decontamination: 1 training rows left out that test hold" in caplog.text
     assert len(Data(sources=sets[0], evaluation=sets[1], decontaminate=False).training_rows()["train"]) == 4
     assert "decontamination: none (data.decontaminate=false)" in caplog.text
 

@@ -234,6 +234,6 @@ def test_a_runs_prompt_and_lengths_go_with_it(run: Path) -> None:
     found = subject(evaluation_settings(f"run={run}", "data=math500", "sampling.max_completion_length=99"))
     assert (found.data.system, list(found.data.evaluation)) == (None, ["math500"])  # as the run was trained
     assert (found.max_prompt_length, found.sampling.max_completion_length) == (128, 99)
-    alone = subject(evaluation_settings("data=math500"))
+    alone = subject(evaluation_settings("data=math500", "model.path=Qwen/Qwen2.5-0.5B-Instruct"))
     assert "<think>" in str(alone.data.system)
     assert (alone.max_prompt_length, alone.sampling.max_completion_length) == (1536, 512)  # Table 2

@@ -99,7 +99,7 @@ def test_a_misspelt_word_of_help_is_answered_with_the_nearest(word: str, near: s
         ("evaluat.every=3", "did you mean evaluate.every?"),
         ("jbos=2", "did you mean jobs?"),
         ("+tau.poss=3", "tau.poss must be a setting, got 3 for one that does not exist here; did you mean tau.pos?"),
-        ("+method=dappo", "got method=dappo; did you mean method=dapo?"),
+        ("+method=dappo", "got method=dappo; did you mean +method=dapo?"),
         ("tracker=wadnb", "got tracker=wadnb; did you mean tracker=wandb?"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from composed import evaluation_settings, typed
 
 from gatepo import of_model, tiny
+from gatepo.overrides import prepared
 from gatepo.remarks import remarks
 from gatepo.schema import TrainConfig
 
@@ -89,13 +90,16 @@ def test_what_a_run_made_of_the_embedded_model_is_trained_like_it(tmp_path: Path
 
 
 def test_the_embedded_model_with_a_system_prompt_is_remarked_upon(tmp_path: Path) -> None:
-    """As with every data but its own, where the prompt asks for tags; and so is what was made of it."""
+    """Where one was typed; data bring none with it, nor with what was made of it."""
     shutil.copytree(tiny.locate("tiny"), tmp_path / "model")
     for model in ((), (f"model.path={tmp_path / 'model'}",)):
         (line,) = remarks(typed("data.system=Solve.", *model))
         assert "data.system=null" in line
-        assert remarks(typed("data=gsm8k", "data.system=null", *model)) == []
-    assert "data.system=null" in remarks(typed("data=gsm8k"))[0]
+        for words in (["data=gsm8k"], prepared(["data=train.jsonl"])):
+            assert typed(*words, *model).data.system is None
+            assert remarks(typed(*words, *model)) == []
+    other = typed(*prepared(["data=train.jsonl"]), "model.path=Qwen/Qwen2.5-0.5B-Instruct")
+    assert "<think>" in str(other.data.system)
 
 
 def test_another_model_is_remarked_upon_with_what_was_chosen() -> None:

@@ -1,10 +1,12 @@
 """Rows of a user's own: JSONL, CSV, Parquet, fields by name, messages, a system prompt from a file, mixes."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import gatepo
 from composed import evaluation_settings, typed
 from omegaconf.errors import OmegaConfBaseException
 
@@ -58,7 +60,9 @@ def test_rows_of_any_kind_of_file_are_the_same(folder: Path, kind: str) -> None:
         expected = [("What, then,\nis 1+1?", "2"), ("é 🙂?", "3"), ("last", "007")]
         assert [(row.question, row.answer) for row in rows] == expected
         assert (rows.unanswered, rows[0].columns["level"], rows[-1].columns["level"]) == (1, "a, b", "d")
-        assert "Reason inside <think>" in str(data.system)
+        assert data.system is None  # of the embedded model, which was made without
+    other = composed(f"data=mine.{kind}", *words, "model.path=Qwen/Qwen2.5-0.5B-Instruct").data
+    assert "Reason inside <think>" in str(other.system)
 
 
 def test_without_a_marker_the_whole_field_is_the_answer(folder: Path) -> None:
@@ -256,3 +260,28 @@ def test_an_evaluation_sets_messages_count_too(tiny_tokenizer: Any) -> None:
         return fingerprints(Nothing(), {"s": [prompt]})  # type: ignore[arg-type]
 
     assert prints("s Be brief.", "u 1?") == prints("s Be brief.", "u 1?") != prints("s Long.", "u 1?")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("data=missing.jsonl", "cannot read missing.jsonl"),
+        ("data=train.jsonl data.question=problem", "must have the field 'problem', got question, answer"),
+        ("'data=[train.jsonl,test:missing.csv]'", "cannot read missing.csv"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_before_the_run_names_its_folder(
+    words: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    refused = gatepo("train", *shlex.split(words), cwd=tmp_path)
+    assert refused.returncode == 2 and said in refused.stderr
+    assert refused.stderr.count("\n") == 1 and "folder" not in refused.stdout + refused.stderr.replace("data.path", "")
+    assert not list((tmp_path / "outputs").rglob("*.yaml"))
+
+
+def test_an_evaluation_takes_a_file_as_a_set(tmp_path: Path) -> None:
+    (tmp_path / "held.jsonl").write_text('{"question": "1 + 1 = ?", "answer": "2"}\n')
+    done = gatepo("evaluate", "data=held.jsonl", "out=found", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads((tmp_path / "found" / "evaluation.json").read_text())["sets"]) == ["held"]

@@ -167,7 +167,10 @@ def test_numbers_may_be_of_python_numpy_or_torch() -> None:
     [
         (lambda completions: [1.0], "reward must give a list of 2 numbers, one for each completion, got 1 of them; "),
         (lambda completions: 1.0, "reward must give a list of 2 numbers, one for each completion, got 1.0; correct"),
-        (lambda completions: ["1", "2"], "reward must give a finite number, got '1'; correct its function"),
+        (
+            lambda completions: ["1", "2"],
+            "reward must give a finite number, got '1' for a row of made: question '1+1?', gold",
+        ),
         (
             lambda completions, tests: [],
             "reward must ask for what there is, got 'tests', which no field of the rows of",

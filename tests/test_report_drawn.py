@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
@@ -9,8 +10,9 @@ from made_runs import make
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from gatepo.report import captions
 from gatepo.report import figures as files
-from gatepo.report.page import figures
+from gatepo.report.page import figures, write_page
 from gatepo.report.panels import Material
 from gatepo.report.runs import find_runs
 
@@ -68,3 +70,26 @@ def test_no_word_of_legend_title_and_caption_covers_another(drawn: dict[str, Fig
 def test_a_logarithmic_axis_has_plain_numbers(drawn: dict[str, Figure]) -> None:
     (labels, *_) = ([tick.get_text() for tick in axes.get_xticklabels()] for axes in drawn["eur_tau"].axes)
     assert {"1", "2", "5", "10", "20"} <= set(labels)
+
+
+@pytest.mark.parametrize(
+    ("x", "ticks"),
+    [([1.0, 5.0, 10.0], [1, 2, 5, 10]), ([9.0, 11.0], [9, 11]), ([0.3], [0.3]), ([5.0, 13.0], [5, 10])],
+)
+def test_an_axis_of_temperatures_has_ticks_however_near_they_lie(x: list[float], ticks: list[float]) -> None:
+    shown = [tick for tick in files._ticks(x).tick_values(min(x), max(x)) if min(x) <= tick <= max(x)]
+    assert shown == pytest.approx(ticks)
+
+
+def test_one_run_of_each_setting_is_named_as_what_it_is(tmp_path: Path) -> None:
+    make(tmp_path / "0", "erf")
+    make(tmp_path / "1", "clip")
+    alone = Material(find_runs(tmp_path))
+    words = "one run of each setting: differences may be chance"
+    assert captions.chance_line(alone, alone.everyone) == words
+    write_page(find_runs(tmp_path), tmp_path / "page")
+    assert words in (tmp_path / "page" / "report.html").read_text()
+    make(tmp_path / "2", "erf", seed=1)
+    several = Material(find_runs(tmp_path))
+    assert captions.chance_line(several, several.everyone) == ""
+    assert captions.chance_line(alone, (0,)) == ""

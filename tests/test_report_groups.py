@@ -89,7 +89,7 @@ def test_a_run_that_ends_draws_itself_as_finished(tmp_path: Path, monkeypatch) -
     assert not read_run(made).finished
     drawn: list[Run] = []
     monkeypatch.setattr("gatepo.report.figures.draw", lambda runs, _: drawn.extend(runs) or [])
-    run._finish(made, 1.0, {"hard": {"before": 0.1, "after": 0.5}})
+    run._finish(made, 1.0, "accuracy", {"hard": {"before": 0.1, "after": 0.5}})
     assert runs_line(Material(drawn), (0,)) == "1 run" and read_run(made).finished
 
 
@@ -247,3 +247,18 @@ def test_the_words_below_a_figure_name_data_reward_and_its_marks(tmp_path: Path)
     assert "data=expressions+words" in words and "reward=answer_and_format" in words and "tau" not in words
     assert captions.marks_line(material, shown["reward"]) == "line: mean over seeds, band: lowest to highest seed"
     assert captions.marks_line(material, shown["widths"]) == "small marks: runs, large: their mean"
+
+
+def test_a_formula_of_a_file_has_the_name_of_the_file(tmp_path: Path) -> None:
+    """Which the config does not have, but what was typed; a formula that was typed itself is the custom gate."""
+    for name, words in (("0", ["gate=wide"]), ("1", ["gate=narrow", "seed=1"]), ("2", ["gate=custom"]), ("3", [])):
+        folder = make(tmp_path / name, gate="custom", gate__slope=f"1/(1+x*{name})")
+        (folder / "run.json").write_text(json.dumps({"starts": [{"words": words}, {"words": ["updates=9"]}]}))
+    make(tmp_path / "4", gate="erf")
+    assert {group.label for group in grouped(find_runs(tmp_path))} == {
+        *("erf", "wide, gate.slope=1/(1+x*0)", "narrow, gate.slope=1/(1+x*1)"),
+        *("custom, gate.slope=1/(1+x*2)", "custom, gate.slope=1/(1+x*3)"),
+    }
+    two = [group.label for group in grouped([read_run(tmp_path / name) for name in ("0", "1", "4")])]
+    assert sorted(two) == ["erf", "narrow", "wide"]
+    assert gates.name_of(read_run(tmp_path / "0")) == "wide"

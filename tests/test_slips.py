@@ -2,8 +2,10 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
+from command import gatepo
 from conftest import one_line
 from pages import settings, theirs
 
@@ -78,13 +80,58 @@ def test_what_is_said_to_type_composes(name: str) -> None:
     ],
 )
 def test_the_value_that_was_typed_is_kept(key: str, value: str, ours: str) -> None:
-    said = slips.unknown(key, value)
-    assert said is not None and said.endswith(f"; type {ours} (docs/from-trl.md)")
+    for dashes in ("", "--"):
+        with pytest.raises(UserError) as refused:
+            slips.check(["gate=erf", f"{dashes}{key}={value}"])
+        assert one_line(refused).endswith(f"; type {ours} (docs/from-trl.md)")
     if "mine." not in ours and "my_rewards" not in ours:
         settings(ours.partition(",")[0])
 
 
+def test_all_names_of_trls_are_answered_at_once() -> None:
+    """Each word of ours once, and what cannot be typed as it stands at the end."""
+    words = [
+        "loss_type=bnpo",
+        "learning_rate=2e-6",
+        "use_vllm=true",
+        "vllm_gpu_memory_utilization=0.4",
+        "num_generations=4",
+    ]
+    with pytest.raises(UserError) as refused:
+        slips.check(words)
+    said = one_line(refused)
+    ours = "optimizer.lr=2e-6 rollout=vllm rollout.memory=0.3 batch.num_generations=4 aggregation=token_mean"
+    assert f"got {' '.join(words)}; type {ours}, the nearest of what is here (docs/from-trl.md)" in said
+    settings(ours)
+
+
+def test_a_setting_of_ones_own_may_have_a_name_of_trls(tmp_path: Path) -> None:
+    slips.check(["gate._target_=mine.Gate", "gate.tau=3", "+reward.beta=1"])
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        ("train", "reward.extra.short._target_=m.short", "type +reward.extra.short._target_=m.short"),
+        ("train", "reward.extra.short.weight=2", "type +reward.extra.short.weight=2"),
+        ("evaluate", "columns.AIME=[aime24]", "type +columns.AIME=[aime24]"),
+        ("evaluate", "evaluate.limit=3", "did you mean limit?"),
+        ("train", "-m +sweep=temprature", "did you mean +sweep=temperature?"),
+        ("train", "tau.pos= 10", "got tau.pos= 10; type tau.pos=10"),
+        ("evaluate", "outputs/no", "got outputs/no; type run=outputs/no"),
+        ("probe", "outputs/no", "got outputs/no; type run=outputs/no"),
+        ("train", "gate=relu", "or write your own: gate=custom gate.slope="),
+        ("train", "gate=relu", "got gate=relu; choose one of these"),
+        ("train", "tracker=mlflow", "or name a class of yours: tracker._target_=my_module.MyClass"),
+        ("evaluate", "data.sources.mine.path=x.jsonl", "data.sources.mine"),
+    ],
+)
+def test_a_slip_of_a_command_is_said_with_what_to_type(command: str, words: str, said: str) -> None:
+    done = gatepo(command, *shlex.split(words))
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
 def test_a_key_of_no_program_is_left_to_others() -> None:
     assert slips.unknown("gaet", "erf") is None
-    assert slips.option("gate", "arctn") is None
+    assert slips.option("experiment", "papr") is None
     assert slips.ambiguous("anything") is None

@@ -16,6 +16,8 @@ from gatepo.errors import UserError
 from gatepo.formulas.gate import FormulaGate
 from gatepo.formulas.properties import IN_TRAINING
 from gatepo.objective.gates.usable import require_derivative
+from gatepo.report.groups import grouped
+from gatepo.report.runs import find_runs
 
 QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
 FASTER = ("updates=2", "batch.prompts=2", "batch.num_generations=2", "batch.micro=1", "evaluate.limit=2", "threads=1")
@@ -134,6 +136,7 @@ def test_ones_own_gate_stands_beside_another_in_the_pages_grid(tmp_path: Path) -
         *(("erf", 0), ("erf", 1)),
         *(("custom", 0), ("custom", 1)),
     ]
+    assert [group.label for group in grouped(find_runs(tmp_path / "multirun"))] == ["erf", "wide"]
 
 
 def test_the_lines_of_the_page_on_gates_run_in_turn(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Data:
         }
         for name, found in rows.items():
             log.info("data source %s: %s", name, found.describe())
-        log.info("decontamination: %s", self._decontaminated())
+        log.info("decontamination: %s", self._decontaminated(sum(found.dropped for found in rows.values())))
         return rows
 
     def evaluation_rows(self) -> dict[str, Rows]:
@@ -81,7 +81,9 @@ class Data:
             raise UserError(f"data.path={self.path} must hold {pattern} for the source {name}; give {key}=FILE.jsonl")
         return found
 
-    def _decontaminated(self) -> str:
+    def _decontaminated(self, dropped: int) -> str:
         if not self.decontaminate:
             return "none (data.decontaminate=false)"
-        return f"against {', '.join(self.evaluation)}" if self.evaluation else "none, data.evaluation names no set"
+        if not self.evaluation:
+            return "none, data.evaluation names no set"
+        return f"{dropped} training rows left out that {', '.join(self.evaluation)} hold"

@@ -14,7 +14,7 @@ from typing import Any, overload
 
 from gatepo import hub, tiny
 from gatepo.data import chat
-from gatepo.data.files import Records, TableRecords, records_of
+from gatepo.data.files import PARQUET, Records, TableRecords, records_of
 from gatepo.data.fingerprint import Fingerprint
 from gatepo.errors import UserError
 from gatepo.rewards.extraction import boxed
@@ -282,6 +282,19 @@ def _load(name: str, source: Source) -> Any:
         raise _not_on_hub(name, source, reason) from error
     hub.say_what_was_taken("dataset", hub_name)
     return found
+
+
+def require_readable(name: str, source: Source, paths: tuple[str, ...] | None) -> None:
+    """Refuse a source of local files whose first row cannot be read, before anything is loaded; Parquet is left out.
+
+    Raises:
+      UserError: the file is missing, or the row lacks a field.
+    """
+    if source.place(paths).lower().endswith(PARQUET):  # whose library takes a second to import
+        return
+    for _, where, record in source.records(name, paths).scan():
+        _row(name, source, where, record)
+        return
 
 
 def require_on_hub(name: str, source: Source) -> None:

@@ -15,14 +15,18 @@ from pathlib import PurePath
 from gatepo.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+SOURCES, EVALUATION = "sources", "evaluation"
 HUB, TEST = "hub:", "test:"
 KEY, SYSTEM, SYSTEM_FILE = "data=", "data.system=", "data.system_file="
-TAGS = f"{SYSTEM}${{prompt:tags}}"  # as the presets of conf/data have it
+TAGS = f"{SYSTEM}${{own_system:tags}}"  # as the presets of conf/data have it
 
 
-def spelled_out(words: list[str]) -> list[str]:
+def spelled_out(words: list[str], part: str = SOURCES) -> list[str]:
     """Replace the short words by those that they stand for.
 
+    Args:
+      words: of the command line.
+      part: of the data to which a file belongs that has no ``test:`` before it.
     Raises:
       UserError: two entries have one name, or files stand side by side without brackets.
     """
@@ -31,13 +35,13 @@ def spelled_out(words: list[str]) -> list[str]:
         if word.startswith(SYSTEM_FILE):
             found.append(SYSTEM + _quoted('${prompt:"' + word.removeprefix(SYSTEM_FILE) + '"}'))
         elif word.startswith(KEY):
-            found += _sources(word, asks=any(other.startswith((SYSTEM, SYSTEM_FILE)) for other in words))
+            found += _sources(word, part, asks=any(other.startswith((SYSTEM, SYSTEM_FILE)) for other in words))
         else:
             found.append(word)
     return found
 
 
-def _sources(word: str, asks: bool) -> list[str]:
+def _sources(word: str, part: str, asks: bool) -> list[str]:
     """Spell out ``data=``; ``asks`` says whether another word sets the system prompt."""
     value = word.removeprefix(KEY).strip()
     listed = value.startswith("[")
@@ -54,7 +58,7 @@ def _sources(word: str, asks: bool) -> list[str]:
     found = [f"{KEY}[{','.join(presets)}]"] if presets else [f"{KEY}own", *([] if asks else [TAGS])]
     named: dict[str, str] = {}
     for entry in own:
-        key, setting = _source(entry)
+        key, setting = _source(entry, part)
         if key in named:
             raise UserError(
                 f"data must have entries with names of their own, got {named[key]} and {entry}, both {key}; rename one"
@@ -68,9 +72,9 @@ def _is_own(entry: str) -> bool:
     return entry.startswith((HUB, TEST)) or entry.lower().endswith(SUFFIXES)
 
 
-def _source(entry: str) -> tuple[str, str]:
+def _source(entry: str, part: str) -> tuple[str, str]:
     """Give the key of an entry's source, and the setting that says where its rows are."""
-    part = "evaluation" if entry.startswith(TEST) else "sources"
+    part = EVALUATION if entry.startswith(TEST) else part
     place = entry.removeprefix(TEST)
     hub = place.startswith(HUB)
     place = place.removeprefix(HUB)

@@ -47,11 +47,21 @@ def marks_line(material: Material, figure: Figure) -> str:
     if any(panel.curves for panel in panels):
         alone = "line: running mean, pale: every update" if len(material.runs) == 1 else "line: running mean"
         found.append("line: mean over seeds, band: lowest to highest seed" if several else alone)
+    one_run = len(material.runs) == 1
+    if one_run and material.iterations() > 1 and any(panel.curves == "eur" for panel in panels):
+        found.append("EUR is 1 in the first iteration over each rollout batch")
+    found += filter(None, [chance_line(material, figure.groups)])
     if any(point.run is None for point in points):
         found.append("small marks: runs, large: their mean")
     if any(point.cross for point in points):
         found.append(f"cross: {material.counted} fell below the first batch's")
     return ", ".join(found)
+
+
+def chance_line(material: Material, groups: Sequence[int]) -> str:
+    """Say that settings with one run each may differ by chance; nothing where one of them has several."""
+    alone = len(groups) > 1 and all(len(material.groups[group].runs) == 1 for group in groups)
+    return "one run of each setting: differences may be chance" if alone else ""
 
 
 def seeds_line(material: Material, groups: Sequence[int]) -> str:

@@ -13,12 +13,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, Locator, LogLocator, MaxNLocator, NullLocator
 
 from gatepo.report.captions import commits_line, marks_line, runs_line, seeds_line, settings_line
 from gatepo.report.comparisons import everyone
 from gatepo.report.curves import Curve
 from gatepo.report.panels import Figure, Material, Panel, Point
+from gatepo.report.paper import UPDATE
 from gatepo.report.runs import Run
 from gatepo.report.style import LIGHT, Style, mixed, styles
 
@@ -106,9 +107,11 @@ def _panel(ax: Axes, panel: Panel, material: Material, look: Mapping[int, Style]
     ax.spines[["top", "right"]].set_visible(False)
     if panel.log_x:
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_major_locator(_ticks([point.x for point in panel.points]))
+        ax.xaxis.set_major_formatter("{x:.3g}")
         ax.xaxis.set_minor_locator(NullLocator())
+    elif panel.x == UPDATE:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     for group in panel.groups if panel.curves else ():
         _curve(ax, material.curves.of_group(material.groups[group].runs, panel.curves or ""), look[group])
         places = material.groups[group].runs
@@ -128,6 +131,13 @@ def _panel(ax: Axes, panel: Panel, material: Material, look: Mapping[int, Style]
     if panel.rows:
         ax.set_yticks(range(len(panel.groups)), [plain(material.groups[group].label) for group in panel.groups])
         ax.set_ylim(len(panel.groups) - 0.5, -0.5)
+
+
+def _ticks(x: Sequence[float]) -> Locator:
+    """Choose the ticks of a logarithmic axis: 1, 2 and 5 with their powers of ten, or the ends where these are few."""
+    usual, ends = LogLocator(subs=(1, 2, 5)), sorted({min(x, default=1.0), max(x, default=1.0)})
+    inside = [tick for tick in usual.tick_values(ends[0], ends[-1]) if ends[0] <= tick <= ends[-1]]
+    return usual if len(inside) > 1 else FixedLocator(ends)
 
 
 def _curve(ax: Axes, curve: Curve, style: Style) -> None:

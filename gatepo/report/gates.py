@@ -17,7 +17,9 @@ TAU = "tau/pos"
 
 
 def name_of(run: Run) -> str:
-    """Name the gate as the config does; "-" where it names none."""
+    """Name the gate as the config does, a formula by the file that holds it; "-" where nothing names it."""
+    if run.name_of_formula:
+        return run.name_of_formula
     gate = run.config.get("gate")
     found = gate.get("name", gate.get("_target_")) if isinstance(gate, dict) else gate
     return str(found or "-")

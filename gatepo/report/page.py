@@ -92,7 +92,8 @@ def _lead(material: Material) -> str:
     everyone = material.everyone
     settings = f"{len(everyone)} setting{'s' if len(everyone) > 1 else ''}"
     parts = (captions.runs_line(material, everyone), settings, captions.seeds_line(material, everyone))
-    return "; ".join((*parts, captions.settings_line(material, everyone), captions.commits_line(material, everyone)))
+    about = captions.settings_line(material, everyone), captions.commits_line(material, everyone)
+    return "; ".join(filter(None, (*parts, captions.chance_line(material, everyone), *about)))
 
 
 def _verdicts(found: Sequence[Verdict]) -> str:

@@ -15,12 +15,13 @@ import yaml
 from gatepo.errors import UserError
 from gatepo.json_lines import rows
 from gatepo.measures import ACCURACY
-from gatepo.run_folder import starts
+from gatepo.run_folder import WORDS, starts
 
 LAST = 5  # a run's "last" figures are means over the last 1/LAST of its updates, whatever mu is
 FEW = 32  # answers of a rollout batch, below which their share is mostly chance
 LAST_EUR = "eur/last"  # EUR of a run's last iteration, whichever that is
 ANSWER = "rewards/answer/mean"
+GATE, FORMULA = "gate.name", "custom"  # a gate that is a formula has this name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +37,23 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings by their dotted keys; behind them the code from outside, by the first digits of its SHA-256."""
+        """All settings by their dotted keys; behind them the code from outside, by the first digits of its SHA-256.
+
+        A formula that lies in a file of its own, chosen by ``gate=NAME``, has that name in the place of ``custom``.
+        """
+        named = {GATE: self.name_of_formula} if self.name_of_formula else {}
         outside = (self.starts[-1].get("outside") if self.starts else None) or {}
         code = {f"code of {path}": str(digest)[:7] for path, digest in outside.items() if digest}
-        return flatten(self.config) | code
+        return flatten(self.config) | named | code
+
+    @property
+    def name_of_formula(self) -> str | None:
+        """The name of the user's own file that holds the gate's formula; None where there is no such file."""
+        if flatten(self.config).get(GATE) != FORMULA or not self.starts:
+            return None
+        typed = [str(word).partition("=") for word in self.starts[0].get(WORDS, ())]
+        names = [name for key, _, name in typed if key == "gate" and name != FORMULA]
+        return names[-1] if names else None
 
     @property
     def iterations(self) -> int:

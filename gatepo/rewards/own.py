@@ -72,7 +72,7 @@ class OwnFunction:
 
     def _read(self, share: Sequence[Pair], said: Any) -> list[float | None]:
         if not self.style.many:
-            return [None if said is None else finite(self.key, said)]
+            return [None if said is None else self._number(said, share[0])]
         try:
             numbers = list(said)
         except TypeError:
@@ -83,7 +83,18 @@ class OwnFunction:
                 f"{self.key} must give a list of {len(share)} numbers, one for each completion, got {got}; correct its "
                 "function"
             )
-        return [None if one is None else finite(self.key, one) for one in numbers]
+        return [None if one is None else self._number(one, pair) for one, pair in zip(numbers, share, strict=True)]
+
+    def _number(self, value: Any, pair: Pair) -> float:
+        """Take what a function gave for one completion: a number of Python, NumPy or torch."""
+        try:
+            number = math.nan if isinstance(value, str | bytes) else float(value)
+        except (TypeError, ValueError, RuntimeError):
+            number = math.nan
+        if not math.isfinite(number):
+            words = f"{self.key} must give a finite number, got {value!r} for a row of {row_words(*pair)}"
+            raise UserError(f"{words}; correct its function")
+        return number
 
 
 def awaited(found: Sequence[Any]) -> list[Any]:
@@ -112,12 +123,18 @@ def smallest(share: Sequence[T], raises: Callable[[Sequence[T]], bool]) -> Seque
 
 def raised(key: str, error: Exception, share: Sequence[Pair], hint: str = "") -> UserError:
     """Say what a reward of a user's own raised, for which row, what may help, and where in the user's code."""
-    (prompt, completion), many = share[0], len(share) > 1
-    rows = f"{len(share)} completions, the first" if many else "a row"
+    rows = f"{len(share)} completions, the first" if len(share) > 1 else "a row"
     return UserError(
-        f"{key} must give a number, and raised {type(error).__name__} for {rows} of {prompt.source}: question "
-        f"{prompt.question[:SHOWN]!r}, gold answer {prompt.answer[:SHOWN]!r}, completion "
-        f"{completion.text[:SHOWN]!r}{hint}\n{own_trace(error)}"
+        f"{key} must give a number, and raised {type(error).__name__} for {rows} of {row_words(*share[0])}{hint}\n"
+        f"{own_trace(error)}"
+    )
+
+
+def row_words(prompt: Prompt, completion: Completion) -> str:
+    """Name a row with its completion, each text shortly."""
+    return (
+        f"{prompt.source}: question {prompt.question[:SHOWN]!r}, gold answer {prompt.answer[:SHOWN]!r}, completion "
+        f"{completion.text[:SHOWN]!r}"
     )
 
 
@@ -133,21 +150,6 @@ def _theirs(trace: TracebackType | None) -> Iterator[TracebackType]:
         if module.partition(".")[0] not in _NOT_THEIRS:
             yield trace
         trace = trace.tb_next
-
-
-def finite(key: str, value: Any) -> float:
-    """Take what a reward of a user's own gave: a number of Python, NumPy or torch.
-
-    Raises:
-      UserError: it is not a finite number.
-    """
-    try:
-        number = math.nan if isinstance(value, str | bytes) else float(value)
-    except (TypeError, ValueError, RuntimeError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{key} must give a finite number, got {value!r}; correct its function")
-    return number
 
 
 def pairs_of(groups: Sequence[Group]) -> list[tuple[Prompt, Completion]]:
