@@ -18,7 +18,7 @@ from gatepo.formulas.lower import lower
 from gatepo.formulas.proofs import properties
 from gatepo.formulas.properties import broken_numbers, broken_properties, examine
 from gatepo.gates.report import report
-from gatepo.gates.rows import chosen, of_figure, rows
+from gatepo.gates.rows import PAPER, chosen, of_figure, rows
 from gatepo.objective import gates
 from gatepo.objective.gates import Formulated, Gate
 from gatepo.schema import GatesConfig
@@ -182,7 +182,9 @@ def test_the_table_says_what_is_known_of_each_gate() -> None:
 def test_a_gate_of_ones_own_is_shown_beside_the_others() -> None:
     custom = FormulaGate(slope_text="1/(1+abs(tau*(x-1))**3)")
     shown = chosen(GatesConfig(gate=custom))
-    assert list(shown) == [*gates.names(), "custom"]
+    assert list(shown) == [*PAPER, "custom"]  # all of the library would bury it
+    assert list(chosen(GatesConfig(gate=custom, gates=["gamma"]))) == ["gamma", "custom"]
+    assert list(chosen(GatesConfig(gate=gates.get("erf")))) == gates.names()
     assert list(of_figure(GatesConfig(gate=custom), shown)) == [
         "clip",
         "sigmoid",

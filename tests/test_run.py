@@ -76,7 +76,7 @@ def test_a_run_leaves_everything_that_tells_what_it_was(folder: Path) -> None:
         assert (folder / figure).read_bytes()[:4] == b"\x89PNG"
 
     summary = json.loads((folder / "summary.json").read_text())
-    assert set(summary) == {"updates", "seconds", "reward", "entropy", "eur", "evaluation"}
+    assert set(summary) == {"updates", "seconds", "reward", "entropy", "eur", "measures", "evaluation"}
     assert summary["updates"] == 4
     for name in ("reward", "entropy", "eur"):
         assert set(summary[name]) == {"first", "last"}

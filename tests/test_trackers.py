@@ -36,6 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, data_base: Path) -> Path:
     for words in (first, (f"resume={folder}", "updates=4")):
         done = gatepo("train", *words, **where)
         assert done.returncode == 0, done.stderr
+        assert "Run data is saved" in done.stderr and "Run history" not in done.stderr  # of 60 metrics
     return folder
 
 
@@ -163,13 +164,15 @@ class Screen:
     def __init__(self) -> None:
         self.tables: list[tuple[int, int]] = []
         self.finished: bool | None = None
+        self.results: dict[str, float] = {}
 
     def show(self, update, values): ...
 
     def show_table(self, update, columns, rows):
         self.tables.append((update, len(rows)))
 
-    def show_results(self, update, results, figures): ...
+    def show_results(self, update, results, figures):
+        self.results = results
 
     def close(self, finished):
         self.finished = finished
@@ -184,6 +187,13 @@ def test_tables_come_now_and_then_and_a_run_that_is_cut_off_is_not_finished() ->
     charts.close()
     assert screen.tables == [(1, 2), (11, 2), (21, 2)]
     assert screen.finished is False
+
+
+def test_remarks_and_words_of_a_summary_are_no_numbers_of_a_chart() -> None:
+    screen = Screen()
+    words = {"measures": "mean short", "remarks": ["nothing was learned"]}
+    Charts(screen, 2, completions=0, every=1).finish({"updates": 3, "eur": {"last": 0.9}, **words}, [])
+    assert screen.results == {"summary/updates": 3, "summary/eur/last": 0.9}
 
 
 def test_the_name_is_what_decides_what_is_learned(tmp_path: Path) -> None:

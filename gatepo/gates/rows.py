@@ -34,8 +34,12 @@ class Row:
 
 
 def chosen(settings: GatesConfig) -> dict[str, Gate]:
-    """Give the gates to show, by name: the families of ``gates=``, and the one that ``gate=`` sets up."""
-    wanted = list(settings.gates if settings.gates is not None else gates.names())
+    """Give the gates to show, by name: the families of ``gates=``, and the one that ``gate=`` sets up.
+
+    Where nothing chooses the families these are all, or the paper's five beside a gate of the user's own.
+    """
+    is_own = name_of(settings.gate) not in gates.names()
+    wanted = list(settings.gates if settings.gates is not None else PAPER if is_own else gates.names())
     if not wanted:
         raise UserError("gates must name a gate, got []; e.g. gates=[clip,erf], or leave it out for all of them")
     unknown = [name for name in wanted if name not in gates.names()]

@@ -108,7 +108,8 @@ class Charts:
 
     def finish(self, summary: Mapping[str, Any], figures: Sequence[Path]) -> None:
         """See :class:`~gatepo.tracking.base.ResultsTracker`."""
-        self._screen.show_results(summary["updates"], flat(summary, SUMMARY), figures)
+        numbers = {key: value for key, value in flat(summary, SUMMARY).items() if isinstance(value, int | float)}
+        self._screen.show_results(summary["updates"], numbers, figures)
         self._finished = True
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class WandbScreen:
     def __init__(self, chosen: Wandb, folder: Path, config: dict[str, Any]) -> None:
         import wandb  # slow to import, and only needed when chosen
 
+        os.environ.setdefault("WANDB_QUIET", "true")  # its history of every metric would bury the end of the run
         self._wandb, about = wandb, keep(folder, config, "")
         try:
             self._run = wandb.init(
