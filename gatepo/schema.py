@@ -255,7 +255,9 @@ class GatesConfig:
 
     at: float = setting("Half-widths and properties are shown at this tau.", default=10.0, rule=POSITIVE, remedy=PAPER)
     gate: Gate = choice("gate", "A gate with its settings, shown in the place of its family's row or below the others.")
-    gates: list[str] | None = setting("Families to show; null: all; in the figure and beside a gate of one's own the paper's five.", default=None)
+    gates: list[str] | None = setting(
+        "Families to show; null: all, or the paper's five in the figure and beside a gate of one's own.", default=None
+    )
     plot: bool = setting("Draw the paper's Figure 1.", default=False)
     out: str = setting("The figure's file.", default="gates.png")
 
