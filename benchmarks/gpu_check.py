@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from benchmarks.gpu_checks import CHECKS, Failed, Skipped, last_line
 from benchmarks.rows import measured
 
 SECONDS = 460  # of all checks; make's own takes the rest of eight minutes
+LONGEST = 240  # of one check, so that one that hangs leaves time for others
 NO_GPU = 2
 
 
@@ -64,13 +67,20 @@ def apart(name: str, device: str, seconds: float) -> list[Line]:
     names, started = CHECKS[name][1], time.monotonic()
     if seconds <= 0:
         return [Line(line, "failed", "no time was left") for line in names]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
-        return [Line(**line) for line in json.loads(done.stdout.splitlines()[-1])]
+        said, errors = process.communicate(timeout=seconds)
+        return [Line(**line) for line in json.loads(said.splitlines()[-1])]
     except subprocess.TimeoutExpired:
         words = f"no answer within {seconds:.0f} s"
     except (IndexError, ValueError):
-        words = f"its process ended with {done.returncode}: {last_line(done.stderr)}"
+        words = f"its process ended with {process.returncode}: {last_line(errors)}"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it has started holds the GPU
+        process.wait()
     return [Line(line, "failed", words, time.monotonic() - started) for line in names]
 
 
@@ -78,7 +88,7 @@ def all_of(names: list[str], device: str, seconds: float) -> list[Line]:
     """Make these checks in turn, and print a line for each as it comes."""
     ends, found = time.monotonic() + seconds, []
     for name in names:
-        for line in apart(name, device, ends - time.monotonic()):
+        for line in apart(name, device, min(ends - time.monotonic(), LONGEST)):
             print(line, flush=True)
             found.append(line)
     return found

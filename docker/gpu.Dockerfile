@@ -3,9 +3,9 @@
 #   docker run --gpus all --ipc=host gatepo:gpu python -m gatepo.train gate=erf
 FROM python:3.12.12-slim-bookworm
 
-# gcc: Triton compiles its launchers. git: run.json names the commit where the folder is a clone.
+# gcc and g++: Triton compiles its launchers, torch.compile what runs on the host. git: run.json names the commit where the folder is a clone.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev git \
+    && apt-get install --yes --no-install-recommends gcc g++ libc6-dev git \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/gatepo

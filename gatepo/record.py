@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -81,7 +81,9 @@ def code() -> dict[str, Any]:
     checkout its commit, and whether its files differ from that.
     """
     root = Path(__file__).parent.parent
-    found: dict[str, Any] = {"version": metadata.version("gatepo"), "numbers": DIGEST, "commit": None, "dirty": None}
+    found: dict[str, Any] = {"version": None, "numbers": DIGEST, "commit": None, "dirty": None}
+    with suppress(metadata.PackageNotFoundError):  # a checkout that is not installed
+        found["version"] = metadata.version("gatepo")
     if _git(root, "ls-files", "--error-unmatch", "gatepo/__init__.py"):
         found["commit"] = _git(root, "rev-parse", "HEAD")
         found["dirty"] = bool(_git(root, "status", "--porcelain", "--", "gatepo", "conf", "experiments", "sweeps"))

@@ -59,6 +59,18 @@ def test_what_does_not_fit_with_the_longest_alone_is_said_and_not_refused() -> N
     assert "lower batch.micro" in said[0]
 
 
+def test_a_sampler_that_takes_more_of_a_gpu_than_the_trainer_leaves_is_refused() -> None:
+    """vLLM takes all of its share, whatever it needs: the second time that it wakes, moments lie beside it."""
+    words = ("data=gsm8k", QWEN.format("1.5B"), "rollout=vllm")
+    machine = Machine(memory=500.0, gpus=1, gpu_memory=39.5)
+    refused, _ = look(typed(*words, "rollout.memory=0.9"), machine, 1)
+    assert refused[0].startswith("rollout.memory must be at most 0.") and "got 0.9" in refused[0]
+    most = float(refused[0].split("at most ")[1].split(",")[0])
+    assert look(typed(*words, f"rollout.memory={most}"), machine, 1)[0] == []
+    assert look(typed(*words, f"rollout.memory={most + 0.02}"), machine, 1)[0] != []
+    assert look(typed(*words[:2], "rollout=transformers"), machine, 1)[0] == []
+
+
 def test_what_really_ran_here_is_not_refused() -> None:
     """Weights, gradients and moments of Qwen2.5-0.5B in fp32 are 7.4 GiB: less is refused, a third more is not."""
     settings = typed("data=gsm8k", QWEN.format("0.5B"), "model.dtype=float32", "sampling.max_completion_length=64")

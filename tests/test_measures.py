@@ -8,13 +8,16 @@ from statistics import fmean
 import pytest
 from command import gatepo
 from composed import evaluation_settings
+from hydra import compose, initialize_config_dir
 from made_runs import make
 
 from gatepo.errors import UserError
+from gatepo.evaluate.__main__ import DEFAULTS
 from gatepo.evaluate.generations import Problem, Sample
 from gatepo.evaluate.of_run import with_its_own
 from gatepo.evaluate.results import compare, result
 from gatepo.evaluate.statistics import Z, mean_score, paired_p_value, sign_flip
+from gatepo.presets import yaml_dir
 from gatepo.report import tables
 from gatepo.report.panels import Material
 from gatepo.report.runs import read_run
@@ -148,3 +151,20 @@ def test_scores_are_compared_by_the_same_test_as_answers() -> None:
     assert (found.better, found.worse, found.graded) == (1, 1, False)
     assert found.difference.value == pytest.approx(0.05)
     assert found.as_json()["difference"]["value"] == found.difference.value
+
+
+def test_another_system_prompt_than_the_runs_is_refused_with_what_to_type(place: Path) -> None:
+    """It was left out in silence once."""
+    refused = gatepo("evaluate", "run=ours", "data.system=Be brief.", "out=asked", cwd=place)
+    assert refused.returncode == 2
+    typed = "model.path=ours/model data.system='Be brief.'"
+    assert refused.stderr.rstrip().endswith(f"to ask its model otherwise type {typed}")
+    done = gatepo("evaluate", "model.path=ours/model", "data.system=Be brief.", "limit=1", "out=asked", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((place / "asked" / "identity.json").read_text())["data.system"] == "Be brief."
+
+
+def test_what_was_not_chosen_is_known_by_the_commands_defaults() -> None:
+    with initialize_config_dir(str(yaml_dir("conf").resolve()), version_base="1.3"):
+        composed = compose("evaluate", [], return_hydra_config=True)
+    assert {name: composed.hydra.runtime.choices[name] for name in DEFAULTS} == DEFAULTS

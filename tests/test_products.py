@@ -80,5 +80,4 @@ def test_on_cuda_a_product_of_parts_is_as_close_to_fp64(types: tuple[str, str]) 
     left, right = (x.cuda() for x in matrices(*(getattr(torch, t) for t in types)))
     exact = left.double() @ right.double()
     in_parts, in_fp32 = ((way(left, right) - exact).abs().max() for way in (product_of_parts, plain_product))
-    assert in_parts <= 2 * in_fp32
-    assert parts_pay(left.device) in (True, False)
+    assert in_parts <= 2 * in_fp32 or not parts_pay(left.device)  # else it is left out there

@@ -20,10 +20,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from gatepo.engine import lean, passes
+from gatepo.engine import lean, passes, repeated_heads
 from gatepo.engine.policy import Policy
 from gatepo.engine.shared_prompts import SHORT, can_share, hidden_states, layout_of
-from gatepo.model import checkpoint_activations
+from gatepo.model import attending_by, checkpoint_activations
 from gatepo.types import TokenBatch
 
 SMALL: dict[str, Any] = {
@@ -253,3 +253,23 @@ def test_completions_that_learn_share_no_micro_batch_with_those_that_do_not() ->
 def _cut(batch: TokenBatch, rows_N: Tensor) -> tuple[Tensor, Tensor]:
     cut = batch.rows(rows_N)
     return cut.ids_NT, cut.completion_NT
+
+
+@pytest.mark.parametrize("name", ["Qwen2", "Qwen2, every head its own keys", "Qwen3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_repeated_heads_attend_as_grouped_ones_do(name: str, dtype: torch.dtype) -> None:
+    """Hidden states and gradients; on a GPU the kernel alone is another. No GPU has run it yet."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(SHARED[name], attn_implementation="sdpa").to(dtype)
+    ids_NT = torch.randint(0, 97, (3, 11))
+    found = []
+    for way in (model.config._attn_implementation, repeated_heads.NAME):
+        model.zero_grad()
+        with attending_by(model, way):
+            hidden_NTH = model.get_decoder()(input_ids=ids_NT, use_cache=False).last_hidden_state
+        hidden_NTH.float().square().mean().backward()
+        found.append([hidden_NTH.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * one.abs().max().item())
+    assert repeated_heads.pays(model) is torch.cuda.is_available()

@@ -83,7 +83,8 @@ class DeepSpeed(EngineOption):
             if list((path / "state").glob("*_optim_states.pt")):
                 state = get_fp32_state_dict_from_zero_checkpoint(str(path), tag="state")
             else:  # stage 0: nothing is sharded
-                held = torch.load(path / "state" / "mp_rank_00_model_states.pt", weights_only=True)
+                file = path / "state" / "mp_rank_00_model_states.pt"
+                held = torch.load(file, map_location="cpu", weights_only=True)  # it may be of a GPU
                 if held["param_shapes"] is not None:
                     raise UserError(f"{path} must hold a part of each rank, got none; choose another checkpoint")
                 state = held["module"]
@@ -328,6 +329,11 @@ def _in_checkpoints() -> tuple[type, ...]:
 
 
 def _import_deepspeed() -> Any:
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if torch.cuda.is_available() and not all(name.strip().isdecimal() for name in named.split(",") if name):
+        raise UserError(  # DeepSpeed reads them as numbers (accelerator/cuda_accelerator.py)
+            f"CUDA_VISIBLE_DEVICES must be numbers with engine=deepspeed, got {named}; take them from nvidia-smi -L"
+        )
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("LOCAL_RANK", "0")  # which it wants even of a process on its own

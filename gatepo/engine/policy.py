@@ -5,16 +5,17 @@ Axes: N completions, T tokens, M completion tokens of a micro-batch, H hidden.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from gatepo.engine import lean, shared_prompts
+from gatepo.engine import lean, repeated_heads, shared_prompts
 from gatepo.engine.shared_prompts import can_share, layout_of
 from gatepo.logprobs import token_logprobs
 from gatepo.memory import KEPT_MIB
-from gatepo.model import autocast, body_and_head
+from gatepo.model import attending_by, autocast, body_and_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,6 +41,7 @@ class Policy(nn.Module):
         self._head_mib = head_mib
         # On a GPU it has not been measured against the attention kernels that a user may choose for rows.
         self.shares_prompts = not torch.cuda.is_available() and can_share(model)
+        self._repeats = repeated_heads.pays(model)
 
     def forward(self, ids_NT: Tensor, completion_NT: Tensor, temperature: float | None = None) -> tuple[Tensor, Tensor]:
         """Give log-probability (with gradient) and entropy, [N, T - 1] each: position t belongs to token t + 1.
@@ -72,5 +74,6 @@ class Policy(nn.Module):
                 way = lean if lean.fits(self.model, layout) else shared_prompts
                 return way.hidden_states(self.model, layout)
             body = body_and_head(self.model)[0]
-            hidden_NTH: Tensor = body(input_ids=ids_NT[:, :-1], use_cache=False).last_hidden_state
+            with attending_by(self.model, repeated_heads.NAME) if self._repeats else nullcontext():
+                hidden_NTH: Tensor = body(input_ids=ids_NT[:, :-1], use_cache=False).last_hidden_state
             return hidden_NTH[completion_NT[:, 1:]]

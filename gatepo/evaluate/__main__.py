@@ -17,6 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gatepo import cli, config
+from gatepo.data.words import TAGS
+from gatepo.errors import UserError
 from gatepo.evaluate.of_run import OWN, with_its_own
 from gatepo.preflight import require_reachable
 from gatepo.schema import EvaluationConfig
@@ -25,6 +27,7 @@ from gatepo.schema import EvaluationConfig
 def task(composed: DictConfig) -> None:
     """Validate, and evaluate."""
     asked = with_its_own(config.from_composed(EvaluationConfig, composed), _chosen())
+    _require_own_prompt(asked)
     require_reachable("tiny" if asked.run else asked.model.path, asked.data)
     from gatepo.evaluate.command import evaluate  # torch, which --help and bad input need not wait for
 
@@ -36,6 +39,16 @@ def _chosen() -> list[str]:
     hydra = HydraConfig.get()
     typed = {word.lstrip("+~").partition("=")[0].partition(".")[0] for word in hydra.overrides.task}
     return [name for name in OWN if name in typed or hydra.runtime.choices[name] != DEFAULTS[name]]
+
+
+def _require_own_prompt(asked: EvaluationConfig) -> None:
+    """Refuse another system prompt than the run's; TAGS is what a file of data brings where nothing was typed."""
+    typed = [word for word in HydraConfig.get().overrides.task if word.startswith("data.system=")]
+    if asked.run is not None and typed and (word := typed[-1]) != TAGS:
+        raise UserError(
+            f"data.system must be what the run was trained with, got {word}; to ask its model otherwise type "
+            f"model.path={asked.run}/model {word}"
+        )
 
 
 DEFAULTS = {"data": "tiny", "reward": "paper"}  # of conf/evaluate.yaml

@@ -7,6 +7,7 @@ for their memory would take a part of it.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from gatepo.plan import resolve
 from gatepo.plan.cost import GIB, Part, host_memory, memory
 from gatepo.plan.shape import ModelShape, UnknownFamily, model_shape
 from gatepo.plan.work import Layout, Workload
+from gatepo.rollout.base import RolloutOption
 from gatepo.schema import TrainConfig
 
 MARGIN = 1.05  # what the arithmetic may be off by (tests/test_plan_memory.py)
@@ -92,6 +94,8 @@ def look(config: TrainConfig, machine: Machine, ranks: int) -> tuple[list[str], 
             refused.append(f"{must} {least:.3g} GiB or more {of}; {remedy}")
         elif most > MARGIN * room:
             said.append(f"{must} up to {most:.3g} GiB {of} where prompts and completions are long; {SHORTER}")
+    if not refused and machine.gpu_memory is not None:
+        refused += filter(None, [_share(shape, work, layout, config.rollout, machine.gpu_memory)])
     return refused, [*said, *filter(None, [of_model.too_fast(config, shape.parameters)])]
 
 
@@ -116,6 +120,19 @@ def _needs(
     if machine.gpu_memory is not None:
         found.append(("the memory of a GPU here", machine.gpu_memory, _largest(on_device)))
     return found
+
+
+def _share(shape: ModelShape, work: Workload, layout: Layout, rollout: RolloutOption, gpu: float) -> str | None:
+    """Refuse a sampler that takes more of a GPU, in GiB, than the trainer leaves there once it has its moments."""
+    parts = [part for part in memory(shape, work, layout) if not part.name.startswith("sampler")]
+    rest = sum(part.sampling for part in parts) / GIB / MARGIN
+    share = rollout.share_of_gpu
+    if rest + share * gpu <= gpu:
+        return None
+    return (
+        f"rollout.memory must be at most {math.floor(100 * (1 - rest / gpu)) / 100:g}, since the trainer has "
+        f"{rest:.3g} of a GPU's {gpu:.3g} GiB while vLLM samples, got {share:g}; lower it"
+    )
 
 
 def _largest(parts: list[Part]) -> float:

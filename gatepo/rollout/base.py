@@ -84,6 +84,11 @@ class RolloutOption:
         """Make the sampler."""
         raise NotImplementedError
 
+    @property
+    def share_of_gpu(self) -> float:
+        """Say which part of a GPU it takes for itself, however little it needs; 0: what it needs alone."""
+        return 0.0
+
     def memory_note(self, need: float, rest: float, devices: dict[str, float]) -> str | None:
         """Say what a plan should add about memory.
 

@@ -47,6 +47,11 @@ class Vllm(RolloutOption):
     cache_gib: int = setting("On a CPU the key-value cache has this size, GiB.", default=1, rule=at_least(1))
 
     @property
+    def share_of_gpu(self) -> float:
+        """See :class:`~gatepo.rollout.base.RolloutOption`."""
+        return self.memory
+
+    @property
     def devices_per_copy(self) -> int:
         """See :class:`~gatepo.rollout.base.RolloutOption`."""
         return self.tensor_parallel_size
@@ -81,6 +86,8 @@ class VllmRollout:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cache_gib))
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # ranks share the cores with the trainer
+        if parts.dtype == torch.float32:  # on a GPU Triton's kernel attends then, by default in TF32
+            os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
         vllm = _import_vllm()
         self._params = vllm.SamplingParams
         self._dtype = parts.dtype
@@ -93,7 +100,8 @@ class VllmRollout:
         threads = torch.get_num_threads()
         shared = settings.tensor_parallel_size > 1 and not torch.cuda.is_available()
         with _shared_memory_of_this_run(world) if shared else nullcontext():
-            self._llm: Any = vllm.LLM(
+            self._llm: Any = _made(
+                vllm.LLM,
                 model=str(tiny.locate(parts.model_path)),
                 dtype=str(parts.dtype).removeprefix("torch."),
                 seed=parts.seed,
@@ -177,7 +185,8 @@ class VllmRollout:
         )
         if self._tied and not torch.cuda.is_available():
             self._llm.apply_model(_pack_tied_head)
-        self._llm.reset_prefix_cache()
+        if self._llm.reset_prefix_cache() is False:  # vLLM says so in a warning alone
+            raise TrainingStopped("vLLM must forget what it has cached under the old weights, and keeps it; start anew")
         self._version = version
 
     def sleep(self) -> None:
@@ -316,6 +325,15 @@ def _of_products(layer: Any, dtype: torch.dtype, at_once: int = 512) -> Fingerpr
     for rows in torch.eye(width, dtype=dtype).split(at_once):
         found += fingerprint(layer.quant_method.apply(layer, rows, None), dtype)
     return found
+
+
+def _made(kind: Any, **settings: Any) -> Any:
+    """Make vLLM's engine; what it asks for with a ValueError, such as free memory, is the user's to give."""
+    try:
+        return kind(**settings)
+    except ValueError as error:
+        words = " ".join(str(error).split())[:400]
+        raise UserError(f"rollout=vllm must be able to start, and vLLM says: {words}") from error
 
 
 def _import_vllm() -> Any:
