@@ -1,10 +1,11 @@
-"""Words of a command line as other programs have them, or with a slip in their form: what to type here instead."""
+"""Words of a command line with a slip in their form, or as other programs have them: what to type here instead."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+from gatepo import from_trl
 from gatepo.errors import UserError
 from gatepo.presets import names
 from gatepo.settings import is_named, options
@@ -27,53 +28,7 @@ WITH_A_VALUE = (
     *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
     *("--experimental-rerun", "-i", "--info"),
 )
-ELSEWHERE = {  # TRL's names as docs/from-trl.md has them, and what one might call them
-    "beta": "kl=fixed kl.coefficient=0.04",
-    "epsilon": "gate=clip gate.eps_low=0.2 gate.eps_high=0.2",
-    "epsilon_high": "gate=clip gate.eps_high=0.28",
-    "delta": "gate=dual_clip gate.c=3",
-    "loss_type": "aggregation=token_mean",
-    "importance_sampling_level": "ratio=sequence",
-    "scale_rewards": "advantage=group_center",
-    "learning_rate": "optimizer.lr=1e-6",
-    "lr_scheduler_type": "optimizer.schedule=linear",
-    "warmup_steps": "optimizer.warmup=10",
-    "num_iterations": "batch.iterations=2",
-    "per_device_train_batch_size": "batch.prompts=16 batch.micro=8",
-    "gradient_accumulation_steps": "batch.micro=8",
-    "num_generations": "batch.num_generations=8",
-    "max_prompt_length": "sampling.max_prompt_length=512",
-    "max_completion_length": "sampling.max_completion_length=256",
-    "max_steps": "updates=500",
-    "num_train_epochs": "updates=500",
-    "bf16": "model.dtype=bfloat16",
-    "gradient_checkpointing": "model.activation_checkpointing=true",
-    "mask_truncated_completions": "sampling.overlong=filter",
-    "use_vllm": "rollout=vllm",
-    "vllm_gpu_memory_utilization": "rollout=vllm rollout.memory=0.3",
-    "vllm_tensor_parallel_size": "rollout=vllm rollout.tensor_parallel_size=1",
-    "vllm_importance_sampling_correction": "correction=mask",
-    "vllm_importance_sampling_mode": "correction=mask correction.level=sequence",
-    "vllm_importance_sampling_clip_max": "correction=mask correction.cap=3",
-    "reward_funcs": "reward._target_=my_rewards.score",
-    "save_steps": "checkpoint.every=50",
-    "resume_from_checkpoint": "resume=FOLDER",
-    "report_to": "tracker=wandb",
-    "train_dataset": "data=train.jsonl",
-    "model_name_or_path": "model.path=ORG/NAME",
-    "gate.tau": "tau.pos=5 tau.neg=5",
-    "temperature": "sampling.temperature=1.0, or tau.pos=5 tau.neg=5 for the gate's",
-}
-LOSSES = {
-    **{"grpo": "aggregation=sequence_mean", "dr_grpo": "aggregation=constant", "luspo": "aggregation=sequence_sum"},
-    **{"dapo": "aggregation=token_mean", "sapo": "gate=sigmoid tau.pos=1 tau.neg=1.05", "vespo": "+method=vespo"},
-    "cispo": "gate=cispo aggregation=token_mean gate.eps_high=4",
-}  # by TRL's loss_type
-CARRIED = {
-    *("beta", "learning_rate", "num_iterations", "warmup_steps", "max_steps", "save_steps"),
-    *("num_generations", "max_prompt_length", "max_completion_length"),
-}
-"""TRL's names whose number goes into our last word as it is."""
+ELSEWHERE = {"gate.tau": "tau.pos=5 tau.neg=5"}  # keys that are nowhere, and what is meant
 OWN_GATE = "gate=custom gate.slope='1/(1+(tau*(x-1))**2)', or gate._target_=my_module.MyGate (docs/your-gate.md)"
 NUMBERS = {"kl": "kl=fixed kl.coefficient={}"}  # a number for an option that none of its settings needs
 
@@ -88,15 +43,11 @@ def check(words: Sequence[str], command: str = "train") -> None:
       UserError: a setting has dashes, no "=", a space behind a comma or "=", a name of TRL's, or brackets around the
         options of a grid.
     """
-    keys = [word.lstrip("-").partition("=")[0] for word in words]
-    theirs = [
-        word for word, key in zip(words, keys, strict=True) if "=" in word and key in ELSEWHERE and "." not in key
-    ]
+    theirs = _of_trl(words)
     if theirs:
-        ours = sorted((_ours(*word.lstrip("-").split("=", 1)) for word in theirs), key=lambda said: "," in said)
-        said = " ".join(dict.fromkeys(" ".join(ours).split()))  # each word once
+        got = " ".join(f"{name}={value}" for name, value in theirs.items())
         raise UserError(
-            f"settings must have the names of gatepo, got {' '.join(theirs)}; type {said} (docs/from-trl.md)"
+            f"settings must have the names of gatepo, got {got}; {from_trl.answer(theirs)} (docs/from-trl.md)"
         )
     grid = bool(set(MULTIRUN) & set(words))
     for before, word, behind in zip(["", *words], words, [*words[1:], ""], strict=False):
@@ -133,14 +84,15 @@ def unknown(key: str, value: str) -> str | None:
     return None
 
 
-def _ours(key: str, value: str) -> str:
-    """Give our words for one of TRL's, with the value that was typed where it means the same here."""
-    words = ELSEWHERE[key]
-    if key == "loss_type":
-        return LOSSES.get(value, f"{words}, the nearest of what is here")
-    number = key in CARRIED and re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", value)
-    path = key == "reward_funcs" and re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value)
-    return f"{words.rpartition('=')[0]}={value}" if number or path else words
+def _of_trl(words: Sequence[str]) -> dict[str, str]:
+    """Find TRL's names with their values: NAME=VALUE, --NAME=VALUE, --NAME VALUE, or --NAME alone for true."""
+    found: dict[str, str] = {}
+    for word, behind in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.lstrip("-").partition("=")
+        if name in from_trl.NAMES and (equals or word.startswith("--")):
+            alone = "true" if _value(behind) == "VALUE" else behind
+            found[name] = value if equals else alone
+    return found
 
 
 def option(group: str, name: str) -> str | None:

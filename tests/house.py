@@ -58,7 +58,7 @@ LAYERS = (
     ),
     ("loop",),
     ("of_model", "schema", "rules", "remarks", "config", "presets", "build"),
-    ("lazy_torch", "slips", "overrides", "reference", "help", "cli"),
+    ("lazy_torch", "from_trl", "slips", "overrides", "reference", "help", "cli"),
     (
         *("preflight", "following", "record", "model_card", "run", "resume", "evaluate", "probe", "plan", "gates"),
         *("report", "dashboard", "verify"),

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -330,3 +331,26 @@ def test_a_command_ends_in_one_line_while_it_is_still_importing(
 ) -> None:
     process = started("-c", AT_ONCE, f"gatepo.{command}", "x")
     assert ended(process) == (130, ["gatepo: stopped by SIGINT"])
+
+
+def test_a_multirun_that_is_still_starting_its_jobs_stops_in_one_line(started, tmp_path: Path) -> None:
+    """While the process from which jobs are forked imports what they need; it died of the signal once."""
+    grid = ("-m", "gate=erf,clip", "jobs=2", "updates=4", "evaluate.limit=4", f"hydra.sweep.dir={tmp_path / 'm'}")
+    process = started("-m", "gatepo.train", *grid)
+
+    def imports() -> bool:
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError, ValueError):
+                words = (entry / "cmdline").read_bytes()
+                if b"multiprocessing.forkserver" in words and os.getpgid(int(entry.name)) == process.pid:
+                    return True
+        return False
+
+    assert wait_for(imports, 60)
+    time.sleep(0.7)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("gatepo: stopped by SIGINT; 0 of 2 jobs have finished; go on with: ")

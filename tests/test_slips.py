@@ -9,12 +9,12 @@ from command import gatepo
 from conftest import one_line
 from pages import settings, theirs
 
-from gatepo import slips
+from gatepo import from_trl, slips
 from gatepo.errors import UserError
+from gatepo.overrides import prepared
 from gatepo.schema import load_options
 
 load_options()  # as every command does before it looks at its words
-NOT_COMPOSED = {"resume_from_checkpoint", "reward_funcs", "train_dataset"}  # these name a file or a function
 
 
 @pytest.mark.parametrize(
@@ -52,57 +52,97 @@ def test_what_hydra_understands_passes(words: str) -> None:
     slips.check(shlex.split(words))
 
 
-def test_every_name_of_trls_on_the_page_with_something_of_ours_is_answered() -> None:
-    """But those which are named alike here, so that the nearest key is theirs."""
-    alike = {"num_generations", "max_grad_norm", "weight_decay", "max_completion_length", "seed", "temperature"}
-    without = {"steps_per_generation", "use_bias_correction_kl", "top_p", "top_k", "min_p", "repetition_penalty"}
-    without |= {"log_completions", "reward_weights"}  # no setting, and no one setting
-    missing = {name for name, _ in theirs("from-trl")} - set(slips.ELSEWHERE) - alike - without
-    assert missing == set()
-
-
-@pytest.mark.parametrize("name", sorted(set(slips.ELSEWHERE) - NOT_COMPOSED))
-def test_what_is_said_to_type_composes(name: str) -> None:
-    for words in slips.ELSEWHERE[name].split(", or "):
-        settings(words.removesuffix(" for the gate's").replace("ORG/NAME", "Qwen/Qwen2.5-0.5B"))
+def test_every_name_of_trls_on_the_page_is_answered() -> None:
+    assert {name for name, _ in theirs("from-trl")} - from_trl.NAMES == {"seed"}  # which is called alike
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "ours"),
+    ("given", "typed"),
     [
-        ("learning_rate", "5e-5", "optimizer.lr=5e-5"),
-        ("num_iterations", "1", "batch.iterations=1"),
-        ("beta", "0.01", "kl=fixed kl.coefficient=0.01"),
-        ("reward_funcs", "mine.by_length", "reward._target_=mine.by_length"),
-        ("reward_funcs", "by_length", "reward._target_=my_rewards.score"),
-        ("loss_type", "bnpo", "aggregation=token_mean, the nearest of what is here"),
-        *(("loss_type", name, words) for name, words in slips.LOSSES.items()),
+        ("learning_rate=5e-5", "optimizer.lr=5e-5"),
+        ("num_iterations=1", "batch.iterations=1"),
+        ("beta=0.01", "kl=fixed kl.coefficient=0.01"),
+        ("beta=0.0", "kl=none"),
+        ("epsilon=0.1", "gate=clip gate.eps_low=0.1 gate.eps_high=0.1"),
+        ("epsilon=0.3 epsilon_high=0.28", "gate=clip gate.eps_low=0.3 gate.eps_high=0.28"),
+        ("epsilon=0.2 epsilon_high=None", "gate=clip gate.eps_low=0.2 gate.eps_high=0.2"),
+        ("delta=4", "gate=dual_clip gate.c=4 gate.eps_low=0.2 gate.eps_high=0.2"),
+        ("loss_type=cispo epsilon_high=5", "aggregation=token_mean gate=cispo gate.eps_high=4"),
+        ("loss_type=cispo", "aggregation=token_mean gate=cispo gate.eps_high=4"),
+        ("loss_type=sapo", "aggregation=sequence_mean gate=sigmoid tau.pos=1 tau.neg=1.05"),
+        ("loss_type=sapo sapo_temperature_neg=2", "aggregation=sequence_mean gate=sigmoid tau.pos=1 tau.neg=2"),
+        ("loss_type=dr_grpo scale_rewards=False", "advantage=group_center aggregation=constant"),
+        ("scale_rewards=True", "advantage=group_zscore"),
+        ("importance_sampling_level=token", "ratio=token"),
+        ("mask_truncated_completions=False", "sampling.overlong=keep"),
+        ("gradient_checkpointing=False", "model.activation_checkpointing=false"),
+        ("bf16=False", "model.dtype=float32"),
+        ("use_vllm=False", "rollout=transformers"),
+        ("vllm_importance_sampling_correction=False", "correction=none"),
+        (
+            "vllm_importance_sampling_mode=token_truncate vllm_importance_sampling_clip_max=2",
+            "correction=truncate correction.level=token correction.cap=2",
+        ),
+        ("vllm_gpu_memory_utilization=0.5 use_vllm=true", "rollout=vllm rollout.memory=0.5"),
+        ("lr_scheduler_type=cosine", "optimizer.schedule=cosine"),
+        ("report_to=none", "tracker=none"),
+        ("report_to=[wandb,tensorboard]", "'tracker=[wandb,tensorboard]'"),
+        ("temperature=0.7", "sampling.temperature=0.7"),
+        ("per_device_train_batch_size=4 gradient_accumulation_steps=8", "batch.prompts=4 batch.micro=4"),
+        ("gradient_accumulation_steps=8 num_generations=4", "batch.num_generations=4 batch.prompts=16"),
+        ("reward_funcs=mine.by_length", "reward._target_=mine.by_length"),
+        ("reward_funcs=by_length", "reward._target_=my_rewards.by_length"),
+        (
+            "reward_funcs=[a.one,a.two]",
+            "+reward.extra.one._target_=a.one +reward.extra.two._target_=a.two reward.weights.answer=0 "
+            "reward.weights.format=0",
+        ),
+        ("model_name_or_path=Qwen/Qwen2.5-0.5B-Instruct", "model.path=Qwen/Qwen2.5-0.5B-Instruct"),
+        ("train_dataset=trl-lib/tldr", "data=hub:trl-lib/tldr"),
+        ("train_dataset=rows.jsonl", "data=rows.jsonl"),
     ],
 )
-def test_the_value_that_was_typed_is_kept(key: str, value: str, ours: str) -> None:
-    for dashes in ("", "--"):
+def test_what_trl_calls_otherwise_is_answered_with_the_value_that_was_typed(
+    given: str, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With and without dashes; and what is said to type composes."""
+    words = given.split(" ")
+    apart = [part for word in words for part in f"--{word}".split("=", 1)]
+    for form in (words, [f"--{word}" for word in words], apart):
         with pytest.raises(UserError) as refused:
-            slips.check(["gate=erf", f"{dashes}{key}={value}"])
-        assert one_line(refused).endswith(f"; type {ours} (docs/from-trl.md)")
-    if "mine." not in ours and "my_rewards" not in ours:
-        settings(ours.partition(",")[0])
+            slips.check(["gate=erf", *form])
+        said = one_line(refused)
+        assert f"got {given}; type {typed}" in said
+        assert said.removeprefix(said.partition("; type ")[0] + f"; type {typed}")[0] in "; "
+    if not {"reward_funcs", "train_dataset"} & {word.partition("=")[0] for word in words}:
+        settings(" ".join(prepared(shlex.split(typed))))
 
 
-def test_all_names_of_trls_are_answered_at_once() -> None:
-    """Each word of ours once, and what cannot be typed as it stands at the end."""
-    words = [
-        "loss_type=bnpo",
-        "learning_rate=2e-6",
-        "use_vllm=true",
-        "vllm_gpu_memory_utilization=0.4",
-        "num_generations=4",
-    ]
+@pytest.mark.parametrize("name", sorted(from_trl.ABSENT))
+def test_what_trl_has_and_gatepo_has_not_is_said(name: str) -> None:
     with pytest.raises(UserError) as refused:
-        slips.check(words)
+        slips.check([f"{name}=1", "learning_rate=1e-6"])
+    assert f"type optimizer.lr=1e-6; {name}: {from_trl.ABSENT[name]} (docs" in one_line(refused)
+    with pytest.raises(UserError) as refused:
+        slips.check([f"{name}=1"])
+    assert f"; leave them out; {name}: " in one_line(refused)
+
+
+def test_the_table_of_choices_is_that_of_the_page() -> None:
+    """Each word of ours that an answer has composes, whatever was typed."""
+    for name, values in from_trl.CHOSEN.items():
+        for value, ours in values.items():
+            assert from_trl.answer({name: value}).startswith(f"type {ours}")
+            settings(ours)
+    for loss in from_trl.LOSSES:
+        settings(from_trl.answer({"loss_type": loss}).partition(";")[0].removeprefix("type "))
+
+
+def test_a_flag_alone_is_true_and_vllms_correction_is_named() -> None:
+    with pytest.raises(UserError) as refused:
+        slips.check(["--bf16", "--use_vllm"])
     said = one_line(refused)
-    ours = "optimizer.lr=2e-6 rollout=vllm rollout.memory=0.3 batch.num_generations=4 aggregation=token_mean"
-    assert f"got {' '.join(words)}; type {ours}, the nearest of what is here (docs/from-trl.md)" in said
-    settings(ours)
+    assert "got bf16=true use_vllm=true; type model.dtype=bfloat16 rollout=vllm; TRL has correction=mask" in said
 
 
 def test_a_setting_of_ones_own_may_have_a_name_of_trls(tmp_path: Path) -> None:

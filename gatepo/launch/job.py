@@ -93,6 +93,7 @@ def fork(settings: Path, folder: Path, environment: Mapping[str, str]) -> Starte
     """Start a process that has imported everything already; the arguments are as in :func:`start`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
+    multiprocessing.resource_tracker.ensure_running()  # which else unblocks the signals that are held back below
     with _held_back(), given(QUIET):
         multiprocessing.forkserver.ensure_running()
     process = context.Process(target=_forked, args=(settings, folder, dict(environment)))
