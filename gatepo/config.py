@@ -26,7 +26,7 @@ from gatepo.rules import check as check_rules
 from gatepo.run_folder import is_whole
 from gatepo.schema import COMMANDS, Config, TrainConfig, load_options
 from gatepo.settings import about, check, groups, is_named, key_of, name_of, options, remedy_of
-from gatepo.targets import code_in, find, made_outside, path_of, settings_of
+from gatepo.targets import code_in, find, given_to, made_outside, path_of, settings_of
 
 NAME, TARGET = "name", "_target_"  # keys that say which option of a group it is
 MIRRORED = "MIRRORED"  # the class of settings that a copy for Hydra was made of
@@ -123,9 +123,7 @@ def _plain(group: str | None, each: str | None, value: Any) -> Any:
     if group is None:
         return dataclasses.asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     if type(value) not in options(group).values():
-        known = [f.name for f in fields(value) if f.init] if is_dataclass(value) else []
-        own = value.keywords if isinstance(value, partial) else {name: getattr(value, name) for name in known}
-        return {TARGET: path_of(value), **own}
+        return {TARGET: path_of(value), **given_to(value)}
     return ({NAME: name_of(value)} if is_named(group) else {}) | plain(value)
 
 

@@ -43,7 +43,7 @@ def prepared(words: Iterable[str], command: str = "train") -> list[str]:
     slips.check(words, command)
     part = EVALUATION if command == "evaluate" else SOURCES
     chosen = trackers.spelled_out(spelled_out(words, part), lambda path: register_outside("tracker", path, "tracker"))
-    return [_nested(_outside(quoted(word))) for word in chosen]
+    return [_nested(_outside(_beyond_ascii(quoted(word)))) for word in chosen]
 
 
 def quoted(word: str) -> str:
@@ -53,6 +53,14 @@ def quoted(word: str) -> str:
     if not free or not equals or formula[:1] in ("", "'", '"') or formula == "null":
         return word
     return f"{key}='{formula.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
+
+
+def _beyond_ascii(word: str) -> str:
+    """Put a value with letters that Hydra's grammar does not know, such as a field's or a folder's name, in quotes."""
+    key, equals, value = word.partition("=")
+    if value.isascii() or not equals or value[:1] in "'\"[{" or "," in value or "${" in value:
+        return word
+    return f"{key}='{value.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
 
 
 def _outside(word: str) -> str:

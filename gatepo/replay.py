@@ -21,6 +21,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,15 @@ def replay(run: Path, out: Path, trust: bool) -> bool:
         raise UserError(f"RUN must be a run with an update, got {run}, whose metrics.jsonl has none")
     then = record.starts(run)
     settings = config.load(run / "config.yaml", trust=trust)
+    went_on = changes(then)
+    if went_on:
+        print(f"{went_on}; a replay has the last settings from its first update on", flush=True)
     _train(settings, out)
     now = rows(out / "metrics.jsonl")
     found = _found(before, now, _accuracies(run), _accuracies(out))
     print(_said(found, len(before), len(now)))
     if found is not None:
-        print(_reasons(then, record.starts(out)))
+        print(_reasons(then, record.starts(out), went_on))
     print(out)
     return found is None
 
@@ -155,10 +159,25 @@ def _said(found: Difference | None, before: int, now: int) -> str:
     return f"different from {where}: {', '.join(shown)}{more}; {compared}"
 
 
-def _reasons(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> str:
+def changes(starts: Sequence[Mapping[str, Any]]) -> str:
+    """Say with which other settings a run went on, by what was typed at its starts; nothing where it did not."""
+    typed = [dict(str(word).partition("=")[::2] for word in start.get(WORDS, ())) for start in starts]
+    found = []
+    for before, after in pairwise(typed):
+        for key in [key for key, value in after.items() if key not in HOW and before.get(key) != value]:
+            found.append(f"{key}={after[key]}" + (f" (before {key}={before[key]})" if key in before else ""))
+    return f"the run went on with {', '.join(found)}" if found else ""
+
+
+HOW = ("resume", "trust", "force")  # words that are no settings of what is learned
+
+
+def _reasons(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], went_on: str) -> str:
     if not then:
         return f"probable cause: not known, since the run has no {RECORD}"
     found = causes(then, now[-1])
+    if not found and went_on:
+        return f"probable cause: {went_on}"
     if not found:
         return f"probable cause: nothing in {RECORD} differs; was config.yaml or metrics.jsonl edited?"
     return f"probable cause: {'; '.join(found)}"

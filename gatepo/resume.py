@@ -182,10 +182,9 @@ def require_usable(run: Path, settings: TrainConfig) -> None:
     began = (run / CONFIG).is_file()
     on = goes_on(run, settings)
     if on and is_done(run, settings):
-        raise UserError(
-            f"resume must be an interrupted run, got {run}, which is finished; choose another, or type more updates "
-            "beside it"
-        )
+        none = "choose another, since it has no checkpoint to go on from (checkpoint.every=N leaves some)"
+        remedy = "choose another, or type more updates beside it" if found(run) else none
+        raise UserError(f"resume must be an interrupted run, got {run}, which is finished; {remedy}")
     if on and not found(run):
         raise UserError(
             f"resume must be a run with a checkpoint, got {run}; set checkpoint.every when you start it again"
@@ -193,7 +192,10 @@ def require_usable(run: Path, settings: TrainConfig) -> None:
     again = settings.resume == AUTO and began and not is_finished(run)
     taken = [name for name in (METRICS, SUMMARY) if (run / name).exists()]
     if taken and not on and not again:
-        raise UserError(f"hydra.run.dir={run} must be a folder without a run, got one with {taken[0]}; choose another")
+        other = f"go on with it by resume={run}, or " if found(run) and not is_finished(run) else ""
+        raise UserError(
+            f"hydra.run.dir={run} must be a folder without a run, got one with {taken[0]}; {other}choose another"
+        )
     if settings.resume == AUTO and began and (again or is_whole((run / CONFIG).read_text(encoding="utf-8"))):
         then = config.load(run / CONFIG, trust=settings.trust, typed=settings)
         require_same_settings(run, settings, as_written(then))

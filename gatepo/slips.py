@@ -87,7 +87,7 @@ def unknown(key: str, value: str) -> str | None:
 def _of_trl(words: Sequence[str]) -> dict[str, str]:
     """Find TRL's names with their values: NAME=VALUE, --NAME=VALUE, --NAME VALUE, or --NAME alone for true."""
     found: dict[str, str] = {}
-    for word, behind in zip(words, [*words[1:], ""], strict=True):
+    for word, behind in zip(words, [*words[1:], ""], strict=False):
         name, equals, value = word.lstrip("-").partition("=")
         if name in from_trl.NAMES and (equals or word.startswith("--")):
             alone = "true" if _value(behind) == "VALUE" else behind

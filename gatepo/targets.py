@@ -173,5 +173,13 @@ def path_of(option: Any) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+def given_to(option: Any) -> dict[str, Any]:
+    """Give the settings of an option or a function from outside, by name."""
+    if isinstance(option, partial):
+        return dict(option.keywords)
+    known = [f.name for f in dataclasses.fields(option) if f.init] if dataclasses.is_dataclass(option) else []
+    return {name: getattr(option, name) for name in known}
+
+
 def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

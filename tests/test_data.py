@@ -58,7 +58,7 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path, lines: tuple[str, .
 
 
 def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
-    said = r"cannot read .*gone\.jsonl \(No such file or directory\); check its name, or give data\.path"
+    said = r"cannot read .*gone\.jsonl \(No such file or directory\); check its path"
     with pytest.raises(UserError, match=said):
         read(tmp_path / "gone.jsonl")
     (tmp_path / "latin.jsonl").write_bytes(b'{"question": "\xe9"}')

@@ -23,6 +23,7 @@ from gatepo.report.panels import Material
 from gatepo.report.runs import read_run
 
 REWARD = "def shortness(prompt, completion, *, longest=64):\n    return 0.3 - len(completion.token_ids) / longest\n"
+OTHER = "def other(prompt, completion):\n    return 1\n"
 ROWS = [{"question": f"{n} + {n} = ?", "answer": str(2 * n)} for n in range(3, 9)]
 SMALL = ("updates=1", "batch.prompts=4", "batch.iterations=1", "threads=1", "evaluate.samples=2")
 
@@ -31,7 +32,7 @@ SMALL = ("updates=1", "batch.prompts=4", "batch.iterations=1", "threads=1", "eva
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a reward and a test set of the user's own, and two runs with them; ours grades one."""
     place = tmp_path_factory.mktemp("own")
-    (place / "own_measure.py").write_text(REWARD)
+    (place / "own_measure.py").write_text(REWARD + OTHER)
     for name, rows in (("train", ROWS[:4]), ("held", ROWS[4:])):
         (place / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = ("data=[train.jsonl,test:held.jsonl]", "model=tiny")
@@ -86,9 +87,31 @@ def test_what_is_chosen_takes_the_place_of_the_runs(place: Path) -> None:
     found = json.loads((place / "graded" / "evaluation.json").read_text())
     assert (list(found["sets"]), found["measures"]) == (["held"], "accuracy")
     assert "full format" in graded.stdout
-    with_ours = gatepo("evaluate", "run=alone", "trust=true", "samples=2", "against=graded", cwd=place)
-    assert with_ours.returncode == 2
-    assert "got the mean of a reward on one side and accuracy on the other" in with_ours.stderr
+
+
+def test_what_other_rewards_gave_is_not_compared_and_nothing_is_sampled_for_it(place: Path) -> None:
+    """Of another function, of the same with another setting, and of graded answers."""
+    words = ("evaluate", "model.path=ours/model", "data=held.jsonl", "trust=true")
+    for name, reward in (("one", ("reward._target_=own_measure.shortness",)), ("marks", ())):
+        done = gatepo(*words, *reward, f"out={name}", cwd=place)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((place / "one" / "identity.json").read_text())["reward"] == "own_measure.shortness"
+    for name, against, said in (
+        (
+            "reward.longest=32",
+            "one",
+            "reward.longest=64 in one and own_measure.shortness reward.longest=32 here",
+        ),
+        ("reward._target_=own_measure.other", "one", "reward.longest=64 in one and own_measure.other here"),
+        ("", "marks", "got graded answers in marks and own_measure.shortness reward.longest=64 here"),
+    ):
+        kind = () if "_target_" in name else ("reward._target_=own_measure.shortness",)
+        more = [word for word in (*kind, name) if word]
+        refused = gatepo(*words, *more, f"against={against}", "out=never", cwd=place)
+        assert refused.returncode == 2 and said in refused.stderr, refused.stderr
+        assert not (place / "never").exists()
+    same = gatepo(*words, "reward._target_=own_measure.shortness", "against=one", "out=again", cwd=place)
+    assert same.returncode == 0 and "+0.000" in same.stdout
 
 
 def test_a_run_without_a_test_set_says_so(place: Path) -> None:

@@ -280,6 +280,16 @@ def test_a_file_that_cannot_be_read_is_refused_before_the_run_names_its_folder(
     assert not list((tmp_path / "outputs").rglob("*.yaml"))
 
 
+def test_a_field_may_have_letters_of_any_language(tmp_path: Path) -> None:
+    """Hydra's grammar knows ASCII alone, and said so in words of its own."""
+    (tmp_path / "größe.jsonl").write_text(json.dumps({"Frage": "1 + 1 = ?", "Lösung": "2"}) + "\n")
+    words = ("data=größe.jsonl", "data.question=Frage", "data.answer=Lösung", "limit=1", "out=späte Läufe")
+    done = gatepo("evaluate", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "späte Läufe" / "evaluation.json").exists()
+    assert prepared(["data.answer='Lösung'", "data=[ä,b]"])[0] == "data.answer='Lösung'"
+
+
 def test_an_evaluation_takes_a_file_as_a_set(tmp_path: Path) -> None:
     (tmp_path / "held.jsonl").write_text('{"question": "1 + 1 = ?", "answer": "2"}\n')
     done = gatepo("evaluate", "data=held.jsonl", "out=found", cwd=tmp_path)

@@ -19,7 +19,7 @@ from test_run import SMALL, metrics, untimed
 
 from gatepo import record
 from gatepo.errors import UserError
-from gatepo.replay import causes, differing, first_difference
+from gatepo.replay import _reasons, causes, changes, differing, first_difference
 
 RUN = (*SMALL, "updates=2", "evaluate.limit=2", "checkpoint.every=1")
 
@@ -172,3 +172,16 @@ def test_metrics_are_compared_to_the_last_bit() -> None:
 def test_every_start_of_a_resumed_run_may_be_the_cause() -> None:
     one, other = {"threads": 1, "versions": {"torch": "2.12"}}, {"threads": 2, "versions": {"torch": "2.13"}}
     assert causes([one, other], other | {"command": "x"}) == ["threads 1 -> 2", "versions.torch 2.12 -> 2.13"]
+
+
+def test_a_run_that_went_on_with_other_settings_says_which() -> None:
+    """A replay has the last of them from the first update on, which may be why it differs."""
+    starts = [
+        {"words": ["updates=30", "seed=1"]},
+        {"words": ["resume=outputs/a", "updates=12"]},
+        {"words": ["resume=outputs/a", "updates=12", "trust=true"]},
+    ]
+    assert changes(starts) == "the run went on with updates=12 (before updates=30)"
+    assert changes(starts[1:]) == changes(starts[:1]) == changes([{}, {}]) == ""
+    assert _reasons(starts, [{}], changes(starts)) == f"probable cause: {changes(starts)}"
+    assert "was config.yaml or metrics.jsonl edited?" in _reasons(starts[1:], [{}], "")

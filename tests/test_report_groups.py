@@ -249,6 +249,14 @@ def test_the_words_below_a_figure_name_data_reward_and_its_marks(tmp_path: Path)
     assert captions.marks_line(material, shown["widths"]) == "small marks: runs, large: their mean"
 
 
+def test_eur_begins_with_its_first_rollout_batch_and_not_with_the_one_of_its_first_iteration(tmp_path: Path) -> None:
+    run = read_run(make(tmp_path / "run", iterations=2))
+    eur = [row["eur"] for row in run.metrics[:2]]
+    assert eur[0] == 1.0 > eur[1]
+    assert run.first_and_last("eur")["first"] == pytest.approx(sum(eur) / 2)
+    assert run.first_and_last("reward")["first"] == run.metrics[0]["reward"]
+
+
 def test_a_formula_of_a_file_has_the_name_of_the_file(tmp_path: Path) -> None:
     """Which the config does not have, but what was typed; a formula that was typed itself is the custom gate."""
     for name, words in (("0", ["gate=wide"]), ("1", ["gate=narrow", "seed=1"]), ("2", ["gate=custom"]), ("3", [])):

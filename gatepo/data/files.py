@@ -164,9 +164,7 @@ class TableRecords:
 
 
 def _unreadable(name: str, path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"data source {name}: cannot read {path} ({error.strerror}); check its name, or give data.path=FILE.jsonl"
-    )
+    return UserError(f"data source {name}: cannot read {path} ({error.strerror}); check its path")
 
 
 def _decoded(where: str, file: Any, read: list[int]) -> Iterator[str]:

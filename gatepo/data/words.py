@@ -52,7 +52,7 @@ def _sources(word: str, part: str, asks: bool) -> list[str]:
     if len(entries) > 1 and not listed:
         raise UserError(
             f"data must be a list in brackets to mix, got {value}; type 'data=[{value}]', or, to try one after the "
-            f"other, data=jsonl data.path={value}"
+            f"other, -m data=jsonl data.path={value}"
         )
     presets = [entry for entry in entries if entry not in own]
     found = [f"{KEY}[{','.join(presets)}]"] if presets else [f"{KEY}own", *([] if asks else [TAGS])]
@@ -78,7 +78,7 @@ def _source(entry: str, part: str) -> tuple[str, str]:
     place = entry.removeprefix(TEST)
     hub = place.startswith(HUB)
     place = place.removeprefix(HUB)
-    name = re.sub(r"\W", "_", place.rpartition("/")[2] if hub else PurePath(place).stem)
+    name = re.sub(r"\W", "_", place.rpartition("/")[2] if hub else PurePath(place).stem, flags=re.ASCII)
     name = name if name[:1].isalpha() else f"rows_{name}"
     return f"data.{part}.{name}", f"{'hub' if hub else 'path'}={_quoted(place)}"
 

@@ -19,6 +19,8 @@ def evaluate(asked: EvaluationConfig) -> None:
     """Run one evaluation."""
     evaluated = subject(asked)
     others = {path: folder.finished(Path(path)) for path in (*asked.beside, *filter(None, [asked.against]))}
+    for path, other in others.items():
+        folder.require_comparable(path, other, evaluated.identity())
     out = Path(asked.out) if asked.out else evaluated.out
     durable.make_folder(out)
     with claim.held(out, "out"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gatepo import durable
@@ -21,6 +21,7 @@ class Evaluation:
 
     name: str
     sets: dict[str, list[Problem]]
+    reward: dict[str, str] = field(default_factory=dict)  # what its identity says of how it was graded
 
 
 def claim(out: Path, identity: Mapping[str, str]) -> None:
@@ -56,7 +57,35 @@ def finished(out: Path) -> Evaluation:
     sets: dict[str, list[Problem]] = {}
     for problem in finished_problems(out).values():
         sets.setdefault(problem.set, []).append(problem)
-    return Evaluation(name=str(_identity(out).get(NAME)), sets=sets)
+    identity = _identity(out)
+    return Evaluation(name=str(identity.get(NAME)), sets=sets, reward=_reward(identity))
+
+
+def require_comparable(out: str, other: Evaluation, identity: Mapping[str, str]) -> None:
+    """Refuse to compare what different rewards gave, before anything is sampled. Ours may read answers otherwise.
+
+    Raises:
+      UserError: which they are.
+    """
+    ours = _reward(identity)
+    if ours != other.reward and OWN in {*ours, *other.reward}:
+        raise UserError(
+            f"against and beside must hold the same reward, got {_words(other.reward)} in {out} and {_words(ours)} "
+            "here; evaluate one of them with the other's reward, in a folder of its own (out=FOLDER)"
+        )
+
+
+OWN = "reward"  # in the identity where a reward of the user's own stands in the place of ours
+
+
+def _reward(identity: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in identity.items() if key == OWN or key.startswith(f"{OWN}.")}
+
+
+def _words(reward: Mapping[str, str]) -> str:
+    if OWN not in reward:
+        return "graded answers"
+    return " ".join([reward[OWN], *(f"{key}={value}" for key, value in reward.items() if key != OWN)])
 
 
 def _identity(out: Path) -> dict[str, str]:

@@ -51,18 +51,13 @@ def comparisons(asked: EvaluationConfig, ours: Evaluation, theirs: Evaluation) -
     """Compare by set and by benchmark, on the problems that both hold.
 
     Raises:
-      UserError: they share none, or one holds accuracies and the other scores.
+      UserError: they share none.
     """
     found = {}
     matching = {problem.key: problem for problems in theirs.sets.values() for problem in problems}
     for name, problems in _groups(asked, ours).items():
         pairs = [(p, matching[p.key]) for p in problems if p.key in matching]
         pairs = [(one, other) for one, other in pairs if (one.question, one.gold) == (other.question, other.gold)]
-        if pairs and is_graded([pairs[0][0]]) != is_graded([pairs[0][1]]):
-            raise UserError(
-                "against must hold what is compared, got the mean of a reward on one side and accuracy on the other; "
-                "evaluate both with the same reward"
-            )
         if pairs:
             found[name] = compare(*zip(*pairs, strict=True))
     if not found:

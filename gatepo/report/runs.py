@@ -20,7 +20,7 @@ from gatepo.run_folder import WORDS, starts
 LAST = 5  # a run's "last" figures are means over the last 1/LAST of its updates, whatever mu is
 FEW = 32  # answers of a rollout batch, below which their share is mostly chance
 LAST_EUR = "eur/last"  # EUR of a run's last iteration, whichever that is
-ANSWER = "rewards/answer/mean"
+EUR, ANSWER = "eur", "rewards/answer/mean"
 GATE, FORMULA = "gate.name", "custom"  # a gate that is a formula has this name
 
 
@@ -107,6 +107,9 @@ class Run:
     def first_and_last(self, key: str) -> dict[str, float]:
         """Give the metric's first value, and its mean over the last fifth of the updates.
 
+        The first value of EUR as eq. 12 averages it is the mean over the first rollout batch: in the first iteration
+        alone it is 1.
+
         Raises:
           UserError: no update has it.
         """
@@ -116,7 +119,8 @@ class Run:
         end = int(self.metrics[-1]["update"])
         length = max(self.iterations, end / LAST)
         late = [value for update, value in zip(updates, values, strict=True) if update > end - length]
-        return {"first": values[0], "last": fmean(late or values[-1:])}
+        first = fmean(values[: self.iterations]) if key == EUR else values[0]
+        return {"first": first, "last": fmean(late or values[-1:])}
 
     def mean(self, key: str) -> float | None:
         """Give the metric's mean over the whole run; None where it was never logged."""

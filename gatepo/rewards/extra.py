@@ -21,7 +21,7 @@ from gatepo.rewards.base import RewardFunction, RewardOption
 from gatepo.rewards.own import SHOWN, OwnFunction, own_trace, pairs_of, raised, smallest
 from gatepo.rewards.styles import OURS, style_of
 from gatepo.settings import options
-from gatepo.targets import find, path_of
+from gatepo.targets import find, given_to, path_of
 from gatepo.types import Group, Reward
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,11 @@ def as_option(chosen: Any) -> RewardOption:
     return option
 
 
+def _identity(chosen: Any) -> dict[str, str]:
+    """Give the path of what stands in the place of ours, with its settings."""
+    return {"reward": path_of(chosen)} | {f"reward.{name}": str(value) for name, value in given_to(chosen).items()}
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreOfEach:
     """A function of a user's own as an option."""
@@ -113,7 +118,7 @@ class ScoreOfEach:
 
     def identity(self) -> dict[str, str]:
         """See :class:`~gatepo.rewards.base.RewardOption`."""
-        return {"reward": path_of(self.score)}
+        return _identity(self.score)
 
     def answer(self, text: str) -> None:
         """See :class:`~gatepo.rewards.base.RewardOption`; such a function reads no answer."""
@@ -176,7 +181,7 @@ class OptionFromOutside:
     def identity(self) -> dict[str, str]:
         """See :class:`~gatepo.rewards.base.RewardOption`; the class's path where it says nothing."""
         own: dict[str, str] = getattr(self.chosen, "identity", dict)()
-        return {"reward": path_of(self.chosen)} | own
+        return _identity(self.chosen) | own
 
     def answer(self, text: str) -> str | None:
         """See :class:`~gatepo.rewards.base.RewardOption`; None where it says nothing."""
