@@ -42,7 +42,7 @@ def run(name: str, task: Callable[[DictConfig], Any]) -> None:
         if asked:
             print("\n\n".join(page(name, word) for word in asked), flush=True)
             return
-        sys.argv[1:] = overrides.prepared(sys.argv[1:], name)
+        sys.argv[1:] = overrides.flags_first(overrides.prepared(sys.argv[1:], name))
     if any(word in ("--help", "-h") for word in sys.argv[1:]):
         with errors_as_one_line(kind=COMMANDS.get(name, TrainConfig)):
             print(help_page(name, [word for word in sys.argv[1:] if not word.startswith("-")]), flush=True)

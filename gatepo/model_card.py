@@ -78,4 +78,6 @@ def _scores(evaluation: Mapping[str, Mapping[str, float]], measures: str, settin
     table = "\n".join([f"| {measures} on | before | after |", "| --- | ---: | ---: |", *rows])
     samples, temperature = settings.evaluate.samples, settings.evaluate.temperature
     sampled = "One sample" if samples == 1 else f"Mean over {samples} samples"
-    return f"{table}\n\n{sampled} of each problem, at temperature {temperature:g}."
+    limit = settings.evaluate.limit
+    problems = "each problem" if limit is None else f"each of the first {limit} problems of a set"
+    return f"{table}\n\n{sampled} of {problems}, at temperature {temperature:g}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -44,6 +44,16 @@ def prepared(words: Iterable[str], command: str = "train") -> list[str]:
     part = EVALUATION if command == "evaluate" else SOURCES
     chosen = trackers.spelled_out(spelled_out(words, part), lambda path: register_outside("tracker", path, "tracker"))
     return [_nested(_outside(_beyond_ascii(quoted(word)))) for word in chosen]
+
+
+def flags_first(words: Sequence[str]) -> list[str]:
+    """Put flags, with their values, before the settings, as Hydra's parser wants them."""
+    flags: list[str] = []
+    settings: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        of_flag = before in slips.WITH_A_VALUE
+        (flags if word.startswith("-") or of_flag else settings).append(word)
+    return [*flags, *settings]
 
 
 def quoted(word: str) -> str:

@@ -227,7 +227,6 @@ def main() -> None:
                     f"resume must be the folder of a run, got {value}, which has no config.yaml; choose another"
                 )
         sys.argv[1:] = _launched(sys.argv[1:])
-        sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in slips.MULTIRUN)  # which Hydra wants first
     cli.run("train", task)
 
 

@@ -11,7 +11,7 @@ from pages import settings, theirs
 
 from gatepo import from_trl, slips
 from gatepo.errors import UserError
-from gatepo.overrides import prepared
+from gatepo.overrides import flags_first, prepared
 from gatepo.schema import load_options
 
 load_options()  # as every command does before it looks at its words
@@ -169,6 +169,13 @@ def test_a_setting_of_ones_own_may_have_a_name_of_trls(tmp_path: Path) -> None:
 def test_a_slip_of_a_command_is_said_with_what_to_type(command: str, words: str, said: str) -> None:
     done = gatepo(command, *shlex.split(words))
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_flags_may_stand_behind_settings_with_their_values() -> None:
+    words = ["gate=wide", "--config-dir", "mine", "updates=2", "-m", "--cfg=job"]
+    assert flags_first(words) == ["--config-dir", "mine", "-m", "--cfg=job", "gate=wide", "updates=2"]
+    shown = gatepo("train", "gate=erf", "--cfg", "job", "updates=3")
+    assert shown.returncode == 0 and "updates: 3" in shown.stdout
 
 
 def test_a_key_of_no_program_is_left_to_others() -> None:

@@ -51,6 +51,8 @@ def marks_line(material: Material, figure: Figure) -> str:
     if one_run and material.iterations() > 1 and any(panel.curves == "eur" for panel in panels):
         found.append("EUR is 1 in the first iteration over each rollout batch")
     found += filter(None, [chance_line(material, figure.groups)])
+    if any(panel.log_x and "half-width" in panel.x for panel in panels):
+        found += filter(None, [gates.left_out(material.runs).strip(" .")])
     if any(point.run is None for point in points):
         found.append("small marks: runs, large: their mean")
     if any(point.cross for point in points):

@@ -88,7 +88,7 @@ def _words(figure: Figure, material: Material, letters: int) -> str:
 
 def _entries(figure: Figure, material: Material, look: Mapping[int, Style]) -> list[Line2D]:
     """Give the legend; none where there is one group, which the words below name, or where rows have their names."""
-    if len(figure.groups) == 1 or any(panel.rows for panel in figure.panels):
+    if (len(figure.groups) == 1 and not figure.labels) or any(panel.rows for panel in figure.panels):
         return []
     found = []
     for group, label in zip(figure.groups, material.labels(figure), strict=True):
