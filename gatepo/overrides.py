@@ -227,7 +227,7 @@ def _number_for_an_option(given: dict[str, str], kind: type) -> str:
     value = given.get(key, "")
     floats = ([f for f in fields(option) if f.type == "float" and is_needed(f)] for option in options(key).values())
     first, *others = [f"{key}.{key_of(f)}" for f in next(filter(None, floats), [])] or [""]
-    beside = "".join(f" and {other}" for other in others)
+    beside = "".join(f" {other}={value}" for other in others)
     meant = f"type {first}={value}{beside}, or a name" if first and value != "null" else "type a name"
     if key in slips.NUMBERS and value != "null":
         meant = f"type {slips.NUMBERS[key].format(value)}"

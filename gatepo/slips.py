@@ -50,7 +50,8 @@ def check(words: Sequence[str], command: str = "train") -> None:
             f"settings must have the names of gatepo, got {got}; {from_trl.answer(theirs)} (docs/from-trl.md)"
         )
     grid = bool(set(MULTIRUN) & set(words))
-    for before, word, behind in zip(["", *words], words, [*words[1:], ""], strict=False):
+    for place, word in enumerate(words):
+        before, behind = words[place - 1] if place else "", "".join(words[place + 1 : place + 2])
         key, equals, value = word.partition("=")
         if before in WITH_A_VALUE or word in FLAGS or key in WITH_A_VALUE or word.startswith("~"):
             continue
@@ -59,6 +60,11 @@ def check(words: Sequence[str], command: str = "train") -> None:
             raise UserError(f"a setting must stand without dashes, got {word}; type {bare}")
         if word.endswith(",") and _value(behind) == behind:
             raise UserError(f"values must have no space between them, got {word}; type {word}{behind}")
+        if not equals and behind == "=":
+            raise UserError(
+                f"= must stand without spaces, got {' '.join(words[place : place + 3])}; type "
+                f"{''.join(words[place : place + 3])}"
+            )
         if not equals and before.endswith("="):
             raise UserError(f"a value must stand right behind the =, got {before} {word}; type {before}{word}")
         if not equals:

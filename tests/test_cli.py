@@ -42,7 +42,7 @@ def test_help_lists_groups_and_their_options() -> None:
         (["kl=fixed", "kl.coefficient=x"], ["kl.coefficient must be a number, got x; kl=none has no penalty"]),
         (["data.sources.words.weight=x"], ["data.sources.words.weight must be a number, got x; 1 is an equal share"]),
         (["batch=3"], ["batch must be set part by part, got 3; it has batch.prompts, batch.num_generations, "]),
-        (["tau=7"], ["tau must be the name of an option, got tau=7; type tau.pos=7 and tau.neg, or a name"]),
+        (["tau=7"], ["tau must be the name of an option, got tau=7; type tau.pos=7 tau.neg=7, or a name"]),
         (
             ["tau=t7"],
             ["tau must be one of constant, matched, paper, schedule, t1, t13, t2, t5, target_eur, got tau=t7"],

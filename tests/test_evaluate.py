@@ -195,7 +195,7 @@ def test_a_model_is_known_by_its_content(run: Path, tmp_path: Path) -> None:
     shutil.rmtree(here / part)
     shutil.copytree(checkpoint.save(tmp_path, Bare(), RunState(seed=1), World(), None), here / part)
     for name, asked in (("run", Path()), ("checkpoint", part)):
-        with pytest.raises(UserError, match=r"must hold this same evaluation, got one with weights="):
+        with pytest.raises(UserError, match=r"must hold this same evaluation, got one with other weights"):
             claim(tmp_path / name, subject(evaluation_settings(f"run={here / asked}", *SMALL)).identity())
 
 

@@ -22,6 +22,7 @@ load_options()  # as every command does before it looks at its words
     [
         ("tau.pos 5", "a setting must be KEY=VALUE, got tau.pos; type tau.pos=5"),
         ("gate=erf tau.pos", "a setting must be KEY=VALUE, got tau.pos; type tau.pos=VALUE"),
+        ("updates = 5", "= must stand without spaces, got updates = 5; type updates=5"),
         ("--updates 5", "a setting must stand without dashes, got --updates; type updates=5"),
         ("-updates=5", "a setting must stand without dashes, got -updates=5; type updates=5"),
         ("gate=erf, clip -m", "values must have no space between them, got gate=erf,; type gate=erf,clip"),

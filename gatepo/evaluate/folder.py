@@ -37,9 +37,13 @@ def claim(out: Path, identity: Mapping[str, str]) -> None:
     before = _identity(out)
     for key, value in identity.items():
         if key != NAME and before.get(key) != value:  # a model is its content, wherever it lies
+            other = (
+                "other weights (the run was trained further, or it is another model)"
+                if key == "weights"
+                else f"{key}={before.get(key)} in place of {value}"
+            )
             raise UserError(
-                f"out={out} must hold this same evaluation, got one with {key}={before.get(key)} in place of {value}; "
-                "choose another folder with out=FOLDER"
+                f"out={out} must hold this same evaluation, got one with {other}; choose another folder with out=FOLDER"
             )
 
 
