@@ -67,20 +67,19 @@ def apart(name: str, device: str, seconds: float) -> list[Line]:
     names, started = CHECKS[name][1], time.monotonic()
     if seconds <= 0:
         return [Line(line, "failed", "no time was left") for line in names]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        said, errors = process.communicate(timeout=seconds)
-        return [Line(**line) for line in json.loads(said.splitlines()[-1])]
-    except subprocess.TimeoutExpired:
-        words = f"no answer within {seconds:.0f} s"
-    except (IndexError, ValueError):
-        words = f"its process ended with {process.returncode}: {last_line(errors)}"
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it has started holds the GPU
-        process.wait()
+    ) as process:
+        try:
+            said, errors = process.communicate(timeout=seconds)
+            return [Line(**line) for line in json.loads(said.splitlines()[-1])]
+        except subprocess.TimeoutExpired:
+            words = f"no answer within {seconds:.0f} s"
+        except (IndexError, ValueError):
+            words = f"its process ended with {process.returncode}: {last_line(errors)}"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it has started holds the GPU
     return [Line(line, "failed", words, time.monotonic() - started) for line in names]
 
 

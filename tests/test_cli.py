@@ -74,7 +74,7 @@ def test_help_lists_groups_and_their_options() -> None:
             ["data.path=gone"],
             ["data.path must be a folder for 2 sources, got gone", "data.sources.words.path=FILE.jsonl"],
         ),
-        (["data=gsm8k", "data.path=gone.jsonl"], ["cannot read gone.jsonl", "give data.path=FILE.jsonl"]),
+        (["data=gsm8k", "data.path=gone.jsonl"], ["cannot read gone.jsonl", "check its path"]),
         (["data=gsm8k"], ["cannot load openai/gsm8k from the hub: the hub is offline", "give data.path=FILE"]),
         (["model.path=conf"], ["model.path=conf has no model", "give a folder with config.json"]),
         (["model.path=no/such-model"], ["model.path=no/such-model is no folder, and the hub is offline from here"]),

@@ -231,7 +231,11 @@ class Faulty:
 
 def test_an_option_class_that_raises_shows_its_own_traceback() -> None:
     option = as_option(Faulty())
-    assert (option.identity(), option.answer("2"), option.reads_columns) == ({"reward": path_of(Faulty())}, None, True)
+    assert (option.identity(), option.answer("2"), option.reads_columns) == (
+        {"reward": path_of(Faulty()), "reward.when": "asked"},
+        None,
+        True,
+    )
     made = option.make()
     assert made([group("a")])[0][0].total == 1.0
     made.close()
