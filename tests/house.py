@@ -45,7 +45,7 @@ LAYERS = (
             "text_table",
             "measures",
         ),
-        *("signals", "run_folder", "numbers"),
+        *("signals", "run_folder", "numbers", "collector"),
         *("launch.environment", "launch.settings", "launch.slurm", "journal"),
     ),
     ("products",),

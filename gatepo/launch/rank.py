@@ -21,15 +21,19 @@ from pathlib import Path
 from typing import NoReturn
 
 import yaml
-from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 
-from gatepo import checkpoint, cli, config, rules
+from gatepo import collector
 from gatepo.errors import Interrupted, UserError
 from gatepo.launch.environment import DIES_WITH_PARENT, LAUNCHED
-from gatepo.run import describe, run
 from gatepo.run_folder import found, how_to_go_on
-from gatepo.schema import TrainConfig
-from gatepo.world import World, is_broken_connection, join
+
+with collector.still():  # torch and transformers
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
+
+    from gatepo import checkpoint, cli, config, rules
+    from gatepo.run import describe, run
+    from gatepo.schema import TrainConfig
+    from gatepo.world import World, is_broken_connection, join
 
 log = logging.getLogger(__name__)
 
