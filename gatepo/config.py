@@ -82,11 +82,14 @@ def from_plain(kind: type[Config], values: Any) -> Config:
     return made
 
 
-def load(path: Path, *, trust: bool = False, typed: TrainConfig | None = None) -> TrainConfig:
+def load(
+    path: Path, *, trust: bool = False, typed: TrainConfig | None = None, instead: Mapping[str, Any] | None = None
+) -> TrainConfig:
     """Read the config of a run's folder, of this version or the one before, and hold it to every rule.
 
     It is data, whoever wrote it: interpolations stay the text that they are, and what it names is imported only where
-    the user of this command trusts it, or has named it too (``typed``); its own word on that does not count.
+    the user of this command trusts it, or has named it too (``typed``); its own word on that does not count. What
+    ``instead`` has stands in the place of the file's: options by their group, as :func:`plain` gives them.
 
     Raises:
       UserError: it is no whole config, breaks a rule, or names code without trust.
@@ -99,6 +102,9 @@ def load(path: Path, *, trust: bool = False, typed: TrainConfig | None = None) -
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise UserError(f"{path} must be the YAML of a run's settings, got {str(error).splitlines()[0]}") from error
     own = {value for _, value in code_in(plain(typed))} if typed else set()
+    if instead and isinstance(held, dict):
+        held |= instead
+        own |= {value for _, value in code_in(instead)}
     named = [f"{key}={value}" for key, value in code_in(held) if value not in own]
     if named and not trust:
         raise UserError(

@@ -46,7 +46,7 @@ def of_folder(folder: Path, project: str | None, entity: str | None) -> Any:
     if not followed:
         raise UserError(
             f"{folder} must have been followed by W&B, got {len(runs)} runs that were not; train with tracker=wandb, "
-            "or leave the folder out: --project NAME"
+            f"or see their curves without it: python -m gatepo.report {folder}"
         )
     chosen = _of_wandb(followed[0][0].config)
     single = len(followed) == 1 and followed[0][0].folder == folder

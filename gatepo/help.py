@@ -55,6 +55,9 @@ def _of(kind: type, command: str, word: str) -> Iterator[str]:
     elif kind is TrainConfig and word in {f.name for f in fields(MultirunSettings)}:
         yield from (line for f in fields(MultirunSettings) if f.name == word for line in _setting(f, ""))
     else:
+        if word.removesuffix("s") in _groups(kind):  # the word itself is none of them
+            yield from _group(kind, command, word.removesuffix("s"), "")
+            yield ""
         for other in [found for found in _groups(kind) if word in names(found)]:
             yield from _group(kind, command, other, word)
 

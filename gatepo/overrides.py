@@ -28,6 +28,7 @@ _SOURCE = re.compile(r"data\.(sources|evaluation)\.\w+")
 _UNKNOWN = re.compile(r"Could not override '(?P<key>[^']*)'|Key '(?P<name>[^']*)' is not in struct")
 _TYPE = re.compile(r"Error merging override \+*(?P<key>[\w.]+)=(?P<value>.*)")
 _OPTION = re.compile(r"Could not find '(?P<group>[^']+)/(?P<name>[^/']+)'")
+_LISTED = re.compile(r"Could not load '(?P<group>[^']+)/(?P<name>[^/']+)'")  # among several, as in data=[gsm8k,NAME]
 
 
 def prepared(words: Iterable[str], command: str = "train") -> list[str]:
@@ -111,7 +112,7 @@ def one_line(error: BaseException, kind: type | None, words: list[str]) -> str:
             return _unknown(match["key"] or match["name"], given, kind)
         if match := _TYPE.search(text):
             return _wrong_type(match["key"], match["value"].split(" ")[0], error.__cause__)
-        if match := _OPTION.search(text):
+        if match := _OPTION.search(text) or _LISTED.search(text):
             return _no_option(match["group"], match["name"])
         if "Config group override must be a string" in text:
             return _number_for_an_option(given, kind)

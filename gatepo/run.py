@@ -11,7 +11,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any, cast
 
 import torch
@@ -20,6 +19,7 @@ import yaml
 from gatepo import build, checkpoint, claim, durable, following, journal, model_card, record, resume, run_folder
 from gatepo.data.prompts import PromptStream, evaluation_prompts, fingerprints, prompt_template
 from gatepo.errors import Interrupted, UserError
+from gatepo.evaluate.during import Evaluations
 from gatepo.evaluate.loop import Evaluator
 from gatepo.formulas.properties import broken_numbers, broken_properties
 from gatepo.loop import Algorithm, Hook, train
@@ -132,17 +132,17 @@ def _run(
     else:
         resume.require_same_rows(folder, rows, newest)
         state = _go_on(newest, algorithm)
+    evaluations = Evaluations(evaluate, algorithm, config.evaluate.every)
     save = partial(_save, config, folder, algorithm, rows, parameters)
     with finishing():
         try:
-            _train(config, folder, algorithm, evaluate, state, save, trackers)
-            algorithm.rollout.wake()
-            algorithm.sync(state.update)
-            after = evaluate()
+            _train(config, folder, algorithm, evaluations, state, save, trackers)
+            after, new = evaluations.after(state)
         except Interrupted:
             save(state)
             raise
-        trackers.accuracy(state.update, after)
+        if new:
+            trackers.accuracy(state.update, after)
         evaluation = {name: {"before": state.before[name], "after": after[name]} for name in after}
         typed = record.starts(folder)[0]["command"] if world.first else ""
         card = model_card.text(config, typed, evaluation, grading.measures) if world.first else ""
@@ -178,14 +178,12 @@ def _train(
     config: TrainConfig,
     folder: Path,
     algorithm: Algorithm,
-    evaluate: Evaluator,
+    evaluations: Evaluations,
     state: RunState,
     save: Callable[[RunState], None],
     chosen: Trackers,
 ) -> None:
-    hooks: list[Hook] = [_clock, *_least_time(config)]
-    if config.evaluate.every:  # first: it may be cut off, and the hooks of this update are then called again
-        hooks.insert(0, _evaluation(evaluate, algorithm, config.evaluate.every))
+    hooks: list[Hook] = [evaluations, _clock, *_least_time(config)]
     with ExitStack() as files:
         if algorithm.world.first:
             samples = files.enter_context(closing(UpdateLog(folder / COMPLETIONS, state.update)))
@@ -235,23 +233,6 @@ def _sample_writer(file: UpdateLog, chosen: Trackers) -> Hook:
                 file.write({"update": state.update, **sample})
 
     return write
-
-
-def _evaluation(evaluate: Evaluator, algorithm: Algorithm, every: int) -> Hook:
-    """Add ``evaluation/NAME`` to the metrics of every ``every``-th update."""
-
-    def hook(state: RunState, metrics: dict[str, float]) -> None:
-        if state.update % every == 0:
-            state.unwritten = metrics
-            started = perf_counter()
-            algorithm.rollout.wake()
-            algorithm.sync(state.update)
-            metrics |= {f"evaluation/{name}": score for name, score in evaluate().items()}
-            algorithm.rollout.sleep()  # as after every rollout batch
-            metrics["time/evaluation"] = perf_counter() - started
-            state.unwritten = None
-
-    return hook
 
 
 def _checkpointer(every: int, save: Callable[[RunState], None]) -> Hook:

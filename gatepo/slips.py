@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from gatepo import from_trl
@@ -59,7 +60,8 @@ def check(words: Sequence[str], command: str = "train") -> None:
             bare = word.lstrip("-") if equals else f"{word.lstrip('-')}={_value(behind)}"
             raise UserError(f"a setting must stand without dashes, got {word}; type {bare}")
         if word.endswith(",") and _value(behind) == behind:
-            raise UserError(f"values must have no space between them, got {word}; type {word}{behind}")
+            whole = shlex.quote(f"{word}{behind}") if "[" in word and behind.endswith("]") else f"{word}{behind}"
+            raise UserError(f"values must have no space between them, got {word}; type {whole}")
         if not equals and behind == "=":
             raise UserError(
                 f"= must stand without spaces, got {' '.join(words[place : place + 3])}; type "

@@ -35,7 +35,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluate") / "untrained"
     document, printed = evaluated(out, *SMALL, "+columns.both=[easy,hard]", "+published.Theirs.both=33.3")
     assert set(document["sets"]) == {"easy", "medium", "hard", "both"}
-    for words in ("12 x 4", "24 x 4", "pass@K", "majority", "full format", "Theirs (published)", "33.3"):
+    for words in ("12 x 4", "24 x 4", "pass@4", "majority", "full format", "Theirs (published)", "33.3"):
         assert words in printed
     return out
 

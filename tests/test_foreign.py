@@ -20,6 +20,7 @@ from gatepo import checkpoint, claim, config, durable, json_lines, tiny
 from gatepo.engine.deepspeed import DeepSpeed
 from gatepo.engine.torch import Torch
 from gatepo.errors import UserError
+from gatepo.evaluate.of_run import with_its_own
 from gatepo.evaluate.subject import subject
 from gatepo.manifest import Manifest, digest
 from gatepo.model import load_model, load_tokenizer
@@ -282,14 +283,25 @@ def test_what_a_foreign_config_names_is_not_imported(
     path = foreign("torch")
     run = edited(path.parent.parent, **changes)
     for attempt in (
-        lambda: subject(evaluation_settings(f"run={run}")),
-        lambda: subject(evaluation_settings(f"run={path}")),
+        lambda: subject(with_its_own(evaluation_settings(f"run={run}"), ())),
+        lambda: subject(with_its_own(evaluation_settings(f"run={path}"), ())),
         lambda: config.load(run / "config.yaml"),
     ):
         with pytest.raises(UserError) as refused:
             attempt()
         assert "trust must be true" in one_line(refused) and "=harm." in one_line(refused)
         assert not (tmp_path / "canary").exists()
+
+
+def test_a_reward_that_another_takes_the_place_of_needs_no_trust(
+    foreign: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "harm.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'canary')!r})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = edited(foreign("torch").parent.parent, **TARGETS["reward"])
+    asked = evaluation_settings(f"run={run}", "reward=answer_and_format")
+    assert subject(with_its_own(asked, ("reward",))).model.path == str(run / "model")
+    assert not (tmp_path / "canary").exists()
 
 
 def test_a_run_with_a_class_of_ones_own_goes_on_with_trust(tmp_path: Path) -> None:
@@ -315,6 +327,7 @@ def test_a_run_with_a_class_of_ones_own_goes_on_with_trust(tmp_path: Path) -> No
     assert "trust must be true" in done.stderr and "gate._target_=mine.Gate" in done.stderr
     asked = (f"run={run}", "limit=1", f"out={tmp_path / 'out'}")
     assert gatepo("evaluate", *asked, **mine).returncode == 2
+    assert "gate._target_=mine.Gate" in gatepo("evaluate", *asked, "reward=answer_and_format", **mine).stderr
     for module, words in (("train", [f"resume={run}", "trust=true"]), ("evaluate", [*asked, "trust=true"])):
         done = gatepo(module, *words, **mine)
         assert done.returncode == 0, done.stderr

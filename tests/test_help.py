@@ -80,6 +80,12 @@ def test_every_command_knows_its_own_settings(command: str) -> None:
         page("gates", "tracker")
 
 
+def test_a_group_in_the_plural_is_the_group() -> None:
+    """And a grid of that name comes after it."""
+    said = page("train", "gates")
+    assert said.startswith(page("train", "gate")) and "+sweep=gates" in said
+
+
 @pytest.mark.parametrize(
     ("word", "near"),
     [("gaet", "gate"), ("batch.pormpts", "batch.prompts"), ("arctn", "arctan"), ("trakcer", "tracker")],
@@ -100,6 +106,7 @@ def test_a_misspelt_word_of_help_is_answered_with_the_nearest(word: str, near: s
         ("jbos=2", "did you mean jobs?"),
         ("+tau.poss=3", "tau.poss must be a setting, got 3 for one that does not exist here; did you mean tau.pos?"),
         ("+method=dappo", "got method=dappo; did you mean +method=dapo?"),
+        ("data=[gsm8k,mth500]", "got data=mth500; did you mean data=math500?"),
         ("tracker=wadnb", "got tracker=wadnb; did you mean tracker=wandb?"),
     ],
 )

@@ -267,8 +267,11 @@ def test_a_part_that_does_not_apply_counts_nothing_for_its_row() -> None:
     assert "own" not in scored[0][0].parts
     metrics = rollout_metrics([figures_of(*one) for one in zip(groups, scored, strict=True)])
     assert (metrics["rewards/own/mean"], metrics["rewards/answer/mean"]) == (4.0, 0.25)
-    with pytest.raises(UserError, match="must give a number where it stands alone, got None for a row of made"):
+    with pytest.raises(
+        UserError, match="must give a number where it stands alone, got None for a row of made"
+    ) as refused:
         as_option(sometimes).make()([group("a")])
+    assert "put it beside ours with +reward.extra.NAME._target_=MODULE.FUNCTION" in str(refused.value)
 
 
 def counted(top: float) -> Any:

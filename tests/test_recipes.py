@@ -46,7 +46,7 @@ def hours(settings: TrainConfig, name: str) -> float:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_says_what_the_plan_says(name: str) -> None:
     settings = typed(f"+experiment={name}")
-    device = "CPU-2-cores" if name.endswith("_cpu") else "A100-80G"
+    device = {None: "CPU-2-cores", 24: "RTX-4090", 80: "A100-80G"}[GPU_GIB.get(name)]
     words = (REPO / "experiments" / f"{name}.yaml").read_text().partition("defaults:")[0]
     said = re.search(
         r"By plan: ([\d.]+) GiB at the most, ([\d.]+) hours on (\S+) at the least", words.replace("\n# ", " ")

@@ -72,6 +72,30 @@ def test_a_logarithmic_axis_has_plain_numbers(drawn: dict[str, Figure]) -> None:
     assert {"1", "2", "5", "10", "20"} <= set(labels)
 
 
+def test_runs_of_different_rewards_are_said_to_have_different_scales(tmp_path: Path) -> None:
+    make(tmp_path / "0", "erf")
+    make(tmp_path / "1", "clip")
+    alike = Material(find_runs(tmp_path))
+    assert captions.scales_line(alike, alike.everyone) == ""
+    make(tmp_path / "2", "arctan", reward={"_target_": "mine.shortness"})
+    write_page(find_runs(tmp_path), tmp_path / "page")
+    words = "rewards of different kinds: their heights do not compare"
+    assert words in (tmp_path / "page" / "report.html").read_text()
+    drawn = Material(find_runs(tmp_path))
+    by_name = {figure.name: captions.marks_line(drawn, figure) for figure in figures(drawn)}
+    assert words in by_name["reward"] and words not in by_name["eur_iterations"]
+
+
+def test_a_curve_that_stands_still_is_drawn_as_a_line() -> None:
+    """EUR of the first iteration is 1 but for rounding, which is not to fill its axes."""
+    _, ax = plt.subplots()
+    ax.plot([1, 2], [1.0, 1.0 - 1e-7])
+    assert ax.get_ylim()[1] - ax.get_ylim()[0] < 1e-5
+    files._room(ax)
+    assert ax.get_ylim() == pytest.approx((0.999, 1.001), abs=1e-4)
+    plt.close()
+
+
 @pytest.mark.parametrize(
     ("x", "ticks"),
     [([1.0, 5.0, 10.0], [1, 2, 5, 10]), ([9.0, 11.0], [9, 11]), ([0.3], [0.3]), ([5.0, 13.0], [5, 10])],

@@ -26,7 +26,7 @@ load_options()  # as every command does before it looks at its words
         ("--updates 5", "a setting must stand without dashes, got --updates; type updates=5"),
         ("-updates=5", "a setting must stand without dashes, got -updates=5; type updates=5"),
         ("gate=erf, clip -m", "values must have no space between them, got gate=erf,; type gate=erf,clip"),
-        ("data=[gsm8k, math]", "values must have no space between them, got data=[gsm8k,; type data=[gsm8k,math]"),
+        ("data=[gsm8k, math]", "values must have no space between them, got data=[gsm8k,; type 'data=[gsm8k,math]'"),
         ("-m 'gate=[erf, clip]'", "gate must be options without brackets in a grid, got gate=[erf, clip]; type gate="),
     ],
 )

@@ -33,6 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, data_base: Path) -> Path:
     folder = tmp_path_factory.mktemp("followed") / "run"
     where = {"TRACKIO_DIR": str(data_base)}
     first = ("gate=arctan", "tau.pos=10", *WORDS, "updates=2", *SMALL, "checkpoint.every=2", f"hydra.run.dir={folder}")
+    first += ("evaluate.every=2",)  # which meets the end
     for words in (first, (f"resume={folder}", "updates=4")):
         done = gatepo("train", *words, **where)
         assert done.returncode == 0, done.stderr

@@ -255,8 +255,8 @@ def test_a_run_logs_eur_of_every_update_whatever_its_micro_batches(tmp_path: Pat
         ({"loss_type": "vespo"}, "loss_type must be one of .*, got 'vespo'; here it picks the aggregation only"),
         ({"epsilon": 0.1}, r"epsilon must be left out beside a gate, where it does nothing, got 0.1; give .*eps_low"),
         ({"epsilon_high": 0.28}, r"epsilon_high must be left out beside a gate, .* got 0.28; give .*eps_high"),
-        ({"delta": 3.0}, "delta must be left out beside a gate"),
-        ({"vespo_k_neg": 4.0}, "vespo_k_neg must be left out beside a gate, where it does nothing, got 4.0"),
+        ({"delta": 3.0}, "delta must be left out beside a gate, .* got 3.0; give .*get.'dual_clip', c="),
+        ({"vespo_k_neg": 4.0}, "vespo_k_neg must be left out .* got 4.0; give loss_type='vespo' to TRL's own"),
         ({"sapo_temperature_pos": 10.0}, "sapo_temperature_pos must be left out .* give tau="),
     ],
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gatepo import config
 from gatepo.errors import UserError
@@ -19,16 +20,25 @@ def folder_of(path: Path) -> Path:
     return path.parent.parent if path.parent.name == CHECKPOINTS else path
 
 
-def settings_of(path: Path, trust: bool) -> TrainConfig:
+def settings_of(path: Path, trust: bool, instead: Mapping[str, Any] | None = None) -> TrainConfig:
     """Read the settings with which a run was trained.
 
+    Args:
+      path: the run's folder, or that of a checkpoint.
+      trust: whether code that they name may run.
+      instead: of :func:`gatepo.config.load`; code that it replaces is not needed.
     Raises:
       UserError: there is no run, or its config names code that is not trusted.
     """
     run = folder_of(path)
     if not (run / CONFIG).is_file():
         raise UserError(f"run must be the folder of a run, got {run}, which has no {CONFIG}; give outputs/...")
-    return config.load(run / CONFIG, trust=trust)
+    return config.load(run / CONFIG, trust=trust, instead=instead)
+
+
+def graded_by(asked: EvaluationConfig) -> dict[str, Any]:
+    """Give the reward of an evaluation, to stand in the place of the run's own."""
+    return {"reward": config.plain(asked)["reward"]}
 
 
 def with_its_own(asked: EvaluationConfig, chosen: Collection[str]) -> EvaluationConfig:
@@ -42,7 +52,7 @@ def with_its_own(asked: EvaluationConfig, chosen: Collection[str]) -> Evaluation
     """
     if asked.run is None or set(OWN) <= set(chosen):
         return asked
-    trained = settings_of(Path(asked.run), asked.trust)
+    trained = settings_of(Path(asked.run), asked.trust, graded_by(asked) if "reward" in chosen else None)
     if "data" not in chosen and not trained.data.evaluation:
         raise UserError(
             f"data must name evaluation sets, since {asked.run} has none of its own; type e.g. data=math500"

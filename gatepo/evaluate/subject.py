@@ -10,7 +10,7 @@ from gatepo.data.settings import Data
 from gatepo.engine.adapter import NoAdapter
 from gatepo.engine.base import EngineOption
 from gatepo.errors import UserError
-from gatepo.evaluate.of_run import folder_of, settings_of
+from gatepo.evaluate.of_run import folder_of, graded_by, settings_of
 from gatepo.manifest import FILE, digest
 from gatepo.model import content
 from gatepo.rewards.base import RewardOption
@@ -93,7 +93,7 @@ def subject(asked: EvaluationConfig) -> Subject:
 def _of_run(asked: EvaluationConfig, folder: Path) -> Subject:
     """Take a finished run's model, or a checkpoint's, with the prompt, the lengths and the precision of its run."""
     run, of_checkpoint = folder_of(folder), folder.parent.name == CHECKPOINTS
-    trained = settings_of(folder, asked.trust)
+    trained = settings_of(folder, asked.trust, graded_by(asked))
     if of_checkpoint and not folder.is_dir():
         raise UserError(f"run must be a whole checkpoint, got {folder}; look into {folder.parent}")
     if of_checkpoint:

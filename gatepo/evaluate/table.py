@@ -17,9 +17,10 @@ def sets(results: Mapping[str, Result], measures: str = ACCURACY) -> str:
       results: by name.
       measures: what was measured (:mod:`gatepo.measures`); what only answers have is left out of another.
     """
-    several = any(result.samples > 1 for result in results.values())
+    counts = {result.samples for result in results.values()}
+    several, votes = max(counts, default=1) > 1, (f"pass@{counts.pop() if len(counts) == 1 else 'K'}", "majority")
     of_answers = measures == ACCURACY
-    rows: Rows = [("", "problems", measures, "95% interval", *(_SEVERAL if several and of_answers else ()))]
+    rows: Rows = [("", "problems", measures, "95% interval", *(votes if several and of_answers else ()))]
     rows = [(*rows[0], *(_FORMAT if of_answers else ()), *_ALL)]
     for name, result in results.items():
         K, more = result.samples, ()
@@ -40,7 +41,7 @@ def sets(results: Mapping[str, Result], measures: str = ACCURACY) -> str:
     return of_figures(rows)
 
 
-_SEVERAL, _FORMAT, _ALL = ("pass@K", "majority"), ("full format",), ("mean tokens", "finished")
+_FORMAT, _ALL = ("full format",), ("mean tokens", "finished")
 
 
 def benchmarks(

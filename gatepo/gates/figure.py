@@ -33,6 +33,7 @@ def draw(shown: dict[str, Gate], path: Path) -> Path:
     for panel in axes.flat:
         panel.grid(alpha=0.3)
         panel.axvline(1, color="black", linewidth=0.6, alpha=0.5)
+    figure.suptitle(r"Gates: value f(r), shifted through (1, 1), and slope f'(r), by temperature $\tau$", fontsize=11)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,10 +34,14 @@ from gatepo.objective.telemetry import effective_update_ratio
 log = logging.getLogger(__name__)
 
 AGGREGATIONS = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")  # loss types that take ratio times advantage as it is
-OF_OTHER_LOSSES = (
-    *("epsilon", "epsilon_high", "delta", "sapo_temperature_pos", "sapo_temperature_neg"),
-    *("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"),
-)
+_TAU, _CLIP = "tau=(POS, NEG)", "gate=gatepo.objective.gates.get('clip', eps_low=..., eps_high=...)"
+_VESPO = "loss_type='vespo' to TRL's own GRPOTrainer, since a gate has no such weights"
+INSTEAD = {  # of what other losses of TRL's have: what to give for it
+    **dict.fromkeys(("epsilon", "epsilon_high"), _CLIP),
+    "delta": "gate=gatepo.objective.gates.get('dual_clip', c=..., eps_low=..., eps_high=...)",
+    **dict.fromkeys(("sapo_temperature_pos", "sapo_temperature_neg"), _TAU),
+    **dict.fromkeys(("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"), _VESPO),
+}
 
 
 class GateTrainer(GRPOTrainer):
@@ -171,11 +175,11 @@ def check(args: GRPOConfig) -> None:
             "here it picks the aggregation only, and gate=... what damps the update"
         )
     usual = {field.name: field.default for field in fields(GRPOConfig)}
-    for name in OF_OTHER_LOSSES:
+    for name in INSTEAD:
         if getattr(args, name) != usual[name]:
             raise UserError(
                 f"{name} must be left out beside a gate, where it does nothing, got {getattr(args, name)}; "
-                "give tau=(POS, NEG), or gate=gatepo.objective.gates.get('clip', eps_low=..., eps_high=...)"
+                f"give {INSTEAD[name]}"
             )
     if args.num_iterations == 1 and args.steps_per_generation <= args.gradient_accumulation_steps:
         log.warning("num_iterations=1 with one update per generation: every ratio is 1, so all gates act the same")

@@ -84,16 +84,15 @@ def look(config: TrainConfig, machine: Machine, ranks: int) -> tuple[list[str], 
     short = _shortened(work)
     smallest = replace(short, micro=1, max_sequences=work.num_generations)
     needs = [_needs(shape, w, layout, machine, ranks) for w in (work, short, smallest)]
-    of = (
-        f"({'one process' if ranks == 1 else f'{ranks} processes'}, {config.model.dtype}, engine {config.engine.label})"
-    )
+    which = "one process" if ranks == 1 else f"{ranks} processes"
+    of = f"{which}, {config.model.dtype}, engine {config.engine.label}"
     for (what, room, most), (*_, least), (*_, still) in zip(*needs, strict=True):
         must = f"model.path={config.model.path} must fit {what}, {room:.3g} GiB, got"
         if least > MARGIN * room:
             remedy = SMALLER if still > MARGIN * room else SHORTER
-            refused.append(f"{must} {least:.3g} GiB or more {of}; {remedy}")
+            refused.append(f"{must} {least:.3g} GiB or more ({of}, an eighth of all lengths); {remedy}")
         elif most > MARGIN * room:
-            said.append(f"{must} up to {most:.3g} GiB {of} where prompts and completions are long; {SHORTER}")
+            said.append(f"{must} up to {most:.3g} GiB ({of}) where prompts and completions are long; {SHORTER}")
     if not refused and machine.gpu_memory is not None:
         refused += filter(None, [_share(shape, work, layout, config.rollout, machine.gpu_memory)])
     return refused, [*said, *filter(None, [of_model.too_fast(config, shape.parameters)])]

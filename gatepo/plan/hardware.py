@@ -22,6 +22,9 @@ class Hardware:
 
 
 HARDWARE = (
+    # NVIDIA Ada GPU architecture white paper: BF16 165.2 (dense, sums in fp32), FP32 82.6 TFLOP/s, 1,008 GB/s.
+    # Memory: capacity that torch reports (ali-vilab/VGen issue 104).
+    Hardware(name="RTX-4090", memory=23.64, bfloat16=165.2e12, float32=82.6e12, bandwidth=1.008e12),
     # NVIDIA A100 Tensor Core GPU data sheet, 80 GB SXM: BF16 312 (dense), FP32 19.5 TFLOP/s, 2,039 GB/s.
     # Memory: capacity that torch reports (vllm-project/vllm issue 4408).
     Hardware(name="A100-80G", memory=79.15, bfloat16=312e12, float32=19.5e12, bandwidth=2.039e12),

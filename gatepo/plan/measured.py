@@ -13,7 +13,8 @@ from gatepo.plan.shape import ModelShape
 from gatepo.plan.work import Layout, Workload
 from gatepo.state import RunState
 
-BY_DEVICE_NAME = {"A100": "A100-80G", "H100": "H100-SXM", "H200": "H200"}  # what CUDA's device names contain
+# What CUDA's device names contain.
+BY_DEVICE_NAME = {"RTX 4090": "RTX-4090", "A100": "A100-80G", "H100": "H100-SXM", "H200": "H200"}
 
 
 def this_hardware() -> Hardware | None:

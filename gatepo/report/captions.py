@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -51,6 +52,8 @@ def marks_line(material: Material, figure: Figure) -> str:
     if one_run and material.iterations() > 1 and any(panel.curves == "eur" for panel in panels):
         found.append("EUR is 1 in the first iteration over each rollout batch")
     found += filter(None, [chance_line(material, figure.groups)])
+    if any((panel.curves or "").startswith("reward") for panel in panels):
+        found += filter(None, [scales_line(material, figure.groups)])
     if any(panel.log_x and "half-width" in panel.x for panel in panels):
         found += filter(None, [gates.left_out(material.runs).strip(" .")])
     if any(point.run is None for point in points):
@@ -64,6 +67,13 @@ def chance_line(material: Material, groups: Sequence[int]) -> str:
     """Say that settings with one run each may differ by chance; nothing where one of them has several."""
     alone = len(groups) > 1 and all(len(material.groups[group].runs) == 1 for group in groups)
     return "one run of each setting: differences may be chance" if alone else ""
+
+
+def scales_line(material: Material, groups: Sequence[int]) -> str:
+    """Say that runs were rewarded for different things; nothing where one reward is that of all."""
+    runs = [material.runs[place] for group in groups for place in material.groups[group].runs]
+    rewards = {json.dumps(run.config.get("reward"), sort_keys=True, default=str) for run in runs}
+    return "rewards of different kinds: their heights do not compare" if len(rewards) > 1 else ""
 
 
 def seeds_line(material: Material, groups: Sequence[int]) -> str:

@@ -44,7 +44,7 @@ def parts(material: Material) -> Figure | None:
     if not keys:
         return None
     panels = [
-        Panel(title=name.capitalize(), x=UPDATE, y=f"mean {name} reward", curves=key, groups=material.everyone)
+        Panel(title=name, x=UPDATE, y=f"mean {name} reward", curves=key, groups=material.everyone)
         for key in keys
         for name in [key.split("/")[1]]
     ]

@@ -24,6 +24,7 @@ from gatepo.report.runs import Run
 from gatepo.report.style import LIGHT, Style, mixed, styles
 
 DASH: dict[str, Any] = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+STILL = 1e-3  # of its value: a curve that moves less is drawn as a line, and not as its rounding
 MARK = {
     **{"circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "triangle-down": "v", "pentagon": "p"},
     **{"star": "*", "hexagon": "h"},
@@ -128,9 +129,17 @@ def _panel(ax: Axes, panel: Panel, material: Material, look: Mapping[int, Style]
         size, alpha = (56, 1.0) if mean else (20, 0.65)
         x, y = [point.x for point in points], [point.y for point in points]
         ax.scatter(x, y, s=size, marker=mark, color=colour, alpha=alpha, linewidths=1.2)
+    if panel.curves:
+        _room(ax)
     if panel.rows:
         ax.set_yticks(range(len(panel.groups)), [plain(material.groups[group].label) for group in panel.groups])
         ax.set_ylim(len(panel.groups) - 0.5, -0.5)
+
+
+def _room(ax: Axes) -> None:
+    low, high = ax.get_ylim()
+    if high - low < STILL * max(abs(low), abs(high)):
+        ax.set_ylim(low - STILL * abs(low), high + STILL * abs(high))
 
 
 def _ticks(x: Sequence[float]) -> Locator:

@@ -93,7 +93,8 @@ def _lead(material: Material) -> str:
     settings = f"{len(everyone)} setting{'s' if len(everyone) > 1 else ''}"
     parts = (captions.runs_line(material, everyone), settings, captions.seeds_line(material, everyone))
     about = captions.settings_line(material, everyone), captions.commits_line(material, everyone)
-    return "; ".join(filter(None, (*parts, captions.chance_line(material, everyone), *about)))
+    doubts = captions.chance_line(material, everyone), captions.scales_line(material, everyone)
+    return "; ".join(filter(None, (*parts, *doubts, *about)))
 
 
 def _verdicts(found: Sequence[Verdict]) -> str:

@@ -149,7 +149,8 @@ class EachCompletion:
         if score is None:
             raise UserError(
                 f"reward must give a number where it stands alone, got None for a row of {group.prompt.source}: "
-                f"question {group.prompt.question[:SHOWN]!r}; put it beside ours, as reward.extra.NAME, or give 0"
+                f"question {group.prompt.question[:SHOWN]!r}; put it beside ours with "
+                "+reward.extra.NAME._target_=MODULE.FUNCTION in the place of reward._target_, or give 0"
             )
         return Reward(total=score, parts={self._name: score})
 

@@ -42,7 +42,7 @@ class ProgressTracker:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._bar = _bar(updates, "train", "update", done) if bar else None
-        self._updates, self._done, self._say, self._clock = updates, done, say, clock
+        self._updates, self._iterations, self._done, self._say, self._clock = updates, iterations, done, say, clock
         self._start = self._said_at = clock()
         self._said = self._last = done
         self._last_eur = f"eur/iteration_{iterations}"
@@ -76,9 +76,12 @@ class ProgressTracker:
     def _line(self) -> None:
         now = self._clock()
         took = now - self._start
-        rest = took / max(1, self._last - self._done) * (self._updates - self._last)
+        done = self._last - self._done
+        rest = took / max(1, done) * (self._updates - self._last)
+        # The first iteration has the sampling of all: one alone says too much.
+        known = f", {_time(rest)} to go" if done >= self._iterations else ""
         figures = ", ".join(f"{name} {value}" for name, value in self._shown.items())
-        self._say(f"update {self._last} of {self._updates}: {figures}; {_time(took)} so far, {_time(rest)} to go")
+        self._say(f"update {self._last} of {self._updates}: {figures}; {_time(took)} so far{known}")
         self._said, self._said_at = self._last, now
 
 
