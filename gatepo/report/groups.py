@@ -79,9 +79,13 @@ def _is_silent(key: str) -> bool:
 
 def _follows(key: str, varied: list[str], flat: list[dict[str, Any]]) -> bool:
     """Say whether a setting of an option is the same wherever the option's name is: the name says it then."""
-    of, _, last = key.rpartition(".")
-    names = [f"{of}.name", f"{of}._target_"]
-    if not of or last in ("name", "_target_") or not any(name in varied for name in names):
+    parts = key.split(".")
+    above = [".".join(parts[:end]) for end in range(1, len(parts))]  # it may be a part of an option's part
+    return any(_follows_name(key, [f"{of}.name", f"{of}._target_"], varied, flat) for of in above)
+
+
+def _follows_name(key: str, names: list[str], varied: list[str], flat: list[dict[str, Any]]) -> bool:
+    if key in names or not any(name in varied for name in names):
         return False
     pairs = {(*(_text(settings.get(name)) for name in names), _text(settings.get(key, _ABSENT))) for settings in flat}
     return len({pair[:2] for pair in pairs}) == len(pairs)
@@ -103,7 +107,7 @@ def _words(run: Run, settings: dict[str, Any], keys: Sequence[str]) -> tuple[str
             both = f"/{_text(settings['tau.neg'])}" if settings.get("tau.neg") is not None else ""
             found.append(f"tau {_text(value)}{both}")
         else:
-            found.append(f"{key.removesuffix('.name')}={_text(value)}")
+            found.append(f"{key.removesuffix('.name').removesuffix('._target_')}={_text(value)}")
     return tuple(found) or (gates.name_of(run),)
 
 
