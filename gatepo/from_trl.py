@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+_LORA = (("alpha", "alpha"), ("dropout", "dropout"))
 CARRIED = {
     **{"learning_rate": "optimizer.lr", "warmup_steps": "optimizer.warmup", "max_steps": "updates"},
-    **{"max_grad_norm": "optimizer.max_grad_norm", "weight_decay": "optimizer.weight_decay"},
+    **{"weight_decay": "optimizer.weight_decay", "adam_epsilon": "optimizer.eps"},
+    **{"adam_beta1": "optimizer.beta1", "adam_beta2": "optimizer.beta2", "attn_implementation": "model.attention"},
     **{"num_iterations": "batch.iterations", "num_generations": "batch.num_generations"},
     **{"max_prompt_length": "sampling.max_prompt_length", "max_completion_length": "sampling.max_completion_length"},
     **{"temperature": "sampling.temperature", "save_steps": "checkpoint.every", "output_dir": "hydra.run.dir"},
-    **{"resume_from_checkpoint": "resume", "model_name_or_path": "model.path"},
+    **{"eval_steps": "evaluate.every", "model_name_or_path": "model.path"},
+    **{f"lora_{theirs}": f"model.adapter=lora model.adapter.{ours}" for theirs, ours in (("r", "rank"), *_LORA)},
     **{"vllm_gpu_memory_utilization": "rollout=vllm rollout.memory"},
     "vllm_tensor_parallel_size": "rollout=vllm rollout.tensor_parallel_size",
 }
 """Names whose value is typed behind ours as it is."""
+COUNTS = {
+    **{"warmup_steps": "optimizer.warmup counts updates", "save_steps": "checkpoint.every counts updates"},
+    **{"eval_steps": "evaluate.every counts updates", "max_steps": "a run has updates=NUMBER"},
+}
+"""Those of them that are whole numbers here, and what to say of others."""
 CHOSEN = {
     "importance_sampling_level": {"token": "ratio=token", "sequence": "ratio=sequence"},
     "scale_rewards": {
@@ -34,6 +42,8 @@ CHOSEN = {
     "gradient_checkpointing": {f"{on}": f"model.activation_checkpointing={on}" for on in ("true", "false")},
     "bf16": {"true": "model.dtype=bfloat16", "false": "model.dtype=float32"},
     "use_vllm": {"true": "rollout=vllm", "false": "rollout=transformers"},
+    "use_peft": {"true": "model.adapter=lora", "false": "model.adapter=none"},
+    "resume_from_checkpoint": {"true": "resume=auto"},
 }
 """Names whose values, in small letters, stand for words of ours."""
 LOSSES = {
@@ -41,7 +51,8 @@ LOSSES = {
     **{"dapo": "aggregation=token_mean", "bnpo": "aggregation=token_mean", "sapo": "aggregation=sequence_mean"},
     **{"vespo": "+method=vespo", "cispo": "aggregation=token_mean"},
 }  # by loss_type, without the gate
-_GATES = ("loss_type", "epsilon", "epsilon_high", "delta", "sapo_temperature_pos", "sapo_temperature_neg")
+_TEMPERATURES = ("sapo_temperature_pos", "sapo_temperature_neg")
+_GATES = ("loss_type", "epsilon", "epsilon_high", "delta", *_TEMPERATURES)
 _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _CORRECTION = tuple(f"vllm_importance_sampling_{name}" for name in ("correction", "mode", "clip_max"))
 ABSENT = {
@@ -56,63 +67,116 @@ ABSENT = {
     },
     **{"reward_weights": "each reward.extra.NAME has its weight", "use_cpu": "a GPU is taken where there is one"},
     "config": "a file of TRL's is not read, type its settings",
+    **dict.fromkeys(
+        ("vllm_server_host", "vllm_server_port", "vllm_server_base_url", "vllm_group_port"),
+        "vLLM is always in the training process",
+    ),
+    **dict.fromkeys(("entropy_coef", "use_adaptive_entropy", "entropy_target"), "there is no bonus for entropy"),
+    **{"top_entropy_quantile": "all tokens learn", "use_liger_kernel": "the head never holds all logits anyway"},
+    **{"cast_lm_head_to_fp32": "the head is always in fp32", "remove_unused_columns": "all columns reach the reward"},
+    **{"deepspeed": "engine=deepspeed has its own settings, and reads no file"},
+    **{"run_name": "tracker.title=NAME names a run of W&B", "logging_dir": "all lies in the run's folder"},
+    **{
+        "vllm_max_model_length": "sampling's two lengths are vLLM's",
+        "chat_template_kwargs": "a template is taken as it is",
+    },
 }
 """Names that have no word of ours, and why."""
-NAMES = {*CARRIED, *CHOSEN, *ABSENT, *_GATES, *_BATCH, *_CORRECTION, "beta", "reward_funcs", "report_to"} | {
-    "train_dataset"
-}
+_OTHERS = ("beta", "max_grad_norm", "reward_funcs", "report_to", "train_dataset")
+ALIKE = {"dataset_name": "train_dataset", "vllm_importance_sampling_cap": "vllm_importance_sampling_clip_max"}
+"""Other names of the same, of TRL's scripts or its older versions."""
+NAMES = {*CARRIED, *CHOSEN, *ABSENT, *_GATES, *_BATCH, *_CORRECTION, *_OTHERS, *ALIKE}
+SEVERAL = ("reward_funcs", "reward_weights", "report_to")  # may have several values behind them
+_MINE = "my_rewards"  # the module of a function of which the name alone is known
+_TRLS = (
+    "accuracy_reward",
+    "reasoning_accuracy_reward",
+    "think_format_reward",
+)  # trl/scripts/grpo.py knows them by name
 
 
-def answer(given: Mapping[str, str]) -> str:
-    """Say what to type for settings of TRL's, by name, with the values that were typed."""
-    words, said = [], []
+def answer(given: Mapping[str, str], beside: Mapping[str, str] | None = None) -> str:
+    """Say what to type for settings of TRL's, by name, with the values that were typed.
+
+    Args:
+      given: TRL's.
+      beside: our own settings that were typed with them.
+    """
+    given, beside = {ALIKE.get(name, name): value for name, value in given.items()}, beside or {}
+    words: list[str] = []
     for name, value in given.items():
-        low = value.lower()
-        if name in CARRIED:
+        if name in CARRIED and (name not in COUNTS or value.isdecimal()):
             words.append(f"{CARRIED[name]}={value}")
-        elif name in CHOSEN and low in CHOSEN[name]:
-            words.append(CHOSEN[name][low])
-        elif name in CHOSEN:
-            said.append(f"{name}={value} has no like here")
-        elif name in ABSENT:
-            said.append(f"{name}: {ABSENT[name]}")
-    words += [*_gate(given), *_batch(given), *_correction(given), *_others(given)]
-    if given.get("loss_type") == "bnpo":
-        said.append("loss_type=bnpo is not here, token_mean is the nearest")
-    if given.get("scale_rewards", "").lower() == "batch":
-        said.append("scale_rewards=batch is not here, reinforce_pp_baseline is the nearest")
-    if given.get("use_vllm", "").lower() == "true" and not any(name in given for name in _CORRECTION):
-        said.append("TRL has correction=mask correction.level=sequence correction.cap=3 with vLLM")
-    if any(name in given for name in _BATCH):
-        said.append("batch.prompts counts over all devices, here for one")
+        elif name in CHOSEN and value.lower() in CHOSEN[name]:
+            words.append(CHOSEN[name][value.lower()])
+    words += [*_gate(given), *_batch(given, beside), *_correction(given), *_others(given)]
     each = dict.fromkeys(" ".join(words).split(" ")) if words else {}
     typed = f"type {' '.join(_safe(word) for word in each)}" if each else "leave them out"
-    return "; ".join([typed, *said])
+    return "; ".join([typed, *_doubts(given, beside)])
+
+
+def _doubts(given: Mapping[str, str], beside: Mapping[str, str]) -> Iterator[str]:
+    """Say what no word of ours stands for, and what differs all the same."""
+    for name, value in given.items():
+        if name in COUNTS and not value.isdecimal():
+            yield f"{name}: {COUNTS[name]}"
+        elif name in CHOSEN and value.lower() not in (*CHOSEN[name], "none", "false"):
+            yield f"{name}={value} has no like here"
+        elif name in ABSENT and not (name == "reward_weights" and _weights(given)):
+            yield f"{name}: {ABSENT[name]}"
+    loss, other = given.get("loss_type", "").lower(), beside.get("gate", "clip")
+    if loss and loss not in LOSSES:
+        yield f"loss_type={loss} is none of TRL's"
+    if loss == "bnpo":
+        yield "loss_type=bnpo is not here, token_mean is the nearest"
+    if loss == "cispo" and _less_one(given.get("epsilon_high", "5")) is None:
+        yield "cispo's epsilon_high bounds r itself, and must be above 1"
+    if loss != "sapo" and set(_TEMPERATURES) & set(given):
+        yield "sapo_temperature_... acts with loss_type=sapo alone, which is gate=sigmoid tau.pos=1 tau.neg=1.05"
+    if _is_clipped(given) and other != "clip":
+        yield f"epsilon is the clip's, and tau is in its place with gate={other}"
+    if given.get("scale_rewards", "").lower() == "batch":
+        yield "scale_rewards=batch is not here, reinforce_pp_baseline is the nearest"
+    if given.get("use_vllm", "").lower() == "true" and not any(name in given for name in _CORRECTION):
+        yield "TRL has correction=mask correction.level=sequence correction.cap=3 with vLLM"
+    if any(name in given for name in _BATCH) and "devices" not in beside:
+        yield "batch.prompts counts over all devices, here for one"
+    if any(name in given for name in (*_BATCH, "loss_type")) and not {"num_iterations"} & set(given):
+        yield "TRL has batch.iterations=1, and here it is 2 where nothing is typed"
+    if any(path.startswith(f"{_MINE}.") for path in _paths(given.get("reward_funcs", ""))):
+        yield f"{_MINE}.py is the file that has the function"
+
+
+def _is_clipped(given: Mapping[str, str]) -> bool:
+    """Say whether TRL's loss is one of those that are clipped, with a setting of the clip."""
+    own = given.get("loss_type", "").lower() in ("cispo", "sapo", "vespo")
+    return not own and any(name in given for name in ("epsilon", "epsilon_high", "delta"))
 
 
 def _gate(given: Mapping[str, str]) -> list[str]:
     """Give the gate and the aggregation: several names of TRL's make one gate."""
     loss = given.get("loss_type", "").lower()
-    found = [LOSSES.get(loss, "aggregation=token_mean")] if loss else []
-    low, high, bound = (given.get(name) for name in ("epsilon", "epsilon_high", "delta"))
+    found = [LOSSES[loss]] if loss in LOSSES else []
     if loss == "cispo":  # TRL bounds r by epsilon_high, 5 in its documentation, and ours by 1 + eps_high
-        return [*found, f"gate=cispo gate.eps_high={_less_one(high or '5')}"]
+        bound = _less_one(given.get("epsilon_high", "5"))
+        return [*found, "gate=cispo" if bound is None else f"gate=cispo gate.eps_high={bound}"]
     if loss == "sapo":
-        pos, neg = (given.get(f"sapo_temperature_{side}", usual) for side, usual in (("pos", "1"), ("neg", "1.05")))
+        pos, neg = (given.get(name, usual) for name, usual in zip(_TEMPERATURES, ("1", "1.05"), strict=True))
         return [*found, f"gate=sigmoid tau.pos={pos} tau.neg={neg}"]
-    if loss == "vespo" or not (low or high or bound):
+    if not _is_clipped(given):
         return found
+    low, high, bound = (given.get(name) for name in ("epsilon", "epsilon_high", "delta"))
     sides = f"gate.eps_low={low or '0.2'} gate.eps_high={_or_low(high, low)}"
     return [*found, f"gate=dual_clip gate.c={bound} {sides}" if _is_set(bound) else f"gate=clip {sides}"]
 
 
-def _batch(given: Mapping[str, str]) -> list[str]:
+def _batch(given: Mapping[str, str], beside: Mapping[str, str]) -> list[str]:
     """Give prompts of an update, and completions that run at once."""
     if not any(name in given for name in _BATCH):
         return []
     rows, steps, group = (_whole(given.get(name), usual) for name, usual in ((_BATCH[0], 8), (_BATCH[1], 1), (_G, 8)))
     micro = [f"batch.micro={rows}"] if _BATCH[0] in given else []
-    return [f"batch.prompts={max(1, rows * steps // group)}", *micro]
+    return [f"batch.prompts={max(1, rows * steps * _whole(beside.get('devices'), 1) // group)}", *micro]
 
 
 _G = "num_generations"
@@ -132,10 +196,12 @@ def _correction(given: Mapping[str, str]) -> list[str]:
 def _others(given: Mapping[str, str]) -> list[str]:
     found = []
     if "beta" in given:
-        off = re.fullmatch(r"0*\.?0*", given["beta"]) is not None
-        found.append("kl=none" if off else f"kl=fixed kl.coefficient={given['beta']}")
+        found.append("kl=none" if _is_zero(given["beta"]) else f"kl=fixed kl.coefficient={given['beta']}")
+    if "max_grad_norm" in given:  # 0 clips nothing in transformers
+        norm = given["max_grad_norm"]
+        found.append(f"optimizer.max_grad_norm={'inf' if _is_zero(norm) else norm}")
     if "reward_funcs" in given:
-        found += _rewards(given["reward_funcs"])
+        found += _rewards(given)
     if "report_to" in given:
         named = given["report_to"].strip("[]").replace(" ", "")
         found.append(f"tracker=[{named}]" if "," in named else f"tracker={named}")
@@ -146,13 +212,28 @@ def _others(given: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _rewards(value: str) -> list[str]:
+def _rewards(given: Mapping[str, str]) -> list[str]:
     """Give one function in the place of ours, or several with ours switched off."""
-    paths = [path if "." in path else f"my_rewards.{path}" for path in value.strip("[]").replace(" ", "").split(",")]
+    paths, weights = _paths(given["reward_funcs"]), _weights(given)
     if len(paths) == 1:
         return [f"reward._target_={paths[0]}"]
-    extra = [f"+reward.extra.{path.rpartition('.')[2]}._target_={path}" for path in paths]
-    return [*extra, "reward.weights.answer=0 reward.weights.format=0"]
+    names = [f"+reward.extra.{path.rpartition('.')[2]}" for path in paths]
+    each = [f"{name}._target_={path}" for name, path in zip(names, paths, strict=True)]
+    weighted = [f"{name}.weight={weight}" for name, weight in zip(names, weights, strict=False)]
+    return [*each, *weighted, "reward.weights.answer=0 reward.weights.format=0"]
+
+
+def _paths(value: str) -> list[str]:
+    """Give reward functions as MODULE.NAME, those that TRL's script knows by name too."""
+    named = [name for name in re.split(r"[\s,\[\]'\"()]+", value) if name]
+    return [n if "." in n else f"trl.rewards.{n}" if n in _TRLS else f"{_MINE}.{n}" for n in named]
+
+
+def _weights(given: Mapping[str, str]) -> list[str]:
+    """Give the weights of several functions, if there is one for each."""
+    found = re.findall(r"[\d.eE+-]+", given.get("reward_weights", ""))
+    several = len(_paths(given.get("reward_funcs", ""))) > 1
+    return found if several and len(found) == len(_paths(given["reward_funcs"])) else []
 
 
 def _is_set(value: str | None) -> bool:
@@ -163,8 +244,14 @@ def _or_low(high: str | None, low: str | None) -> str:
     return high if high is not None and _is_set(high) else low or "0.2"
 
 
-def _less_one(value: str) -> str:
-    return f"{float(value) - 1:g}" if re.fullmatch(r"\d+(\.\d+)?", value) else value
+def _is_zero(value: str) -> bool:
+    return re.fullmatch(r"0*\.?0*", value) is not None
+
+
+def _less_one(value: str) -> str | None:
+    """Give a bound of r as one of r - 1; None where it is no number above 1."""
+    above = re.fullmatch(r"\d+(\.\d+)?", value) is not None and float(value) > 1
+    return f"{float(value) - 1:g}" if above else None
 
 
 def _whole(value: str | None, usual: int) -> int:

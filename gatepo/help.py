@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from gatepo import from_trl
 from gatepo.errors import UserError, nearest
 from gatepo.launch.settings import MultirunSettings
 from gatepo.presets import names, yaml_dir
@@ -187,6 +188,8 @@ def _wrapped(key: str, words: str) -> Iterator[str]:
 def _unknown(kind: type, word: str) -> UserError:
     from gatepo.overrides import keys
 
+    if word in from_trl.NAMES:
+        return UserError(f"help must name what gatepo has, got {KEY}{word}, a name of TRL's; see docs/from-trl.md")
     known = [*_groups(kind), *keys(kind), *(name for group in _groups(kind) for name in names(group))]
     near = nearest(word, known)
     meant = f"did you mean {KEY}{near}?" if near else f"type e.g. {KEY}{_groups(kind)[0]}"

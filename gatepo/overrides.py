@@ -129,7 +129,7 @@ def is_hydras(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
-    return isinstance(error, ValueError) and module.startswith("hydra.")
+    return isinstance(error, ValueError | TypeError) and module.startswith("hydra.")
 
 
 def keys(kind: type) -> dict[str, Any]:
@@ -217,7 +217,9 @@ def _no_option(group: str, name: str) -> str:
     near = get_close_matches(name, known, n=1, cutoff=0.7)
     group = group.replace("/", ".")
     plus = "+" if group in slips.ADDED else ""
-    meant = f"did you mean {plus}{group}={near[0]}?" if near else slips.option(group, name) or "choose one of these"
+    is_method = group != "method" and name in names("method")  # sapo is near aspo, and neither is a gate
+    guess = f"did you mean {plus}{group}={near[0]}?" if near and not is_method else None
+    meant = guess or slips.option(group, name) or "choose one of these"
     return f"{group} must be one of {', '.join(known)}, got {group}={name}; {meant}"
 
 

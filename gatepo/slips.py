@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from itertools import takewhile
 
 from gatepo import from_trl
 from gatepo.errors import UserError
@@ -31,6 +32,7 @@ WITH_A_VALUE = (
 )
 ELSEWHERE = {"gate.tau": "tau.pos=5 tau.neg=5"}  # keys that are nowhere, and what is meant
 OWN_GATE = "gate=custom gate.slope='1/(1+(tau*(x-1))**2)', or gate._target_=my_module.MyGate (docs/your-gate.md)"
+_PAIR = re.compile(r"(?P<open>[\[(]?)\s*(?P<pos>[\d.eE+-]+)\s*,\s*(?P<neg>[\d.eE+-]+)\s*[\])]?")  # as (10, 12) of tau
 NUMBERS = {"kl": "kl=fixed kl.coefficient={}"}  # a number for an option that none of its settings needs
 
 
@@ -47,8 +49,9 @@ def check(words: Sequence[str], command: str = "train") -> None:
     theirs = _of_trl(words)
     if theirs:
         got = " ".join(f"{name}={value}" for name, value in theirs.items())
+        ours = dict(word.split("=", 1) for word in words if "=" in word and not word.startswith("-"))
         raise UserError(
-            f"settings must have the names of gatepo, got {got}; {from_trl.answer(theirs)} (docs/from-trl.md)"
+            f"settings must have the names of gatepo, got {got}; {from_trl.answer(theirs, ours)} (docs/from-trl.md)"
         )
     grid = bool(set(MULTIRUN) & set(words))
     for place, word in enumerate(words):
@@ -73,6 +76,10 @@ def check(words: Sequence[str], command: str = "train") -> None:
             takes_run = command in ("evaluate", "probe") and "/" in word
             meant = f"run={word}" if takes_run else f"{word}={_value(behind)}"
             raise UserError(f"a setting must be KEY=VALUE, got {word}; type {meant}")
+        pair = _PAIR.fullmatch(value)
+        if key == "tau" and pair and (not grid or pair["open"]):
+            meant = f"tau.pos={pair['pos']} tau.neg={pair['neg']}"
+            raise UserError(f"tau must be the name of an option, got {word}; type {meant}")
         group = key.lstrip("+").replace(".", "/")
         if grid and value.startswith("[") and key != "tracker" and options(group) and is_named(group):
             without = value.strip("[]").replace(" ", "")
@@ -95,12 +102,18 @@ def unknown(key: str, value: str) -> str | None:
 def _of_trl(words: Sequence[str]) -> dict[str, str]:
     """Find TRL's names with their values: NAME=VALUE, --NAME=VALUE, --NAME VALUE, or --NAME alone for true."""
     found: dict[str, str] = {}
-    for word, behind in zip(words, [*words[1:], ""], strict=False):
+    for place, word in enumerate(words):
         name, equals, value = word.lstrip("-").partition("=")
-        if name in from_trl.NAMES and (equals or word.startswith("--")):
-            alone = "true" if _value(behind) == "VALUE" else behind
-            found[name] = value if equals else alone
+        name = name.replace("-", "_")  # TRL's parser takes either
+        if name not in from_trl.NAMES or not (equals or word.startswith("--")):
+            continue
+        behind = [*takewhile(_is_value, words[place + 1 :])][: None if name in from_trl.SEVERAL else 1]
+        found[name] = value if equals else ",".join(behind) or "true"
     return found
+
+
+def _is_value(word: str) -> bool:
+    return "=" not in word and (not word.startswith("-") or re.fullmatch(r"-[\d.]+", word) is not None)
 
 
 def option(group: str, name: str) -> str | None:

@@ -105,7 +105,8 @@ def settings_of(key: str, target: Any) -> dict[str, Any]:
     if takes and target.__init__ is not object.__init__:
         raise UserError(
             f"{key}._target_ must be a dataclass, whose fields are its settings, got {target.__qualname__}, which "
-            f"takes {', '.join(p.name for p in takes)}; put @dataclass above it"
+            f"takes {', '.join(p.name for p in takes)}; make these fields of a @dataclass "
+            "that has no __init__, or name an object of it in the place of the class"
         )
     return {}
 

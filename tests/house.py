@@ -65,7 +65,8 @@ LAYERS = (
     ),
     ("train", "replay", "launch", "study", "__main__", "gatepo"),
 )
-LIBRARIES = {("gatepo/lazy_torch.py", "torch")}  # the name of a library, and not of the option that is called alike
+# The name of a library, or of another's setting, and not of the option that is called alike.
+LIBRARIES = {("gatepo/lazy_torch.py", "torch"), ("gatepo/from_trl.py", "deepspeed")}
 ROOMS = {"rollout": "gatepo/rollout/", "engine": "gatepo/engine/", "tracker": "gatepo/tracking/"}  # group: its code
 Defaults = dict[str, float | str | None]
 Option = tuple[str, str, Defaults]  # group, name, defaults

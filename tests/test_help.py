@@ -107,6 +107,7 @@ def test_a_misspelt_word_of_help_is_answered_with_the_nearest(word: str, near: s
         ("+tau.poss=3", "tau.poss must be a setting, got 3 for one that does not exist here; did you mean tau.pos?"),
         ("+method=dappo", "got method=dappo; did you mean +method=dapo?"),
         ("data=[gsm8k,mth500]", "got data=mth500; did you mean data=math500?"),
+        ("gate=sapo", "got gate=sapo; type +method=sapo"),  # and not aspo, which is near
         ("tracker=wadnb", "got tracker=wadnb; did you mean tracker=wandb?"),
     ],
 )

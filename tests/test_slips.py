@@ -101,6 +101,13 @@ def test_every_name_of_trls_on_the_page_is_answered() -> None:
         ("model_name_or_path=Qwen/Qwen2.5-0.5B-Instruct", "model.path=Qwen/Qwen2.5-0.5B-Instruct"),
         ("train_dataset=trl-lib/tldr", "data=hub:trl-lib/tldr"),
         ("train_dataset=rows.jsonl", "data=rows.jsonl"),
+        ("dataset_name=trl-lib/tldr", "data=hub:trl-lib/tldr"),
+        ("reward_funcs=accuracy_reward", "reward._target_=trl.rewards.accuracy_reward"),
+        ("reward_funcs=['mine.by_length']", "reward._target_=mine.by_length"),
+        ("max_grad_norm=0", "optimizer.max_grad_norm=inf"),
+        ("resume_from_checkpoint=True", "resume=auto"),
+        ("use_peft=True lora_r=8 lora_alpha=16", "model.adapter=lora model.adapter.rank=8 model.adapter.alpha=16"),
+        ("eval_steps=50 adam_beta2=0.95", "evaluate.every=50 optimizer.beta2=0.95"),
     ],
 )
 def test_what_trl_calls_otherwise_is_answered_with_the_value_that_was_typed(
@@ -115,8 +122,48 @@ def test_what_trl_calls_otherwise_is_answered_with_the_value_that_was_typed(
         said = one_line(refused)
         assert f"got {given}; type {typed}" in said
         assert said.removeprefix(said.partition("; type ")[0] + f"; type {typed}")[0] in "; "
-    if not {"reward_funcs", "train_dataset"} & {word.partition("=")[0] for word in words}:
+    if not {"reward_funcs", "train_dataset", "dataset_name"} & {word.partition("=")[0] for word in words}:
         settings(" ".join(prepared(shlex.split(typed))))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "--reward_funcs mine.a mine.b --reward_weights 1.0 0.5",
+            "type +reward.extra.a._target_=mine.a +reward.extra.b._target_=mine.b +reward.extra.a.weight=1.0 "
+            "+reward.extra.b.weight=0.5 reward.weights.answer=0 reward.weights.format=0 (docs",
+        ),
+        ("--report_to wandb tensorboard", "type 'tracker=[wandb,tensorboard]' (docs"),
+        ("--learning_rate 1e-6 --num-generations 4", "type optimizer.lr=1e-6 batch.num_generations=4 (docs"),
+        ("num-generations=4", "type batch.num_generations=4 (docs"),
+        ("--max_steps -1 --warmup_steps 0.1", "; leave them out; max_steps: a run has updates=NUMBER; warmup_steps: "),
+        ("loss_type=cispo epsilon_high=0.28", "type aggregation=token_mean gate=cispo; cispo's epsilon_high bounds r"),
+        ("loss_type=dapoo", "; leave them out; loss_type=dapoo is none of TRL's"),
+        ("loss_type=dapo", "; TRL has batch.iterations=1, and here it is 2 where nothing is typed"),
+        ("sapo_temperature_pos=2", "sapo_temperature_... acts with loss_type=sapo alone, which is gate=sigmoid"),
+        ("epsilon=0.2 gate=erf", "epsilon is the clip's, and tau is in its place with gate=erf"),
+        (
+            "devices=4 per_device_train_batch_size=8 gradient_accumulation_steps=4 num_iterations=1",
+            "type batch.iterations=1 batch.prompts=16 batch.micro=8 (docs",
+        ),
+        ("reward_funcs=rate", "type reward._target_=my_rewards.rate; my_rewards.py is the file that has the function"),
+    ],
+)
+def test_nothing_of_a_command_of_trls_is_lost_or_said_wrongly(words: str, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        slips.check(shlex.split(words))
+    assert said in one_line(refused)
+
+
+@pytest.mark.parametrize(
+    ("word", "typed"),
+    [("tau=[10,12]", "tau.pos=10 tau.neg=12"), ("tau=(10, 12)", "tau.pos=10 tau.neg=12"), ("tau=1,2", "tau.pos=1")],
+)
+def test_a_pair_for_tau_is_answered_with_its_two_settings(word: str, typed: str) -> None:
+    with pytest.raises(UserError, match=f"type {typed}"):
+        slips.check([word])
+    slips.check(["-m", "tau=t1,t5"])
 
 
 @pytest.mark.parametrize("name", sorted(from_trl.ABSENT))

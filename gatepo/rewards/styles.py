@@ -94,7 +94,7 @@ def _asked_for(key: str, function: Callable[..., Any], given: dict[str, Any], pr
             raise UserError(
                 f"{key} must ask for what there is, got {name!r}, which no field of the rows of {prompt.source} "
                 f"({', '.join(prompt.columns)}) and none of {', '.join(n for n in given if n not in prompt.columns)} "
-                "is; rename it"
+                "is; give the rows that field, or the function another name or a default for it"
             )
     return {name: value for name, value in given.items() if (every or name in takes) and name not in settings}
 
