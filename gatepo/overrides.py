@@ -13,12 +13,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gatepo import slips
-from gatepo.config import MIRRORED, register_outside, type_words
+from gatepo.config import MIRRORED, TARGET, register_outside, type_words
 from gatepo.data.words import EVALUATION, SOURCES, spelled_out
 from gatepo.launch.settings import MultirunSettings
 from gatepo.presets import names
 from gatepo.schema import TrainConfig
 from gatepo.settings import about, is_named, is_needed, key_of, options, remedy_of
+from gatepo.targets import find, settings_of
 from gatepo.tracking import words as trackers
 
 FORMULA_KEYS = ("gate.slope", "gate.value")
@@ -172,6 +173,12 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
     group, _, inner = key.partition(".")
     if options("/".join(key.split(".")[:2])):  # an option within another
         group, inner = ".".join(key.split(".")[:2]), key.split(".", 2)[-1]
+    outside = _settings_outside(group, given)
+    if inner and outside is not None:
+        near = get_close_matches(inner, outside, n=1, cutoff=0.5)
+        has = f"; it has {', '.join(f'{group}.{name}' for name in outside)}" if outside else "; it has none"
+        meant = f"; did you mean {group}.{near[0]}?" if near else has
+        return f"{key} must be a setting of what is chosen, got {key}={given.get(key, '')}{meant}"
     owners = [name for name, option in options(group.replace(".", "/")).items() if inner and inner in keys(option)]
     got = f"{key} must be a setting of what is chosen, got {key}={given.get(key, '')}"
     if owners:
@@ -186,6 +193,12 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
     if not near:
         return f"{got}; it has {', '.join(known_here)}; --help lists all"
     return f"{got}; did you mean {near[0]}? help={near[0]} shows it, --help lists all"
+
+
+def _settings_outside(group: str, given: dict[str, str]) -> list[str] | None:
+    """List the settings of the class or function from outside that was typed for a group; None where none was."""
+    path = given.get(f"{group}.{TARGET}", given.get(group, ""))
+    return [*settings_of(group, find(f"{group}.{TARGET}", path))] if re.fullmatch(r"\w+(\.\w+)+", path) else None
 
 
 def _added(key: str, value: str, kind: type) -> str | None:

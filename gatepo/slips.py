@@ -120,12 +120,14 @@ def option(group: str, name: str) -> str | None:
     """Say what to type for a name that is no option; None where nothing is known of it."""
     if name in names("method") and group != "method":
         return f"type +method={name}"
+    if group == "data" and "/" in name:
+        return f"type data={name}/FILE.jsonl, or data=NAME data.path={name} for one of these"
     if group == "model":
         return f"type model.path={name}"
     if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name) and is_named(group):
         return f"type {group}._target_={name}"
     if group == "gate":
-        return f"choose one of these, or write your own: {OWN_GATE}"
+        return f"choose one of these, write your own ({OWN_GATE}), or name the folder of your files by --config-dir"
     if options(group) and is_named(group):
         return f"choose one of these, or name a class of yours: {group}._target_=my_module.MyClass"
     return None

@@ -70,6 +70,19 @@ def test_without_a_marker_the_whole_field_is_the_answer(folder: Path) -> None:
     assert data.training_rows()["mine"][1].answer == "#### 3"
 
 
+def test_worked_solutions_in_the_place_of_answers_are_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fields = ("data.question=problem", "data.answer=solution")
+    (folder / "other.jsonl").write_text(json.dumps({"problem": "1+2?", "solution": "3"}) + "\n")
+    composed("data=[other.jsonl,test:mine.csv]", *fields).data.training_rows()
+    assert "data source mine: the gold answer" in caplog.text and "source other: the gold" not in caplog.text
+    caplog.clear()
+    composed("data=mine.jsonl", *fields).data.training_rows()
+    assert "the gold answer holds #### in 3 of 3 rows" in caplog.text and "data.answer_marker='####'" in caplog.text
+    caplog.clear()
+    composed("data=mine.jsonl", *fields, "data.answer_marker='####'").data.training_rows()
+    assert "####" not in caplog.text
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 def test_a_wrong_field_is_named_with_those_that_the_file_has(folder: Path, kind: str) -> None:

@@ -1,5 +1,6 @@
 """Words as other programs have them, or with a slip: one line says what to type, and that can be typed."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -208,7 +209,8 @@ def test_a_setting_of_ones_own_may_have_a_name_of_trls(tmp_path: Path) -> None:
         ("train", "tau.pos= 10", "got tau.pos= 10; type tau.pos=10"),
         ("evaluate", "outputs/no", "got outputs/no; type run=outputs/no"),
         ("probe", "outputs/no", "got outputs/no; type run=outputs/no"),
-        ("train", "gate=relu", "or write your own: gate=custom gate.slope="),
+        ("train", "gate=relu", "write your own (gate=custom gate.slope="),
+        ("train", "data=/some/where", "type data=/some/where/FILE.jsonl, or data=NAME data.path=/some/where for one"),
         ("train", "gate=relu", "got gate=relu; choose one of these"),
         ("train", "tracker=mlflow", "or name a class of yours: tracker._target_=my_module.MyClass"),
         ("evaluate", "data.sources.mine.path=x.jsonl", "data.sources.mine"),
@@ -217,6 +219,22 @@ def test_a_setting_of_ones_own_may_have_a_name_of_trls(tmp_path: Path) -> None:
 def test_a_slip_of_a_command_is_said_with_what_to_type(command: str, words: str, said: str) -> None:
     done = gatepo(command, *shlex.split(words))
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("reward.longst=8", "; did you mean reward.longest?\n"),
+        ("reward.zzz=8", "; it has reward.longest, reward.top\n"),
+    ],
+)
+def test_a_setting_of_a_reward_of_ones_own_is_looked_for_there(tmp_path: Path, word: str, said: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def short(completions, *, longest=40, top=1.0):\n    return [top] * len(completions)\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"
+    done = gatepo("train", "reward._target_=mine.short", word, PYTHONPATH=path)
+    assert done.returncode == 2 and done.stderr.endswith(f"got {word}{said}"), done.stderr
 
 
 def test_flags_may_stand_behind_settings_with_their_values() -> None:

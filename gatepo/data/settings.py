@@ -44,6 +44,9 @@ class Data:
         }
         for name, found in rows.items():
             log.info("data source %s: %s", name, found.describe())
+        for found in (*rows.values(), *held.values()):
+            if doubt := found.doubt():
+                log.warning("%s", doubt)
         log.info("decontamination: %s", self._decontaminated(sum(found.dropped for found in rows.values())))
         return rows
 

@@ -22,6 +22,8 @@ from gatepo.settings import POSITIVE, name_of, option, section, setting
 
 QUESTION, ANSWER = "question", "answer"  # the fields that are read where no others are named
 
+MARKER = "####"  # stands before the answer in GSM8K's worked solutions
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -124,6 +126,7 @@ class Rows(Sequence[Row]):
         self._keys = array("Q")
         self.unanswered = 0  # rows without a gold answer, left out
         self.dropped = 0  # rows that ``keep`` refused
+        self.worked = 0  # rows in use whose gold answer holds a marker, and was not cut behind it
         known = Fingerprint()
         for key, where, record in self._records.scan():
             row = _row(name, source, where, record)
@@ -131,6 +134,7 @@ class Rows(Sequence[Row]):
                 self.unanswered += 1
             elif keep(row):
                 self._keys.append(key)
+                self.worked += MARKER in row.answer
                 known.add(row.question, row.answer, *chat.texts_of(row.messages))
             else:
                 self.dropped += 1
@@ -172,6 +176,15 @@ class Rows(Sequence[Row]):
         if self.dropped:
             parts.append(f"{self.dropped} ({self.dropped / total:.2%}) left out because an evaluation set holds them")
         return ", ".join(parts)
+
+    def doubt(self) -> str | None:
+        """Say that gold answers look like worked solutions; None where they do not."""
+        if not self.worked:
+            return None
+        return (
+            f"data source {self._name}: the gold answer holds {MARKER} in {self.worked} of {len(self)} rows, as a "
+            f"worked solution does, and no completion will equal it; type data.answer_marker='{MARKER}'"
+        )
 
     def _read(self, key: int) -> Row:
         row = _row(self._name, self._source, f"data source {self._name}", self._records.record(key))
@@ -303,6 +316,8 @@ def require_on_hub(name: str, source: Source) -> None:
     Raises:
       UserError: which of offline, missing and private it is.
     """
+    if source.hub is None:
+        raise UserError(f"data source {name} must have a file, got none; type data=FILE.jsonl, or data.path=FILE")
     if Path(str(source.hub)).is_dir():  # in the hub's layout
         return
     try:

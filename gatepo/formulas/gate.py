@@ -139,7 +139,7 @@ def _check(gate: FormulaGate, taus: Sequence[float]) -> None:
             _require_no_jump(gate, taus)
     except NoIntegral as error:
         raise ExpressionError(
-            f"must have an integral, got a slope that needs {error}; let it stop oscillating"
+            f"must have an integral, got a slope that needs {error}; let it stay bounded and stop oscillating"
         ) from None
 
 
