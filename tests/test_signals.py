@@ -128,24 +128,35 @@ def signal_at(look: int) -> None:
     signals._own.at = look
 
 
-def test_wherever_it_stops_the_run_goes_on_to_the_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("every", "looks", "states"),
+    [  # state: update, iteration of the rollout batch, and whether the update's metrics wait for an evaluation
+        (
+            2,  # which meets the last update
+            (20, 70, 15, 50, 180, 120),
+            [(0, None, False), (0, 0, False), (1, 1, False), (2, 2, True), (2, 2, False), (4, 2, True)],
+        ),
+        (3, (20, 300), [(0, None, False), (4, 2, False)]),  # in the evaluation at the end
+    ],
+)
+def test_wherever_it_stops_the_run_goes_on_to_the_bit(
+    tmp_path: Path, every: int, looks: tuple[int, ...], states: list[tuple[int, int | None, bool]]
+) -> None:
     """While it samples, before and within an update, in either iteration, and while it evaluates, after that too."""
-    small = (*SMALL, "updates=4", "evaluate.every=2", "threads=1")
+    small = (*SMALL, "updates=4", f"evaluate.every={every}", "threads=1")
     straight, run = tmp_path / "straight", tmp_path / "run"
     done = gatepo("train", *small, f"hydra.run.dir={straight}")
     assert done.returncode == 0, done.stderr
-    command, states = (*small, f"hydra.run.dir={run}"), []
-    for look in (20, 70, 15, 50, 180, 250):
+    command = (*small, f"hydra.run.dir={run}")
+    for look, wanted in zip(looks, states, strict=True):
         done = gatepo("train", *command, first=partial(signal_at, look))
         assert done.returncode == 143, done.stderr
         assert done.stderr.splitlines()[-1].startswith("gatepo: stopped by SIGTERM; go on with"), done.stderr
         assert "Traceback" not in done.stderr
         state = checkpoint.read_state(checkpoint.found(run)[-1], 0)
         iteration = state.rollout_batch.iteration if state.rollout_batch else None
-        states.append((state.update, iteration, state.unwritten is not None))
+        assert (state.update, iteration, state.unwritten is not None) == wanted
         command = (f"resume={run}",)
-    assert states[:4] == [(0, None, False), (0, 0, False), (1, 1, False), (2, 2, True)]
-    assert states[5][0] == 4
     assert goes_on(run) == untimed(metrics(straight))
     for name in ("completions.jsonl", "model/model.safetensors"):
         assert (run / name).read_bytes() == (straight / name).read_bytes()
