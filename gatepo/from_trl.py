@@ -109,7 +109,7 @@ def answer(given: Mapping[str, str], beside: Mapping[str, str] | None = None) ->
             words.append(f"{CARRIED[name]}={value}")
         elif name in CHOSEN and value.lower() in CHOSEN[name]:
             words.append(CHOSEN[name][value.lower()])
-    words += [*_gate(given), *_batch(given, beside), *_correction(given), *_others(given)]
+    words += [*_gate(given, beside), *_batch(given, beside), *_correction(given), *_others(given)]
     each = dict.fromkeys(" ".join(words).split(" ")) if words else {}
     typed = f"type {' '.join(_safe(word) for word in each)}" if each else "leave them out"
     return "; ".join([typed, *_doubts(given, beside)])
@@ -137,8 +137,6 @@ def _doubts(given: Mapping[str, str], beside: Mapping[str, str]) -> Iterator[str
         yield f"epsilon is the clip's, and tau is in its place with gate={other}"
     if given.get("scale_rewards", "").lower() == "batch":
         yield "scale_rewards=batch is not here, reinforce_pp_baseline is the nearest"
-    if given.get("use_vllm", "").lower() == "true" and not any(name in given for name in _CORRECTION):
-        yield "TRL has correction=mask correction.level=sequence correction.cap=3 with vLLM"
     if any(name in given for name in _BATCH) and "devices" not in beside:
         yield "batch.prompts counts over all devices, here for one"
     if any(name in given for name in (*_BATCH, "loss_type")) and not {"num_iterations"} & set(given):
@@ -153,7 +151,7 @@ def _is_clipped(given: Mapping[str, str]) -> bool:
     return not own and any(name in given for name in ("epsilon", "epsilon_high", "delta"))
 
 
-def _gate(given: Mapping[str, str]) -> list[str]:
+def _gate(given: Mapping[str, str], beside: Mapping[str, str]) -> list[str]:
     """Give the gate and the aggregation: several names of TRL's make one gate."""
     loss = given.get("loss_type", "").lower()
     found = [LOSSES[loss]] if loss in LOSSES else []
@@ -163,7 +161,7 @@ def _gate(given: Mapping[str, str]) -> list[str]:
     if loss == "sapo":
         pos, neg = (given.get(name, usual) for name, usual in zip(_TEMPERATURES, ("1", "1.05"), strict=True))
         return [*found, f"gate=sigmoid tau.pos={pos} tau.neg={neg}"]
-    if not _is_clipped(given):
+    if not _is_clipped(given) or beside.get("gate", "clip") not in ("clip", "dual_clip"):
         return found
     low, high, bound = (given.get(name) for name in ("epsilon", "epsilon_high", "delta"))
     sides = f"gate.eps_low={low or '0.2'} gate.eps_high={_or_low(high, low)}"
@@ -183,9 +181,10 @@ _G = "num_generations"
 
 
 def _correction(given: Mapping[str, str]) -> list[str]:
-    """Give the correction of vLLM's mismatch, which TRL has by default and gatepo has not."""
+    """Give the correction of vLLM's mismatch, which TRL has with vLLM where nothing is typed, and gatepo has not."""
     on, mode, cap = (given.get(name) for name in _CORRECTION)
-    if on is None and mode is None and cap is None:
+    with_vllm = given.get("use_vllm", "").lower() == "true"
+    if not with_vllm and on is None and mode is None and cap is None:
         return []
     if on is not None and on.lower() == "false":
         return ["correction=none"]
@@ -209,6 +208,7 @@ def _others(given: Mapping[str, str]) -> list[str]:
         value = given["train_dataset"]
         is_file = value.endswith((".jsonl", ".json", ".csv", ".parquet"))
         found.append(f"data={value}" if is_file or "/" not in value else f"data=hub:{value}")
+        found.append("data.question=prompt")  # the field that TRL reads
     return found
 
 

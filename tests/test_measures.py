@@ -191,3 +191,10 @@ def test_what_was_not_chosen_is_known_by_the_commands_defaults() -> None:
     with initialize_config_dir(str(yaml_dir("conf").resolve()), version_base="1.3"):
         composed = compose("evaluate", [], return_hydra_config=True)
     assert {name: composed.hydra.runtime.choices[name] for name in DEFAULTS} == DEFAULTS
+
+
+def test_a_file_of_rows_brings_no_system_prompt_into_an_evaluation_of_a_run(place: Path) -> None:
+    (place / "rows.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    done = gatepo("evaluate", "run=ours", "data=rows.jsonl", "out=of_rows", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "rows" in done.stdout

@@ -77,7 +77,9 @@ def test_a_gate_that_is_in_no_figure_of_gates_is_named_there(tmp_path: Path) -> 
     make(tmp_path / "1", gate="custom")
     found = by_name(Material(find_runs(tmp_path)))
     for name in ("figure1_gates", "widths"):
-        assert found[name].says.endswith("Not here: custom, since a report runs no formula and no code of a run.")
+        assert found[name].says.endswith(
+            "Not here: custom, since a report runs no formula and no code of a run; python -m gatepo.gates draws them."
+        )
     make(tmp_path / "two" / "2", gate="sigmoid")
     assert "Not here" not in by_name(Material(find_runs(tmp_path / "two")))["figure1_gates"].says
 

@@ -85,7 +85,10 @@ def test_every_name_of_trls_on_the_page_is_answered() -> None:
             "vllm_importance_sampling_mode=token_truncate vllm_importance_sampling_clip_max=2",
             "correction=truncate correction.level=token correction.cap=2",
         ),
-        ("vllm_gpu_memory_utilization=0.5 use_vllm=true", "rollout=vllm rollout.memory=0.5"),
+        (
+            "vllm_gpu_memory_utilization=0.5 use_vllm=true",
+            "rollout=vllm rollout.memory=0.5 correction=mask correction.level=sequence correction.cap=3",
+        ),
         ("lr_scheduler_type=cosine", "optimizer.schedule=cosine"),
         ("report_to=none", "tracker=none"),
         ("report_to=[wandb,tensorboard]", "'tracker=[wandb,tensorboard]'"),
@@ -100,9 +103,9 @@ def test_every_name_of_trls_on_the_page_is_answered() -> None:
             "reward.weights.format=0",
         ),
         ("model_name_or_path=Qwen/Qwen2.5-0.5B-Instruct", "model.path=Qwen/Qwen2.5-0.5B-Instruct"),
-        ("train_dataset=trl-lib/tldr", "data=hub:trl-lib/tldr"),
-        ("train_dataset=rows.jsonl", "data=rows.jsonl"),
-        ("dataset_name=trl-lib/tldr", "data=hub:trl-lib/tldr"),
+        ("train_dataset=trl-lib/tldr", "data=hub:trl-lib/tldr data.question=prompt"),
+        ("train_dataset=rows.jsonl", "data=rows.jsonl data.question=prompt"),
+        ("dataset_name=trl-lib/tldr", "data=hub:trl-lib/tldr data.question=prompt"),
         ("reward_funcs=accuracy_reward", "reward._target_=trl.rewards.accuracy_reward"),
         ("reward_funcs=['mine.by_length']", "reward._target_=mine.by_length"),
         ("max_grad_norm=0", "optimizer.max_grad_norm=inf"),
@@ -119,7 +122,7 @@ def test_what_trl_calls_otherwise_is_answered_with_the_value_that_was_typed(
     apart = [part for word in words for part in f"--{word}".split("=", 1)]
     for form in (words, [f"--{word}" for word in words], apart):
         with pytest.raises(UserError) as refused:
-            slips.check(["gate=erf", *form])
+            slips.check(["updates=4", *form])
         said = one_line(refused)
         assert f"got {given}; type {typed}" in said
         assert said.removeprefix(said.partition("; type ")[0] + f"; type {typed}")[0] in "; "
@@ -143,7 +146,11 @@ def test_what_trl_calls_otherwise_is_answered_with_the_value_that_was_typed(
         ("loss_type=dapoo", "; leave them out; loss_type=dapoo is none of TRL's"),
         ("loss_type=dapo", "; TRL has batch.iterations=1, and here it is 2 where nothing is typed"),
         ("sapo_temperature_pos=2", "sapo_temperature_... acts with loss_type=sapo alone, which is gate=sigmoid"),
-        ("epsilon=0.2 gate=erf", "epsilon is the clip's, and tau is in its place with gate=erf"),
+        (
+            "epsilon=0.2 gate=erf",
+            "; leave them out; epsilon is the clip's, and tau is in its place with gate=erf (docs",
+        ),
+        ("gate=erf loss_type=dapo epsilon=0.2 num_iterations=2", "type batch.iterations=2 aggregation=token_mean; eps"),
         (
             "devices=4 per_device_train_batch_size=8 gradient_accumulation_steps=4 num_iterations=1",
             "type batch.iterations=1 batch.prompts=16 batch.micro=8 (docs",
@@ -191,7 +198,10 @@ def test_a_flag_alone_is_true_and_vllms_correction_is_named() -> None:
     with pytest.raises(UserError) as refused:
         slips.check(["--bf16", "--use_vllm"])
     said = one_line(refused)
-    assert "got bf16=true use_vllm=true; type model.dtype=bfloat16 rollout=vllm; TRL has correction=mask" in said
+    assert (
+        "got bf16=true use_vllm=true; type model.dtype=bfloat16 rollout=vllm correction=mask correction.level=sequence"
+        in said
+    )
 
 
 def test_a_setting_of_ones_own_may_have_a_name_of_trls(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from gatepo import signals
 if __name__ == "__main__":
     signals.listen()  # before what takes seconds to import
 
+from typing import cast
+
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gatepo import cli, config
 from gatepo.data.words import TAGS
@@ -43,7 +45,8 @@ def _chosen() -> list[str]:
 
 def _require_own_prompt(asked: EvaluationConfig) -> None:
     """Refuse another system prompt than the run's; TAGS is what a file of data brings where nothing was typed."""
-    typed = [word for word in HydraConfig.get().overrides.task if word.startswith("data.system=")]
+    words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # else TAGS were the prompt itself
+    typed = [word for word in cast(list[str], words) if word.startswith("data.system=")]
     if asked.run is not None and typed and (word := typed[-1]) != TAGS:
         raise UserError(
             f"data.system must be what the run was trained with, got {word}; to ask its model otherwise type "
