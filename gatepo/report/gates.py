@@ -45,11 +45,8 @@ def gate_of(run: Run) -> Gate | None:
 def left_out(runs: Iterable[Run]) -> str:
     """Say which gates are in no figure that needs the gate itself; nothing where all are."""
     names = dict.fromkeys(name_of(run) for run in runs if gate_of(run) is None)
-    return (
-        f" Not here: {', '.join(names)}, since a report runs no formula and no code of a run; python -m gatepo.gates draws them."
-        if names
-        else ""
-    )
+    why = "since a report runs no formula and no code of a run; python -m gatepo.gates draws them."
+    return f" Not here: {', '.join(names)}, {why}" if names else ""
 
 
 def takes_tau(run: Run) -> bool:
