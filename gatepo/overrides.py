@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gatepo import slips
 from gatepo.config import MIRRORED, TARGET, register_outside, type_words
 from gatepo.data.words import EVALUATION, SOURCES, spelled_out
+from gatepo.errors import UserError
 from gatepo.launch.settings import MultirunSettings
 from gatepo.presets import names
 from gatepo.schema import TrainConfig
@@ -197,8 +198,13 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
 
 def _settings_outside(group: str, given: dict[str, str]) -> list[str] | None:
     """List the settings of the class or function from outside that was typed for a group; None where none was."""
-    path = given.get(f"{group}.{TARGET}", given.get(group, ""))
-    return [*settings_of(group, find(f"{group}.{TARGET}", path))] if re.fullmatch(r"\w+(\.\w+)+", path) else None
+    path = given.get(f"{group}.{TARGET}")
+    if path is None:
+        return None
+    try:
+        return [*settings_of(group, find(f"{group}.{TARGET}", path))]
+    except UserError:  # it cannot be imported, or is no class of settings, which is said where it is chosen
+        return None
 
 
 def _added(key: str, value: str, kind: type) -> str | None:
