@@ -198,8 +198,8 @@ def _unknown(key: str, given: dict[str, str], kind: type) -> str:
 
 def _settings_outside(group: str, given: dict[str, str]) -> list[str] | None:
     """List the settings of the class or function from outside that was typed for a group; None where none was."""
-    path = given.get(f"{group}.{TARGET}")
-    if path is None:
+    path, within = given.get(f"{group}.{TARGET}", given.get(group, "")), group.replace(".", "/")
+    if not (options(within) and is_named(within) and re.fullmatch(r"\w+(\.\w+)+", path)):
         return None
     try:
         return [*settings_of(group, find(f"{group}.{TARGET}", path))]
