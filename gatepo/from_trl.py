@@ -9,7 +9,6 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 
-_LORA = (("alpha", "alpha"), ("dropout", "dropout"))
 CARRIED = {
     **{"learning_rate": "optimizer.lr", "warmup_steps": "optimizer.warmup", "max_steps": "updates"},
     **{"weight_decay": "optimizer.weight_decay", "adam_epsilon": "optimizer.eps"},
@@ -18,7 +17,8 @@ CARRIED = {
     **{"max_prompt_length": "sampling.max_prompt_length", "max_completion_length": "sampling.max_completion_length"},
     **{"temperature": "sampling.temperature", "save_steps": "checkpoint.every", "output_dir": "hydra.run.dir"},
     **{"eval_steps": "evaluate.every", "model_name_or_path": "model.path"},
-    **{f"lora_{theirs}": f"model.adapter=lora model.adapter.{ours}" for theirs, ours in (("r", "rank"), *_LORA)},
+    **{"lora_r": "model.adapter=lora model.adapter.rank", "lora_alpha": "model.adapter=lora model.adapter.alpha"},
+    "lora_dropout": "model.adapter=lora model.adapter.dropout",
     **{"vllm_gpu_memory_utilization": "rollout=vllm rollout.memory"},
     "vllm_tensor_parallel_size": "rollout=vllm rollout.tensor_parallel_size",
 }
@@ -43,7 +43,6 @@ CHOSEN = {
     "bf16": {"true": "model.dtype=bfloat16", "false": "model.dtype=float32"},
     "use_vllm": {"true": "rollout=vllm", "false": "rollout=transformers"},
     "use_peft": {"true": "model.adapter=lora", "false": "model.adapter=none"},
-    "resume_from_checkpoint": {"true": "resume=auto"},
 }
 """Names whose values, in small letters, stand for words of ours."""
 LOSSES = {
@@ -53,6 +52,7 @@ LOSSES = {
 }  # by loss_type, without the gate
 _TEMPERATURES = ("sapo_temperature_pos", "sapo_temperature_neg")
 _GATES = ("loss_type", "epsilon", "epsilon_high", "delta", *_TEMPERATURES)
+_CLIPS = ("clip", "dual_clip")
 _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _CORRECTION = tuple(f"vllm_importance_sampling_{name}" for name in ("correction", "mode", "clip_max"))
 ABSENT = {
@@ -82,17 +82,14 @@ ABSENT = {
     },
 }
 """Names that have no word of ours, and why."""
-_OTHERS = ("beta", "max_grad_norm", "reward_funcs", "report_to", "train_dataset")
+_OTHERS = ("beta", "max_grad_norm", "resume_from_checkpoint", "reward_funcs", "report_to", "train_dataset")
 ALIKE = {"dataset_name": "train_dataset", "vllm_importance_sampling_cap": "vllm_importance_sampling_clip_max"}
 """Other names of the same, of TRL's scripts or its older versions."""
 NAMES = {*CARRIED, *CHOSEN, *ABSENT, *_GATES, *_BATCH, *_CORRECTION, *_OTHERS, *ALIKE}
 SEVERAL = ("reward_funcs", "reward_weights", "report_to")  # may have several values behind them
 _MINE = "my_rewards"  # the module of a function of which the name alone is known
-_TRLS = (
-    "accuracy_reward",
-    "reasoning_accuracy_reward",
-    "think_format_reward",
-)  # trl/scripts/grpo.py knows them by name
+# Those that trl/scripts/grpo.py knows by name.
+_TRLS = ("accuracy_reward", "reasoning_accuracy_reward", "think_format_reward")
 
 
 def answer(given: Mapping[str, str], beside: Mapping[str, str] | None = None) -> str:
@@ -120,7 +117,7 @@ def _doubts(given: Mapping[str, str], beside: Mapping[str, str]) -> Iterator[str
     for name, value in given.items():
         if name in COUNTS and not value.isdecimal():
             yield f"{name}: {COUNTS[name]}"
-        elif name in CHOSEN and value.lower() not in (*CHOSEN[name], "none", "false"):
+        elif name in CHOSEN and value.lower() not in CHOSEN[name]:
             yield f"{name}={value} has no like here"
         elif name in ABSENT and not (name == "reward_weights" and _weights(given)):
             yield f"{name}: {ABSENT[name]}"
@@ -133,13 +130,14 @@ def _doubts(given: Mapping[str, str], beside: Mapping[str, str]) -> Iterator[str
         yield "cispo's epsilon_high bounds r itself, and must be above 1"
     if loss != "sapo" and set(_TEMPERATURES) & set(given):
         yield "sapo_temperature_... acts with loss_type=sapo alone, which is gate=sigmoid tau.pos=1 tau.neg=1.05"
-    if _is_clipped(given) and other != "clip":
+    if _is_clipped(given) and other not in _CLIPS:
         yield f"epsilon is the clip's, and tau is in its place with gate={other}"
     if given.get("scale_rewards", "").lower() == "batch":
         yield "scale_rewards=batch is not here, reinforce_pp_baseline is the nearest"
     if any(name in given for name in _BATCH) and "devices" not in beside:
         yield "batch.prompts counts over all devices, here for one"
-    if any(name in given for name in (*_BATCH, "loss_type")) and not {"num_iterations"} & set(given):
+    iterations = "num_iterations" in given or "batch.iterations" in beside
+    if any(name in given for name in (*_BATCH, "loss_type")) and not iterations:
         yield "TRL has batch.iterations=1, and here it is 2 where nothing is typed"
     if any(path.startswith(f"{_MINE}.") for path in _paths(given.get("reward_funcs", ""))):
         yield f"{_MINE}.py is the file that has the function"
@@ -161,7 +159,7 @@ def _gate(given: Mapping[str, str], beside: Mapping[str, str]) -> list[str]:
     if loss == "sapo":
         pos, neg = (given.get(name, usual) for name, usual in zip(_TEMPERATURES, ("1", "1.05"), strict=True))
         return [*found, f"gate=sigmoid tau.pos={pos} tau.neg={neg}"]
-    if not _is_clipped(given) or beside.get("gate", "clip") not in ("clip", "dual_clip"):
+    if not _is_clipped(given) or beside.get("gate", "clip") not in _CLIPS:
         return found
     low, high, bound = (given.get(name) for name in ("epsilon", "epsilon_high", "delta"))
     sides = f"gate.eps_low={low or '0.2'} gate.eps_high={_or_low(high, low)}"
@@ -199,6 +197,9 @@ def _others(given: Mapping[str, str]) -> list[str]:
     if "max_grad_norm" in given:  # 0 clips nothing in transformers
         norm = given["max_grad_norm"]
         found.append(f"optimizer.max_grad_norm={'inf' if _is_zero(norm) else norm}")
+    if "resume_from_checkpoint" in given and given["resume_from_checkpoint"].lower() not in ("false", "none"):
+        folder = given["resume_from_checkpoint"]
+        found.append(f"resume={'auto' if folder.lower() == 'true' else folder}")
     if "reward_funcs" in given:
         found += _rewards(given)
     if "report_to" in given:

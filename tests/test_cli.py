@@ -339,3 +339,15 @@ def test_a_model_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
 def test_settings_may_stand_before_the_word_that_makes_a_grid(tmp_path: Path) -> None:
     done = gatepo("train", "tau.pos=-1", "-m", "gate=erf,clip", "jobs=2", f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 2 and "2 of 2 jobs failed, 2 as said above" in done.stderr, done.stderr
+
+
+def test_what_a_run_imports_is_not_looked_through_for_garbage_until_it_ends() -> None:
+    """At the end it is given back: libraries complain of what stays frozen."""
+    program = (
+        "import atexit, gc\n"
+        "atexit.register(lambda: print(gc.get_freeze_count()))\n"
+        "import gatepo.launch.rank\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 100_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPO, check=False)
+    assert (done.stdout, done.stderr) == ("True True\n0\n", ""), done

@@ -110,6 +110,7 @@ def test_every_name_of_trls_on_the_page_is_answered() -> None:
         ("reward_funcs=['mine.by_length']", "reward._target_=mine.by_length"),
         ("max_grad_norm=0", "optimizer.max_grad_norm=inf"),
         ("resume_from_checkpoint=True", "resume=auto"),
+        ("resume_from_checkpoint=outputs/mine", "resume=outputs/mine"),
         ("use_peft=True lora_r=8 lora_alpha=16", "model.adapter=lora model.adapter.rank=8 model.adapter.alpha=16"),
         ("eval_steps=50 adam_beta2=0.95", "evaluate.every=50 optimizer.beta2=0.95"),
     ],
@@ -150,6 +151,9 @@ def test_what_trl_calls_otherwise_is_answered_with_the_value_that_was_typed(
             "epsilon=0.2 gate=erf",
             "; leave them out; epsilon is the clip's, and tau is in its place with gate=erf (docs",
         ),
+        ("epsilon=0.2 gate=clip", "type gate=clip gate.eps_low=0.2 gate.eps_high=0.2 (docs"),
+        ("delta=3 gate=dual_clip", "type gate=dual_clip gate.c=3 gate.eps_low=0.2 gate.eps_high=0.2 (docs"),
+        ("loss_type=dapo batch.iterations=1", "type aggregation=token_mean (docs"),
         ("gate=erf loss_type=dapo epsilon=0.2 num_iterations=2", "type batch.iterations=2 aggregation=token_mean; eps"),
         (
             "devices=4 per_device_train_batch_size=8 gradient_accumulation_steps=4 num_iterations=1",
