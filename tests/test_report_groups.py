@@ -277,7 +277,8 @@ def test_a_formula_of_a_file_has_the_name_of_the_file(tmp_path: Path) -> None:
 def test_a_reward_of_ones_own_is_named_and_what_ours_has_besides_is_not(tmp_path: Path) -> None:
     ours = {"name": "answer_and_format", "extraction": "tags", "weights": {"answer": 1.0, "format": 1.0}}
     make(tmp_path / "0", "erf", reward=ours)
-    make(tmp_path / "1", "erf", reward={"_target_": "my_rewards.shortness", "top": 40})
+    own = make(tmp_path / "1", "erf", reward={"_target_": "my_rewards.shortness", "top": 40})
+    (own / "run.json").write_text(json.dumps({"starts": [{"outside": {"my_rewards.shortness": "a" * 64}}]}))
     labels = {group.label for group in grouped(find_runs(tmp_path))}
     assert labels == {"reward=answer_and_format", "reward=my_rewards.shortness"}
     (tmp_path / "2").mkdir()

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from gatepo.report import gates
-from gatepo.report.runs import Run
+from gatepo.report.runs import CODE, Run
 
 # What changes no number of a run: where it lies, what it keeps, what watches it.
 SILENT = ("seed", "resume", "trust", "force", "tracker", "checkpoint", "evaluate.every")
@@ -79,6 +79,8 @@ def _is_silent(key: str) -> bool:
 
 def _follows(key: str, varied: list[str], flat: list[dict[str, Any]]) -> bool:
     """Say whether a setting of an option is the same wherever the option's name is: the name says it then."""
+    if key.startswith(CODE):  # the path in an option's place says it, as long as one body is all that it had
+        return len({settings[key] for settings in flat if key in settings}) == 1
     parts = key.split(".")
     above = [".".join(parts[:end]) for end in range(1, len(parts))]  # it may be a part of an option's part
     return any(_follows_name(key, [f"{of}.name", f"{of}._target_"], varied, flat) for of in above)

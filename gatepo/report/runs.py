@@ -23,6 +23,8 @@ LAST_EUR = "eur/last"  # EUR of a run's last iteration, whichever that is
 EUR, ANSWER = "eur", "rewards/answer/mean"
 GATE, FORMULA = "gate.name", "custom"  # a gate that is a formula has this name
 
+CODE = "code of "  # begins the key of the body of a class or function from outside
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -43,7 +45,7 @@ class Run:
         """
         named = {GATE: self.name_of_formula} if self.name_of_formula else {}
         outside = (self.starts[-1].get("outside") if self.starts else None) or {}
-        code = {f"code of {path}": str(digest)[:7] for path, digest in outside.items() if digest}
+        code = {f"{CODE}{path}": str(digest)[:7] for path, digest in outside.items() if digest}
         return flatten(self.config) | named | code
 
     @property
